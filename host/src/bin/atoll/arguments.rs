@@ -1,0 +1,203 @@
+//! The command line, as data.
+
+use atoll::{DirGrant, NetGrant};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Erlang-style processes for WebAssembly.
+#[derive(Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Run `atoll run --help` for limits, grants and exit codes."
+)]
+pub struct Arguments {
+    /// Say more about what happens (-v, -vv, -vvv); ATOLL_LOG sets filters as for the crate `tracing`.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a program: a wasm module, a component, or the text of either.
+    Run(Box<Run>),
+    /// Show what a file is, how it would be run, and what it imports, without running it.
+    Inspect(Inspect),
+}
+
+/// Run a program as the first process of a new system, and end with it.
+///
+/// A guest may be a core module or a component for the world atoll:process/process, or any WASI program that knows
+/// nothing of Atoll. It may touch nothing outside but its output, arguments, clocks and randomness unless it is
+/// granted here.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Run {
+    /// The program; `-` reads it from standard input.
+    pub file: PathBuf,
+    /// What the program sees as its arguments, behind its own name.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    pub args: Vec<String>,
+
+    /// The function to run instead of the program's entry.
+    #[arg(long, value_name = "NAME")]
+    pub function: Option<String>,
+    /// The argument that the first process is spawned with.
+    #[arg(long, value_name = "TEXT")]
+    pub argument: Option<String>,
+    /// Another program that processes may spawn by this name. May be given several times.
+    #[arg(long = "program", value_name = "NAME=PATH", value_parser = program)]
+    pub programs: Vec<(String, PathBuf)>,
+    /// Print counters at the end, on standard error.
+    #[arg(long)]
+    pub stats: bool,
+    /// Do not report crashes of processes.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Compile anew, and keep no compiled code on disk.
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Scheduler threads; one per core if not given.
+    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    pub schedulers: Option<usize>,
+    /// Reductions (calls and loop edges) that a process may run before others get their turn.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4000,
+        help_heading = "Scheduling"
+    )]
+    pub reductions: u32,
+
+    /// Processes that may live at once.
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, help_heading = "Limits")]
+    pub max_processes: u32,
+    /// Linear memory that one process may hold.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
+    pub max_memory: u64,
+    /// Bytes that may wait in one mailbox; a mailbox that would hold more ends its process.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
+    pub max_mailbox: u64,
+    /// Bytes that one message may have; a larger one ends its sender.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
+    pub max_message: u64,
+    /// Native stack that one process's wasm frames may take.
+    #[arg(long, value_name = "SIZE", default_value = "128KiB", value_parser = size, help_heading = "Limits")]
+    pub max_stack: u64,
+    /// Files, sockets and other handles that one process may hold open.
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_handles: Option<usize>,
+
+    /// A folder that programs may use: HOST::GUEST, or one path for both; `:ro` at the end for reading only.
+    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = dir, help_heading = "Grants")]
+    pub dirs: Vec<DirGrant>,
+    /// An environment variable for programs: NAME=VALUE, or NAME to pass on atoll's own.
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = env, help_heading = "Grants")]
+    pub env: Vec<(String, String)>,
+    /// Let programs use the network: everything, or only these addresses (may be given several times).
+    #[arg(
+        long, value_name = "ADDRESS[:PORT]", num_args = 0..=1, require_equals = true, default_missing_value = "all",
+        value_parser = net, help_heading = "Grants"
+    )]
+    pub allow_net: Vec<NetGrant>,
+    /// Give programs an empty standard input instead of atoll's own.
+    #[arg(long, help_heading = "Grants")]
+    pub no_stdin: bool,
+}
+
+/// Show what a file is, how it would be run, and what it imports, without running it.
+#[derive(Args)]
+pub struct Inspect {
+    /// The program.
+    pub file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0     the first process ended normally
+    N     it is a WASI program that exited with N
+    1     it ended with a reason of its own, or could not be loaded
+    2     the command line was wrong
+    134   it trapped
+    137   it was killed
+    138   it ran into one of its limits
+
+Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB.";
+
+fn program(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.into(), path.into()))
+        }
+        _ => Err("write it as NAME=PATH".into()),
+    }
+}
+
+/// A number of bytes with a binary unit or none.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        unit => return Err(format!("`{unit}` is no unit; use KiB, MiB or GiB")),
+    };
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| "write it as a number with a unit, such as 64KiB".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that is more than any machine has".into())
+}
+
+fn dir(text: &str) -> Result<DirGrant, String> {
+    DirGrant::parse(text).map_err(|error| error.to_string())
+}
+
+fn env(text: &str) -> Result<(String, String), String> {
+    atoll::parse_env(text).map_err(|error| error.to_string())
+}
+
+fn net(text: &str) -> Result<NetGrant, String> {
+    NetGrant::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("64KiB", 65536),
+            ("1GiB", 1 << 30),
+            ("2M", 2 << 20),
+            ("7B", 7),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "KiB", "-1", "1.5GiB", "1TB", "99999999999GiB", "1 2"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

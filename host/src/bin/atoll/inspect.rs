@@ -1,0 +1,110 @@
+//! `atoll inspect`: what a file is, for people and for programs.
+
+use crate::Failure;
+use crate::arguments::Inspect;
+use crate::run::{not_loaded, read};
+use atoll::{ImportStatus, Inspection, Path};
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+pub fn inspect(options: &Inspect) -> Result<(), Failure> {
+    let bytes = read(&options.file)?;
+    let inspection = Inspection::of(&bytes).map_err(|error| not_loaded(&options.file, &error))?;
+    let text = if options.json {
+        json(&inspection)
+    } else {
+        table(&inspection)
+    };
+    // A reader that closes the pipe has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn path(path: Path) -> &'static str {
+    match path {
+        Path::Flattened => "flattened",
+        Path::Component => "component",
+    }
+}
+
+fn world(inspection: &Inspection) -> &'static str {
+    match inspection.entry.as_deref() {
+        Some("run") => "atoll:process/process",
+        Some("_start" | "wasi:cli/run") => "wasi:cli/command",
+        _ => "none that can be run",
+    }
+}
+
+fn status(status: ImportStatus) -> &'static str {
+    match status {
+        ImportStatus::Contract => "atoll",
+        ImportStatus::Wasi => "wasi",
+        ImportStatus::Unknown => "unknown",
+    }
+}
+
+fn table(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    line("path", path(inspection.path));
+    line("why", &inspection.why);
+    line("world", world(inspection));
+    line(
+        "entry",
+        inspection
+            .entry
+            .as_deref()
+            .unwrap_or("none: it can't be run"),
+    );
+    if let Some((minimum, maximum)) = inspection.memory {
+        let kib = |bytes: u64| format!("{} KiB", bytes >> 10);
+        line(
+            "memory",
+            &format!(
+                "{}, at most {}",
+                kib(minimum),
+                maximum.map_or("what it may have".into(), kib)
+            ),
+        );
+    }
+    line("functions", &inspection.functions.join(", "));
+    for (index, import) in inspection.imports.iter().enumerate() {
+        let provided = match import.status {
+            ImportStatus::Contract => "provided by atoll",
+            ImportStatus::Wasi => {
+                "provided as WASI; files and network only as granted to `atoll run`"
+            }
+            ImportStatus::Unknown => "NOT PROVIDED: the program can't be loaded",
+        };
+        let name = if import.name.is_empty() {
+            import.module.clone()
+        } else {
+            format!("{} {}", import.module, import.name)
+        };
+        line(
+            if index == 0 { "imports" } else { "" },
+            &format!("{name}: {provided}"),
+        );
+    }
+    text
+}
+
+fn json(inspection: &Inspection) -> String {
+    let imports: Vec<_> = inspection
+        .imports
+        .iter()
+        .map(|import| serde_json::json!({ "module": import.module, "name": import.name, "provider": status(import.status) }))
+        .collect();
+    let value = serde_json::json!({
+        "path": path(inspection.path),
+        "why": inspection.why,
+        "world": world(inspection),
+        "entry": inspection.entry,
+        "memory": inspection.memory.map(|(minimum, maximum)| serde_json::json!({ "minimum": minimum, "maximum": maximum })),
+        "functions": inspection.functions,
+        "imports": imports,
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,75 @@
+//! The program `atoll`: arguments, terminals and exit codes around the library of the same name.
+
+mod arguments;
+mod inspect;
+mod run;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    let result = match arguments.command {
+        Command::Run(options) => run::run(*options),
+        Command::Inspect(options) => inspect::inspect(&options).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|failure| {
+        failure.print();
+        ExitCode::FAILURE
+    })
+}
+
+/// Why the program can't do what it was asked to: what, where, and what to do.
+struct Failure {
+    error: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(error: impl Into<String>) -> Failure {
+        Failure {
+            error: error.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn print(&self) {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let (red, bold, plain) = if colour {
+            ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
+        let mut text = format!("{red}error{plain}: {}\n", self.error);
+        if let Some(hint) = &self.hint {
+            text += &format!("  {bold}hint{plain}: {hint}\n");
+        }
+        // When standard error is closed there is nobody left to tell.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("error,atoll={level}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+}

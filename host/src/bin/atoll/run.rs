@@ -1,0 +1,158 @@
+//! `atoll run`: from the command line to a system, and from its first process's end to an exit code.
+
+use crate::Failure;
+use crate::arguments::Run;
+use atoll::{Config, ExitReason, Grants, LoadError, NetGrant, Output, Program, Spawn, System};
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub fn run(options: Run) -> Result<ExitCode, Failure> {
+    let output = Output::inherit();
+    let system = System::new(config(&options, output.clone()))
+        .map_err(|error| Failure::new(error.to_string()))?;
+    for (name, path) in &options.programs {
+        load(&system, name, path)?;
+    }
+    let name = options
+        .file
+        .file_stem()
+        .map_or("main".into(), |stem| stem.to_string_lossy());
+    let program = load(&system, &name, &options.file)?;
+
+    let function = options.function.clone().unwrap_or_default();
+    let mut spawn = Spawn::new(&program).function(&function);
+    if let Some(argument) = options.argument {
+        spawn = spawn.argument(argument.into_bytes());
+    }
+    let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
+        let failure = Failure::new(format!(
+            "`{}` can't be started: {error}",
+            options.file.display()
+        ));
+        match error {
+            atoll::SpawnError::UnknownFunction => failure.hint(format!(
+                "its functions are: {}",
+                program.functions().join(", ")
+            )),
+            _ => failure,
+        }
+    })?;
+    let reason = watch.wait();
+    if options.stats {
+        output.report(&stats(&system));
+    }
+    if !reason.is_orderly() && !reason.is_crash() && !matches!(reason, ExitReason::ExitCode(_)) {
+        output.report(&format!("atoll: main ended: {reason}"));
+    }
+    system.shutdown();
+    Ok(exit_code(&reason))
+}
+
+fn config(options: &Run, output: Output) -> Config {
+    let mut args = vec![options.file.display().to_string()];
+    args.extend(options.args.iter().cloned());
+    let mut config = Config {
+        reductions: options.reductions,
+        max_processes: options.max_processes,
+        max_memory: options.max_memory,
+        max_mailbox: options.max_mailbox,
+        max_message: options.max_message,
+        max_stack: usize::try_from(options.max_stack).unwrap_or(usize::MAX),
+        cache: !options.no_cache,
+        grants: Grants {
+            dirs: options.dirs.clone(),
+            env: options.env.clone(),
+            args,
+            net: options
+                .allow_net
+                .iter()
+                .cloned()
+                .fold(NetGrant::None, NetGrant::and),
+            stdin: !options.no_stdin,
+            ..Grants::default()
+        },
+        output: output.clone(),
+        ..Config::default()
+    };
+    if let Some(schedulers) = options.schedulers {
+        config.schedulers = schedulers;
+    }
+    if let Some(handles) = options.max_handles {
+        config.grants.handles_max = handles;
+    }
+    let quiet = options.quiet;
+    config.on_crash = Arc::new(move |report| {
+        if !quiet {
+            output.report(&report.to_string());
+        }
+    });
+    config
+}
+
+fn load(system: &System, name: &str, path: &Path) -> Result<Program, Failure> {
+    let bytes = read(path)?;
+    system
+        .load(name, &bytes)
+        .map_err(|error| not_loaded(path, &error))
+}
+
+/// The failure for a file that is no program.
+pub fn not_loaded(path: &Path, error: &LoadError) -> Failure {
+    Failure::new(format!("`{}` can't be loaded: {error}", path.display())).hint(error.hint())
+}
+
+/// Reads a program from a file, or from standard input for `-`, no further than a module may be long.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let fails = |error: std::io::Error| {
+        let failure = Failure::new(format!("`{}` can't be read: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => failure.hint(
+                "check the path; guests of this repository are built by `cargo xtask guests`",
+            ),
+            std::io::ErrorKind::IsADirectory => failure.hint("name the .wasm file in it"),
+            _ => failure,
+        }
+    };
+    let limit = Config::default().max_module + 1;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(fails)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(fails)?;
+        file.take(limit).read_to_end(&mut bytes).map_err(fails)?;
+    }
+    Ok(bytes)
+}
+
+fn exit_code(reason: &ExitReason) -> ExitCode {
+    ExitCode::from(match reason {
+        ExitReason::Normal | ExitReason::Shutdown | ExitReason::ShutdownWith(_) => 0,
+        // The operating system keeps eight bits; a failure must not become a success by that.
+        ExitReason::ExitCode(code) => ((code & 0xff) as u8).max(u8::from(code & 0xff == 0)),
+        ExitReason::Trap(_) => 134,
+        ExitReason::Kill | ExitReason::Killed => 137,
+        ExitReason::Exhausted(_) => 138,
+        _ => 1,
+    })
+}
+
+fn stats(system: &System) -> String {
+    let counters = system.counters();
+    let mut text = format!(
+        "stats: {} processes spawned, {} left, {} crashed, {} reductions of ended processes",
+        counters.spawned, counters.processes, counters.crashed, counters.reductions
+    );
+    for (index, scheduler) in counters.schedulers.iter().enumerate() {
+        text += &format!(
+            "\n  scheduler {index}: {} turns, {} steals, {} parks, {} timers fired",
+            scheduler.turns, scheduler.steals, scheduler.parks, scheduler.timers_fired
+        );
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! The contract of `wit/`: its functions, once, and their two linkings.
+//!
+//! [`functions`] says what each does, over a process and its system. [`core`] links them as core functions, in the
+//! canonical ABI's shapes, for the flattened path; [`component`] links the same ones for real components. Nothing
+//! here knows about scheduling: a function that can't go on says so, and the engine's fuel does the rest.
+
+mod component;
+mod core;
+mod functions;
+
+pub(crate) use component::link as link_component;
+pub(crate) use core::link as link_core;

@@ -1,0 +1,298 @@
+//! What a core module is, found out without compiling or running it: imports, memory, functions, entry.
+
+use super::abi::{self, PACKAGE, RAW_MODULE, Shape};
+use super::error::{LoadError, LoadErrorKind as Kind};
+use wasmparser::{
+    CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator,
+    WasmFeatures,
+};
+
+/// Exports that begin so are the rewriter's.
+pub(super) const ENTRY_PREFIX: &str = "atoll:entry/";
+const WASI_MODULE: &str = "wasi_snapshot_preview1";
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// A core module, as far as loading it needs to know.
+#[derive(Debug, Default)]
+pub(crate) struct Analysis {
+    pub(crate) imports: Vec<Import>,
+    /// Its first memory: the minimum and the maximum, in bytes.
+    pub(crate) memory: Option<(u64, Option<u64>)>,
+    /// The minimum of all its memories together, in bytes.
+    pub(crate) memory_bytes_min: u64,
+    pub(crate) exports_memory: bool,
+    /// The functions that can be spawned: name and index.
+    pub(crate) functions: Vec<(String, u32)>,
+    /// `_initialize`, to be called before any function but `_start`.
+    pub(crate) initialize: Option<u32>,
+    pub(crate) start: Option<u32>,
+    pub(crate) realloc: Option<u32>,
+    pub(crate) types: u32,
+    pub(crate) imported_functions: u32,
+    pub(crate) defined_functions: u32,
+}
+
+/// One import of a core module.
+#[derive(Clone, Debug)]
+pub(crate) struct Import {
+    pub(crate) module: String,
+    pub(crate) name: String,
+    /// For functions: their type, in text form, and what the contract says of it.
+    pub(crate) contract: Option<&'static abi::Function>,
+}
+
+impl Import {
+    /// Is it one of WASI preview 1's functions?
+    pub(crate) fn is_wasi(&self) -> bool {
+        self.module == WASI_MODULE
+    }
+}
+
+impl Analysis {
+    /// Reads a binary core module. It has been validated when this returns.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Analysis, LoadError> {
+        Validator::new_with_features(WasmFeatures::default())
+            .validate_all(bytes)
+            .map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
+        let mut reader = Reader::default();
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload =
+                payload.map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
+            reader.section(payload)?;
+        }
+        reader.finish()
+    }
+
+    /// Does it import anything of the contract?
+    pub(crate) fn is_atoll_guest(&self) -> bool {
+        self.imports.iter().any(|import| import.contract.is_some())
+    }
+
+    pub(crate) fn imports_wasi(&self) -> bool {
+        self.imports.iter().any(Import::is_wasi)
+    }
+
+    /// The index of the function that runs when none is named: the world's `run`, else WASI's `_start`.
+    pub(crate) fn entry(&self) -> Option<usize> {
+        ["run", "_start"].iter().find_map(|name| {
+            self.functions
+                .iter()
+                .position(|(function, _)| function == name)
+        })
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    analysis: Analysis,
+    types: Vec<Option<FuncType>>,
+    /// The type of each function, imported ones first.
+    functions: Vec<u32>,
+    exports: Vec<(String, u32)>,
+}
+
+impl Reader {
+    fn section(&mut self, payload: Payload<'_>) -> Result<(), LoadError> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section {
+                    for ty in group.map_err(invalid)?.into_types() {
+                        self.types.push(match ty.composite_type.inner {
+                            CompositeInnerType::Func(function) => Some(function),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    self.import(&import.map_err(invalid)?)?;
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for ty in section {
+                    self.functions.push(ty.map_err(invalid)?);
+                    self.analysis.defined_functions += 1;
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory.map_err(invalid)?;
+                    let bytes = |pages: u64| pages.saturating_mul(WASM_PAGE_BYTES);
+                    self.analysis.memory_bytes_min = self
+                        .analysis
+                        .memory_bytes_min
+                        .saturating_add(bytes(memory.initial));
+                    self.analysis
+                        .memory
+                        .get_or_insert((bytes(memory.initial), memory.maximum.map(bytes)));
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(invalid)?;
+                    match export.kind {
+                        ExternalKind::Func => {
+                            self.exports.push((export.name.to_owned(), export.index))
+                        }
+                        ExternalKind::Memory if export.name == "memory" => {
+                            self.analysis.exports_memory = true
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Payload::StartSection { func, .. } => self.analysis.start = Some(func),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
+        let contract = match import.ty {
+            TypeRef::Func(ty) => {
+                self.functions.push(ty);
+                self.analysis.imported_functions += 1;
+                self.contract(import, ty)?
+            }
+            _ if import.module == WASI_MODULE || import.module.starts_with(PACKAGE) => {
+                let text = format!(
+                    "`{}` of `{}` is a function, not a {:?}",
+                    import.name, import.module, import.ty
+                );
+                return Err(LoadError::new(Kind::WrongSignature, text));
+            }
+            _ => None,
+        };
+        self.analysis.imports.push(Import {
+            module: import.module.to_owned(),
+            name: import.name.to_owned(),
+            contract,
+        });
+        Ok(())
+    }
+
+    /// Compares an imported function with the contract's, if that is what it claims to be.
+    fn contract(
+        &self,
+        import: &wasmparser::Import<'_>,
+        ty: u32,
+    ) -> Result<Option<&'static abi::Function>, LoadError> {
+        let unknown = |why: &str| {
+            let text = format!("`{}` from `{}`: {why}", import.name, import.module);
+            Err(LoadError::new(Kind::UnknownImport, text))
+        };
+        if import.module == RAW_MODULE {
+            return unknown("this module is the host's own");
+        }
+        if !import.module.starts_with(PACKAGE) {
+            return Ok(None);
+        }
+        let Some(expected) = abi::function(import.module, import.name) else {
+            return unknown("the contract has no such function");
+        };
+        let found = self.types.get(ty as usize).and_then(Option::as_ref);
+        let same = found.is_some_and(|found| {
+            found.params() == expected.params && found.results() == expected.results
+        });
+        if !same {
+            let found = found.map_or("not a function".into(), |found| {
+                signature(found.params(), found.results())
+            });
+            let text = format!(
+                "`{}` of `{}` is {}, but the module imports it as {found}",
+                import.name,
+                import.module,
+                signature(expected.params, expected.results)
+            );
+            return Err(LoadError::new(Kind::WrongSignature, text));
+        }
+        Ok(Some(expected))
+    }
+
+    fn type_of(&self, function: u32) -> Option<(&[ValType], &[ValType])> {
+        let ty = self
+            .types
+            .get(*self.functions.get(function as usize)? as usize)?
+            .as_ref()?;
+        Some((ty.params(), ty.results()))
+    }
+
+    fn finish(mut self) -> Result<Analysis, LoadError> {
+        for (name, index) in std::mem::take(&mut self.exports) {
+            if name.starts_with(ENTRY_PREFIX) {
+                let text = format!(
+                    "exports that begin with `{ENTRY_PREFIX}` are the host's own: `{name}`"
+                );
+                return Err(LoadError::new(Kind::Invalid, text));
+            }
+            let defined = index >= self.analysis.imported_functions;
+            match self.type_of(index) {
+                Some(([], [])) if name == "_initialize" => self.analysis.initialize = Some(index),
+                Some(([], [])) if defined => self.analysis.functions.push((name, index)),
+                Some((
+                    [ValType::I32, ValType::I32, ValType::I32, ValType::I32],
+                    [ValType::I32],
+                )) if name == "cabi_realloc" => {
+                    self.analysis.realloc = Some(index);
+                }
+                _ => {}
+            }
+        }
+        self.analysis.types =
+            u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
+        self.check_lists()?;
+        Ok(self.analysis)
+    }
+
+    /// What the contract returns in memory needs a memory, and a way to make room in it.
+    fn check_lists(&self) -> Result<(), LoadError> {
+        let analysis = &self.analysis;
+        let Some(import) = analysis
+            .imports
+            .iter()
+            .find(|import| import.contract.is_some())
+        else {
+            return Ok(());
+        };
+        if !analysis.exports_memory {
+            let text = format!(
+                "it imports `{}` of `{}` but exports no memory named `memory`",
+                import.name, import.module
+            );
+            return Err(LoadError::new(Kind::NoMemory, text));
+        }
+        let list = |import: &&Import| {
+            import
+                .contract
+                .is_some_and(|function| function.shape == Shape::RetryThenList)
+        };
+        match analysis.imports.iter().find(list) {
+            Some(import) if analysis.realloc.is_none() => {
+                let text = format!(
+                    "`{}` of `{}` returns a list, for which the module must export `cabi_realloc: {}`",
+                    import.name,
+                    import.module,
+                    signature(&[ValType::I32; 4], &[ValType::I32])
+                );
+                Err(LoadError::new(Kind::NoRealloc, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn invalid(error: wasmparser::Error) -> LoadError {
+    LoadError::new(Kind::Invalid, error.to_string())
+}
+
+fn signature(params: &[ValType], results: &[ValType]) -> String {
+    let list = |types: &[ValType]| {
+        types
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    format!("({}) -> ({})", list(params), list(results))
+}

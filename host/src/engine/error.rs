@@ -1,0 +1,106 @@
+//! Why a program can't be loaded.
+
+use std::fmt;
+
+/// Why a program can't be loaded: what is wrong, where, and what would help.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    kind: LoadErrorKind,
+    detail: String,
+}
+
+/// The kinds of [`LoadError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// Neither a wasm binary nor the text of one: a file that begins with other bytes, an empty file.
+    NotWasm,
+    /// Larger than the limit: a module of 300 MiB.
+    TooLarge,
+    /// It begins as wasm but isn't: cut off, or a section that contradicts another.
+    Invalid,
+    /// It imports what nobody provides: `env.print`.
+    UnknownImport,
+    /// It imports a function of the contract with other parameters or results than the contract's.
+    WrongSignature,
+    /// It exports neither the world's `run` nor WASI's entry.
+    NoEntry,
+    /// It uses functions that return values in memory but exports none.
+    NoMemory,
+    /// It uses functions that return lists but exports no `cabi_realloc`.
+    NoRealloc,
+    /// Its memory starts larger than the limit.
+    MemoryTooLarge,
+    /// It could not be compiled.
+    Compile,
+}
+
+impl LoadError {
+    pub(crate) fn new(kind: LoadErrorKind, detail: impl Into<String>) -> LoadError {
+        LoadError {
+            kind,
+            detail: detail.into(),
+        }
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> LoadErrorKind {
+        self.kind
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            LoadErrorKind::NotWasm => {
+                "give a .wasm module, a component, or the .wat text of either"
+            }
+            LoadErrorKind::TooLarge => {
+                "is it the right file? An embedding program can raise `max_module`"
+            }
+            LoadErrorKind::Invalid => {
+                "build it again; if it was copied, compare its size with the original's"
+            }
+            LoadErrorKind::UnknownImport => {
+                "a guest may import atoll:process/* 0.1.0 and WASI; `atoll inspect FILE` lists what this one wants"
+            }
+            LoadErrorKind::WrongSignature => {
+                "generate its bindings again from the contract in wit/"
+            }
+            LoadErrorKind::NoEntry => {
+                "export `run: func()` (the world atoll:process/process), or build a WASI command with `_start`"
+            }
+            LoadErrorKind::NoMemory => {
+                "export the module's memory as `memory`, as every wit-bindgen toolchain does"
+            }
+            LoadErrorKind::NoRealloc => {
+                "link with wit-bindgen's bindings, or export a `cabi_realloc` of your own"
+            }
+            LoadErrorKind::MemoryTooLarge => {
+                "raise --max-memory, or link the guest with a smaller initial memory"
+            }
+            LoadErrorKind::Compile => {
+                "check the module with another runtime or `wasm-tools validate`"
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            LoadErrorKind::NotWasm => "this is not WebAssembly",
+            LoadErrorKind::TooLarge => "the module is too large",
+            LoadErrorKind::Invalid => "the module is not valid",
+            LoadErrorKind::UnknownImport => "the module imports something that does not exist",
+            LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",
+            LoadErrorKind::NoEntry => "the module has no entry point",
+            LoadErrorKind::NoMemory => "the module exports no memory",
+            LoadErrorKind::NoRealloc => "the module exports no `cabi_realloc`",
+            LoadErrorKind::MemoryTooLarge => "the module's memory is too large",
+            LoadErrorKind::Compile => "the module can't be compiled",
+        };
+        write!(f, "{what}: {}", self.detail)
+    }
+}

@@ -1,0 +1,351 @@
+//! Executions: a function of a program, as a future that the system polls once a turn.
+
+use super::analysis::{Analysis, ENTRY_PREFIX};
+use super::slots::{Home, HomeClass, Slots, at_home};
+use super::state::{Exit, State};
+use crate::process::{Budget, ExitReason};
+use crate::system::SpawnError;
+use crate::system::current::Current;
+use crate::system::program::{Body, End, Limits, Runnable};
+use crate::wasi::Wasi;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use wasmtime::component::{self, types::ComponentItem};
+use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
+
+/// Fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
+const FUEL: u64 = u64::MAX;
+
+/// What both kinds of program need to make a process.
+pub(super) struct Common {
+    pub(super) engine: Engine,
+    pub(super) slots: Arc<Slots>,
+    pub(super) wasi: Arc<Wasi>,
+    pub(super) name: String,
+    pub(super) slice_reductions: u64,
+    pub(super) home: HomeClass,
+    pub(super) memory_bytes_min: u64,
+}
+
+impl Common {
+    fn store(&self, current: Current, limits: Limits) -> Store<State> {
+        let state = State::new(current, limits.memory_bytes_max, self.wasi.clone());
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_fuel(FUEL).expect("the engine counts fuel");
+        store
+    }
+
+    fn home(&self, limits: Limits) -> Result<Arc<Home>, SpawnError> {
+        if self.memory_bytes_min > limits.memory_bytes_max {
+            return Err(SpawnError::NoMemory);
+        }
+        self.slots.home(self.home).map_err(|_| SpawnError::NoMemory)
+    }
+
+    /// From here on the process's own code runs: its reductions are counted, and slices end its turns.
+    fn start_slices(&self, store: &mut Store<State>) {
+        store.set_fuel(FUEL).expect("the engine counts fuel");
+        store
+            .fuel_async_yield_interval(Some(self.slice_reductions))
+            .expect("the engine counts fuel");
+    }
+}
+
+/// A program on the flattened path: one core module, its imports linked as core functions.
+pub(super) struct CoreProgram {
+    pub(super) common: Common,
+    instance: InstancePre<State>,
+    memory: Option<ModuleExport>,
+    functions: Vec<(String, ModuleExport)>,
+    entry: u32,
+    has_host_calls: bool,
+    /// Functions from this index on are the rewriter's: no report names them.
+    added_from: u32,
+}
+
+impl CoreProgram {
+    pub(super) fn new(
+        common: Common,
+        module: &Module,
+        instance: InstancePre<State>,
+        analysis: &Analysis,
+        entry: usize,
+    ) -> CoreProgram {
+        let functions = analysis.functions.iter().map(|(name, _)| {
+            let export = module.get_export_index(&format!("{ENTRY_PREFIX}{name}"));
+            (
+                name.clone(),
+                export.expect("the rewriter exports an entry for each function"),
+            )
+        });
+        CoreProgram {
+            instance,
+            memory: module.get_export_index("memory"),
+            functions: functions.collect(),
+            entry: entry as u32,
+            has_host_calls: analysis.imports_wasi(),
+            added_from: super::flatten::first_added(analysis),
+            common,
+        }
+    }
+}
+
+impl Runnable for CoreProgram {
+    fn name(&self) -> &str {
+        &self.common.name
+    }
+
+    fn function(&self, name: &str) -> Option<u32> {
+        if name.is_empty() {
+            return Some(self.entry);
+        }
+        self.functions
+            .iter()
+            .position(|(function, _)| function == name)
+            .map(|index| index as u32)
+    }
+
+    fn function_name(&self, function: u32) -> &str {
+        &self.functions[function as usize].0
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        self.functions
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn has_host_calls(&self) -> bool {
+        self.has_host_calls
+    }
+
+    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
+        let home = self.common.home(limits)?;
+        let mut store = self.common.store(current, limits);
+        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
+        let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))
+            .map_err(cannot_start)?;
+        self.common.start_slices(&mut store);
+        store.data_mut().memory = self.memory.as_ref().and_then(|export| {
+            instance
+                .get_module_export(&mut store, export)?
+                .into_memory()
+        });
+        let export = &self.functions[function as usize].1;
+        let function = instance
+            .get_module_export(&mut store, export)
+            .and_then(wasmtime::Extern::into_func)
+            .expect("the analysis saw a function")
+            .typed::<(), ()>(&store)
+            .expect("the analysis saw its type");
+        let added_from = self.added_from;
+        Ok(Box::pin(async move {
+            let result = {
+                let mut call = pin!(function.call_async(&mut store, ()));
+                let mut home = Some(home);
+                // The stack is made at the first poll, if instantiation has not made it.
+                poll_fn(|context| match home.take() {
+                    Some(home) => at_home(&home, || call.as_mut().poll(context)),
+                    None => call.as_mut().poll(context),
+                })
+                .await
+            };
+            end(&mut store, result, added_from)
+        }))
+    }
+}
+
+/// A program on the component path.
+pub(super) struct ComponentProgram {
+    pub(super) common: Common,
+    instance: component::InstancePre<State>,
+    functions: Vec<(String, component::ComponentExportIndex)>,
+    entry: u32,
+    /// The entry is `wasi:cli/run`, which returns whether it succeeded.
+    wasi_entry: Option<u32>,
+}
+
+/// What the component path calls WASI's entry.
+pub(super) const WASI_RUN: &str = "wasi:cli/run";
+
+impl ComponentProgram {
+    /// Finds what can be spawned: exported functions that take and return nothing, and `wasi:cli/run`.
+    pub(super) fn new(
+        common: Common,
+        component: &component::Component,
+        instance: component::InstancePre<State>,
+    ) -> Option<ComponentProgram> {
+        let mut functions = Vec::new();
+        let mut wasi_entry = None;
+        for (name, item) in component.component_type().exports(&common.engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(ty)
+                    if ty.params().len() == 0 && ty.results().len() == 0 =>
+                {
+                    functions.push((name.to_owned(), component.get_export_index(None, name)?));
+                }
+                ComponentItem::ComponentInstance(_) if name.starts_with("wasi:cli/run@0.2.") => {
+                    let outer = component.get_export_index(None, name)?;
+                    let run = component.get_export_index(Some(&outer), "run")?;
+                    wasi_entry = Some(functions.len() as u32);
+                    functions.push((WASI_RUN.to_owned(), run));
+                }
+                _ => {}
+            }
+        }
+        let run = functions
+            .iter()
+            .position(|(name, _)| name == "run")
+            .map(|index| index as u32);
+        let entry = run.or(wasi_entry)?;
+        Some(ComponentProgram {
+            common,
+            instance,
+            functions,
+            entry,
+            wasi_entry,
+        })
+    }
+}
+
+impl Runnable for ComponentProgram {
+    fn name(&self) -> &str {
+        &self.common.name
+    }
+
+    fn function(&self, name: &str) -> Option<u32> {
+        if name.is_empty() {
+            return Some(self.entry);
+        }
+        self.functions
+            .iter()
+            .position(|(function, _)| function == name)
+            .map(|index| index as u32)
+    }
+
+    fn function_name(&self, function: u32) -> &str {
+        &self.functions[function as usize].0
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        self.functions
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn has_host_calls(&self) -> bool {
+        true
+    }
+
+    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
+        let home = self.common.home(limits)?;
+        let mut store = self.common.store(current, limits);
+        self.common.start_slices(&mut store);
+        let instance = self.instance.clone();
+        let export = self.functions[function as usize].1;
+        let returns_result = self.wasi_entry == Some(function);
+        // A component's start functions are guest code: they run in the process's own turns.
+        let run = async move {
+            let result = async {
+                let instance = instance.instantiate_async(&mut store).await?;
+                if returns_result {
+                    let function =
+                        instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, export)?;
+                    let (outcome,) = function.call_async(&mut store, ()).await?;
+                    return outcome.map_err(|()| Exit(ExitReason::ExitCode(1)).into());
+                }
+                let function = instance.get_typed_func::<(), ()>(&mut store, export)?;
+                function.call_async(&mut store, ()).await
+            }
+            .await;
+            end(&mut store, result, u32::MAX)
+        };
+        Ok(Box::pin(async move {
+            let mut run = pin!(run);
+            poll_fn(|context| at_home(&home, || run.as_mut().poll(context))).await
+        }))
+    }
+}
+
+/// The value of a future that never waits.
+fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    let mut future = pin!(future);
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => Err(wasmtime::format_err!("instantiation waits for something")),
+    }
+}
+
+fn cannot_start(error: wasmtime::Error) -> SpawnError {
+    SpawnError::Other(format!(
+        "the program can't be instantiated: {}",
+        error.root_cause()
+    ))
+}
+
+/// What a finished call means for the process.
+fn end(store: &mut Store<State>, result: wasmtime::Result<()>, added_from: u32) -> End {
+    let used = FUEL - store.get_fuel().unwrap_or(FUEL);
+    let reductions = used + store.data().current.charged();
+    let Err(error) = result else {
+        return End {
+            reason: ExitReason::Normal,
+            reductions,
+            backtrace: Vec::new(),
+        };
+    };
+    let reason = if let Some(Exit(reason)) = error.downcast_ref() {
+        reason.clone()
+    } else if let Some(code) = crate::wasi::exit_code(&error) {
+        match code {
+            0 => ExitReason::Normal,
+            code => ExitReason::ExitCode(code as u32),
+        }
+    } else if crate::wasi::exhausted_handles(&error) {
+        ExitReason::Exhausted(Budget::Resources)
+    } else {
+        ExitReason::Trap(error.root_cause().to_string().into())
+    };
+    let backtrace = match reason {
+        ExitReason::Trap(_) | ExitReason::Exhausted(_) => backtrace(&error, added_from),
+        _ => Vec::new(),
+    };
+    End {
+        reason,
+        reductions,
+        backtrace,
+    }
+}
+
+/// Names may be as long as a module: a report shows the beginning.
+const FUNCTION_NAME_BYTES_MAX: usize = 120;
+
+fn backtrace(error: &wasmtime::Error, added_from: u32) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => {
+            let plain = demangled(name);
+            plain[..plain.floor_char_boundary(FUNCTION_NAME_BYTES_MAX)]
+                .chars()
+                .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+                .collect()
+        }
+        None => format!("function {}", frame.func_index()),
+    };
+    let frames = backtrace.frames().iter();
+    frames
+        .filter(|frame| frame.func_index() < added_from)
+        .map(name)
+        .collect()
+}
+
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}

@@ -1,0 +1,302 @@
+//! Loading: from a file's bytes to a program, by the first path that fits, running none of its code.
+
+use super::analysis::Analysis;
+use super::error::{LoadError, LoadErrorKind as Kind};
+use super::instance::{Common, ComponentProgram, CoreProgram};
+use super::slots::Slots;
+use super::state::State;
+use super::{abi, config, flatten};
+use crate::contract;
+use crate::system::Config;
+use crate::system::program::Runnable;
+use crate::wasi::Wasi;
+use std::borrow::Cow;
+use std::sync::Arc;
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::component::Component;
+use wasmtime::{Linker, Module, component};
+
+/// Everything that programs of one system share.
+pub(crate) struct Engine {
+    wasmtime: wasmtime::Engine,
+    slots: Arc<Slots>,
+    core: Linker<State>,
+    component: component::Linker<State>,
+    wasi: Arc<Wasi>,
+    slice_reductions: u64,
+    module_bytes_max: u64,
+    memory_bytes_max: u64,
+}
+
+/// A file's bytes as binary wasm, sorted by what they are.
+pub(super) enum Guest<'a> {
+    /// A core module, or a component that only wraps one: the bytes of the module, and what it is.
+    Core {
+        bytes: Cow<'a, [u8]>,
+        analysis: Analysis,
+        unwrapped: bool,
+    },
+    /// A component that needs to be one, and why it can't be flattened.
+    Component {
+        bytes: Cow<'a, [u8]>,
+        why: &'static str,
+    },
+}
+
+impl Engine {
+    pub(crate) fn new(system: &Config, wasi: Arc<Wasi>) -> wasmtime::Result<Engine> {
+        let slots = Slots::new(config::stack_bytes(system))?;
+        let wasmtime = config::engine(system, &slots)?;
+        let mut core = Linker::new(&wasmtime);
+        contract::link_core(&mut core)?;
+        crate::wasi::add_preview1(&mut core, State::preview1)?;
+        let mut component = component::Linker::new(&wasmtime);
+        contract::link_component(&mut component)?;
+        crate::wasi::add_preview2(&mut component)?;
+        Ok(Engine {
+            wasmtime,
+            slots,
+            core,
+            component,
+            wasi,
+            slice_reductions: system.reductions.into(),
+            module_bytes_max: system.max_module,
+            memory_bytes_max: system.max_memory,
+        })
+    }
+
+    /// Makes a program of a module, a component, or the text of either.
+    pub(crate) fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
+        match sort(bytes, self.module_bytes_max)? {
+            Guest::Core {
+                bytes, analysis, ..
+            } => self.load_core(name, &bytes, &analysis),
+            Guest::Component { bytes, .. } => self.load_component(name, &bytes),
+        }
+    }
+
+    fn load_core(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        analysis: &Analysis,
+    ) -> Result<Arc<dyn Runnable>, LoadError> {
+        if let Some(import) = analysis
+            .imports
+            .iter()
+            .find(|import| import.contract.is_none() && !import.is_wasi())
+        {
+            let text = format!("`{}` from `{}`", import.name, import.module);
+            return Err(LoadError::new(Kind::UnknownImport, text));
+        }
+        let entry = analysis
+            .entry()
+            .ok_or_else(|| no_entry(&analysis.functions))?;
+        self.check_memory(analysis.memory_bytes_min)?;
+        let rewritten = flatten::rewrite(bytes, analysis)?;
+        let module = Module::new(&self.wasmtime, &rewritten).map_err(compile)?;
+        let instance = self
+            .core
+            .instantiate_pre(&module)
+            .map_err(|error| LoadError::new(Kind::UnknownImport, format!("{error:#}")))?;
+        let home = match analysis.memory {
+            Some((minimum, maximum)) => {
+                Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize))
+            }
+            None => Slots::home_class(0, Some(0)),
+        };
+        let common = self.common(name, home, analysis.memory_bytes_min);
+        Ok(Arc::new(CoreProgram::new(
+            common, &module, instance, analysis, entry,
+        )))
+    }
+
+    fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
+        let memory_bytes_min = component_memory_bytes_min(bytes)?;
+        self.check_memory(memory_bytes_min)?;
+        let component = Component::new(&self.wasmtime, bytes).map_err(compile)?;
+        let instance = self
+            .component
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::new(Kind::UnknownImport, format!("{error:#}")))?;
+        let home = Slots::home_class(memory_bytes_min as usize, None);
+        let common = self.common(name, home, memory_bytes_min);
+        let program =
+            ComponentProgram::new(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
+        Ok(Arc::new(program))
+    }
+
+    fn check_memory(&self, bytes: u64) -> Result<(), LoadError> {
+        if bytes > self.memory_bytes_max {
+            let text = format!(
+                "it starts with {bytes} bytes; a process may have {}",
+                self.memory_bytes_max
+            );
+            return Err(LoadError::new(Kind::MemoryTooLarge, text));
+        }
+        Ok(())
+    }
+
+    fn common(&self, name: &str, home: super::slots::HomeClass, memory_bytes_min: u64) -> Common {
+        Common {
+            engine: self.wasmtime.clone(),
+            slots: self.slots.clone(),
+            wasi: self.wasi.clone(),
+            name: name.to_owned(),
+            slice_reductions: self.slice_reductions,
+            home,
+            memory_bytes_min,
+        }
+    }
+}
+
+/// Finds out what a file is, and turns text into binary.
+pub(super) fn sort(bytes: &[u8], bytes_max: u64) -> Result<Guest<'_>, LoadError> {
+    if bytes.len() as u64 > bytes_max {
+        let text = format!("{} bytes; the limit is {bytes_max}", bytes.len());
+        return Err(LoadError::new(Kind::TooLarge, text));
+    }
+    let bytes = binary(bytes)?;
+    if Parser::is_core_wasm(&bytes) {
+        let analysis = Analysis::read(&bytes)?;
+        return Ok(Guest::Core {
+            bytes,
+            analysis,
+            unwrapped: false,
+        });
+    }
+    match wrapped_module(&bytes)? {
+        Ok(module) => {
+            let analysis = Analysis::read(&module)?;
+            Ok(Guest::Core {
+                bytes: module.into(),
+                analysis,
+                unwrapped: true,
+            })
+        }
+        Err(why) => Ok(Guest::Component { bytes, why }),
+    }
+}
+
+/// The bytes as binary wasm of the right kind and version.
+fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
+    let not_wasm = |text: String| Err(LoadError::new(Kind::NotWasm, text));
+    if bytes.is_empty() {
+        return not_wasm("the file is empty".into());
+    }
+    if bytes.starts_with(b"\0asm") {
+        if Parser::is_core_wasm(bytes) || Parser::is_component(bytes) {
+            return Ok(bytes.into());
+        }
+        let text =
+            "it begins as wasm does, but its version is not one that this host knows".to_owned();
+        return Err(LoadError::new(Kind::Invalid, text));
+    }
+    let text = std::str::from_utf8(bytes).ok().map(str::trim_start);
+    if !text.is_some_and(|text| text.starts_with('(') || text.starts_with(";;")) {
+        return not_wasm(
+            "it begins neither as a binary (`\\0asm`) nor as text (`(module` or `(component`)"
+                .into(),
+        );
+    }
+    match wat::parse_bytes(bytes) {
+        Ok(binary) => Ok(binary.into_owned().into()),
+        Err(error) => Err(LoadError::new(Kind::Invalid, error.to_string())),
+    }
+}
+
+/// The core module of a component that only wraps one for this contract, or why it is more than that.
+///
+/// wit-component adds modules of its own when a lowered import needs the memory of the module that imports it; they
+/// are known by importing from nothing but "" and by their `$imports` table.
+fn wrapped_module(bytes: &[u8]) -> Result<Result<Vec<u8>, &'static str>, LoadError> {
+    let invalid = |error: wasmparser::Error| LoadError::new(Kind::Invalid, error.to_string());
+    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+        .validate_all(bytes)
+        .map_err(invalid)?;
+    let mut modules = Vec::new();
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(invalid)? {
+            Payload::ModuleSection {
+                unchecked_range, ..
+            } => {
+                if depth == 0 {
+                    modules.push(&bytes[unchecked_range]);
+                }
+                depth += 1;
+            }
+            Payload::ComponentSection { .. } => {
+                return Ok(Err("it consists of several components"));
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    if !import.map_err(invalid)?.name.name.starts_with(abi::PACKAGE) {
+                        return Ok(Err("it imports interfaces other than the contract's"));
+                    }
+                }
+            }
+            Payload::Version {
+                encoding: Encoding::Component,
+                ..
+            } if depth > 0 => {}
+            Payload::End(_) => depth = i32::max(depth - 1, 0),
+            _ => {}
+        }
+    }
+    let mut guests = Vec::new();
+    for module in modules {
+        let analysis = Analysis::read(module)?;
+        if analysis.is_atoll_guest() || analysis.memory.is_some() {
+            guests.push((module, analysis));
+        }
+    }
+    let [(module, analysis)] = &guests[..] else {
+        return Ok(Err("it has several core modules with a memory"));
+    };
+    let flat = analysis
+        .imports
+        .iter()
+        .all(|import| import.contract.is_some());
+    if !flat || analysis.entry().is_none() {
+        return Ok(Err(
+            "its core module has imports or exports of other names than the contract's",
+        ));
+    }
+    Ok(Ok(module.to_vec()))
+}
+
+/// The first memories of all core modules of a component, in bytes together.
+fn component_memory_bytes_min(bytes: &[u8]) -> Result<u64, LoadError> {
+    let mut total = 0u64;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
+        if let Payload::MemorySection(section) = payload {
+            for memory in section.into_iter().flatten() {
+                total = total.saturating_add(memory.initial.saturating_mul(64 << 10));
+            }
+        }
+    }
+    Ok(total)
+}
+
+fn no_entry(functions: &[(String, u32)]) -> LoadError {
+    let names: Vec<&str> = functions
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .take(8)
+        .collect();
+    let text = if names.is_empty() {
+        "it exports no function without parameters and results".to_owned()
+    } else {
+        format!(
+            "it exports neither `run` nor `_start`, only {}",
+            names.join(", ")
+        )
+    };
+    LoadError::new(Kind::NoEntry, text)
+}
+
+fn compile(error: wasmtime::Error) -> LoadError {
+    LoadError::new(Kind::Compile, format!("{error:#}"))
+}

@@ -1,0 +1,20 @@
+//! The engine: wasmtime, and everything about it.
+//!
+//! This room knows configuration, loading, rewriting, instances, fuel and slots. It never sees links, names or the
+//! command line. The only `unsafe` of the project outside of the scheduler's queues is in [`slots`].
+
+pub(crate) mod abi;
+pub(crate) mod state;
+
+mod analysis;
+mod config;
+mod error;
+mod flatten;
+mod inspect;
+mod instance;
+mod load;
+mod slots;
+
+pub use error::{LoadError, LoadErrorKind};
+pub use inspect::{Import, ImportStatus, Inspection, Path};
+pub(crate) use load::Engine;

@@ -1,0 +1,30 @@
+//! Atoll: Erlang-style processes for WebAssembly.
+//!
+//! Every process is a wasm instance with a memory of its own; schedulers, one per core, preempt it after some
+//! thousand reductions; processes share nothing and talk by messages. A guest is written against the WIT package
+//! `atoll:process` in any language, or is a plain WASI program. This crate is the runtime as a library; the program
+//! `atoll` is made of it.
+//!
+//! A Rust program that embeds it builds a [`System`], loads programs, spawns their functions, exchanges messages with
+//! them through a [`HostMailbox`], and watches them end. `examples/embed.rs` shows all of that.
+
+mod contract;
+mod engine;
+mod process;
+mod scheduler;
+mod system;
+mod wasi;
+
+pub use engine::{Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
+pub use process::{
+    Budget, Event, ExitReason, Format, Kinds, Message, Outgoing, Payload, Pid, Reference,
+    SELECTOR_TAGS_MAX, Selector,
+};
+pub use scheduler::Counters as SchedulerCounters;
+pub use system::{
+    Config, Counters, CrashHook, CrashReport, Error, HostMailbox, Program, Spawn, SpawnError,
+    System, Watch,
+};
+pub use wasi::{
+    Captured, DirGrant, Grants, NetGrant, Output, Peer, WasiError, WasiErrorKind, parse_env,
+};

@@ -1,0 +1,195 @@
+//! What a mailbox holds, and which of it a receiver asks for.
+
+use super::{ExitReason, Pid, Reference};
+use smallvec::SmallVec;
+
+/// Payloads up to this size are stored in the message itself; a longer one has an allocation of its own.
+const PAYLOAD_INLINE_BYTES: usize = 32;
+
+/// A message's bytes, which the host never looks into.
+pub type Payload = SmallVec<[u8; PAYLOAD_INLINE_BYTES]>;
+
+/// How a payload is to be read: the contract's `format`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// Bytes whose meaning sender and receiver agree on.
+    #[default]
+    Raw,
+    /// Erlang's external term format.
+    ExternalTerm,
+}
+
+/// A message as a receiver sees it: the contract's `message`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Who sent it.
+    pub sender: Pid,
+    /// The sender's mark.
+    pub tag: u32,
+    /// The request that it is, or answers.
+    pub reference: Option<Reference>,
+    /// How to read the payload.
+    pub format: Format,
+    /// The bytes.
+    pub payload: Payload,
+}
+
+/// A message before the host adds who sent it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outgoing {
+    /// A mark to select by.
+    pub tag: u32,
+    /// The request that it is, or answers.
+    pub reference: Option<Reference>,
+    /// How to read the payload.
+    pub format: Format,
+    /// The bytes.
+    pub payload: Payload,
+}
+
+impl Outgoing {
+    /// A message of raw bytes with this tag.
+    pub fn new(tag: u32, payload: &[u8]) -> Outgoing {
+        Outgoing {
+            tag,
+            payload: Payload::from_slice(payload),
+            ..Outgoing::default()
+        }
+    }
+
+    /// The same with the request that it is, or answers.
+    pub fn reference(mut self, reference: Reference) -> Outgoing {
+        self.reference = Some(reference);
+        self
+    }
+
+    pub(crate) fn from(self, sender: Pid) -> Message {
+        Message {
+            sender,
+            tag: self.tag,
+            reference: self.reference,
+            format: self.format,
+            payload: self.payload,
+        }
+    }
+}
+
+/// What a mailbox holds: the contract's `event`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// A linked process ended.
+    Exit {
+        /// The process that ended.
+        sender: Pid,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// A monitored process ended.
+    Down {
+        /// The monitor that this answers.
+        monitor: Reference,
+        /// The process that was watched.
+        process: Pid,
+        /// Why it ended.
+        reason: ExitReason,
+    },
+    /// A timer ran out.
+    Timer {
+        /// The timer.
+        timer: Reference,
+        /// The mark it was set with.
+        tag: u32,
+    },
+}
+
+impl Event {
+    /// What the event costs the mailbox that holds it, in bytes: its own size and its payload's.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        let extra = match self {
+            Event::Message(message) => message.payload.len(),
+            Event::Exit { reason, .. } | Event::Down { reason, .. } => match reason {
+                ExitReason::Trap(text) => text.len(),
+                ExitReason::ShutdownWith(term) | ExitReason::Other(term) => term.len(),
+                _ => 0,
+            },
+            Event::Timer { .. } => 0,
+        };
+        (size_of::<Event>() + extra) as u64
+    }
+
+    fn kind(&self) -> Kinds {
+        match self {
+            Event::Message(_) => Kinds::MESSAGE,
+            Event::Exit { .. } => Kinds::EXIT,
+            Event::Down { .. } => Kinds::DOWN,
+            Event::Timer { .. } => Kinds::TIMER,
+        }
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        match self {
+            Event::Message(message) => message.reference,
+            Event::Exit { .. } => None,
+            Event::Down { monitor, .. } => Some(*monitor),
+            Event::Timer { timer, .. } => Some(*timer),
+        }
+    }
+}
+
+/// A set of kinds of event: the contract's `event-kinds`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Messages.
+    pub const MESSAGE: Kinds = Kinds(1);
+    /// Exits of linked processes.
+    pub const EXIT: Kinds = Kinds(2);
+    /// Ends of monitored processes.
+    pub const DOWN: Kinds = Kinds(4);
+    /// Timers that ran out.
+    pub const TIMER: Kinds = Kinds(8);
+
+    /// The set with these bits; the contract ignores bits that name no kind.
+    pub fn from_bits(bits: u8) -> Kinds {
+        Kinds(bits & 0b1111)
+    }
+
+    /// Is every kind of `other` in this set?
+    pub fn contains(self, other: Kinds) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Which event a receiver asks for: the contract's `selector`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Selector {
+    /// Any event.
+    Any,
+    /// A message with this tag.
+    Tag(u32),
+    /// A message with one of these tags; at most [`SELECTOR_TAGS_MAX`](super::SELECTOR_TAGS_MAX).
+    Tags(SmallVec<[u32; 4]>),
+    /// An event that carries this reference.
+    Reference(Reference),
+    /// An event of one of these kinds.
+    Kinds(Kinds),
+}
+
+impl Selector {
+    /// Does the event fit?
+    #[inline]
+    pub fn fits(&self, event: &Event) -> bool {
+        match self {
+            Selector::Any => true,
+            Selector::Tag(tag) => matches!(event, Event::Message(message) if message.tag == *tag),
+            Selector::Tags(tags) => {
+                matches!(event, Event::Message(message) if tags.contains(&message.tag))
+            }
+            Selector::Reference(reference) => event.reference() == Some(*reference),
+            Selector::Kinds(kinds) => kinds.contains(event.kind()),
+        }
+    }
+}

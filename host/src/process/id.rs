@@ -1,0 +1,141 @@
+//! Pids and references, and the cipher that keeps them from being guessed.
+
+use std::fmt;
+
+/// Ids stay below 2^53, so that a JavaScript number carries them exactly.
+pub(crate) const ID_BITS: u32 = 53;
+
+/// Identifies a process, living or dead; never reused within a node's life. OTP: `pid()`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Pid {
+    /// The node that the process lives on.
+    pub node: u64,
+    /// The process on that node.
+    pub id: u64,
+}
+
+/// A unique value that tells one request's answer from every other message. OTP: `reference()`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Reference {
+    /// The node that made it.
+    pub node: u64,
+    /// The reference on that node.
+    pub id: u64,
+}
+
+const _: () = assert!(size_of::<Pid>() == 16 && size_of::<Reference>() == 16);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{:x}>", self.id)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:x}", self.id)
+    }
+}
+
+/// A keyed permutation of the numbers below 2^53.
+///
+/// A process's raw number (generation and table index) is unique but easy to count through; its id is the raw number
+/// enciphered, so that a guest which knows its own pid learns nothing about others: with a million processes alive a
+/// guess hits one in nine billion. The permutation is a Feistel network over halves of 26 and 27 bits. It is there
+/// against counting, not against cryptanalysis: a guest sees ids only, never a raw number, and looking one up has to
+/// cost nanoseconds because every send does it.
+pub(crate) struct Cipher {
+    keys: [u64; ROUNDS],
+}
+
+const ROUNDS: usize = 6;
+const LEFT_BITS: u32 = 26;
+const RIGHT_BITS: u32 = 27;
+const _: () = assert!(LEFT_BITS + RIGHT_BITS == ID_BITS && ROUNDS.is_multiple_of(2));
+
+impl Cipher {
+    /// A permutation that depends on every bit of `keys`.
+    pub(crate) fn new(keys: [u64; ROUNDS]) -> Cipher {
+        Cipher { keys }
+    }
+
+    #[inline]
+    pub(crate) fn encipher(&self, raw: u64) -> u64 {
+        debug_assert!(raw >> ID_BITS == 0);
+        let (mut left, mut right) = split(raw);
+        for pair in self.keys.chunks_exact(2) {
+            left ^= round(right, pair[0], LEFT_BITS);
+            right ^= round(left, pair[1], RIGHT_BITS);
+        }
+        left << RIGHT_BITS | right
+    }
+
+    /// The raw number behind `id`; any number above 2^53 is no id.
+    #[inline]
+    pub(crate) fn decipher(&self, id: u64) -> Option<u64> {
+        if id >> ID_BITS != 0 {
+            return None;
+        }
+        let (mut left, mut right) = split(id);
+        for pair in self.keys.chunks_exact(2).rev() {
+            right ^= round(left, pair[1], RIGHT_BITS);
+            left ^= round(right, pair[0], LEFT_BITS);
+        }
+        Some(left << RIGHT_BITS | right)
+    }
+}
+
+#[inline]
+fn split(value: u64) -> (u64, u64) {
+    (value >> RIGHT_BITS, value & ((1 << RIGHT_BITS) - 1))
+}
+
+#[inline]
+fn round(half: u64, key: u64, bits: u32) -> u64 {
+    // An odd multiplier spreads every input bit upwards; the top bits of the product are the mixed ones.
+    (half ^ key).wrapping_mul(key | 1) >> (64 - bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [u64; ROUNDS] = [
+        0x9e37_79b9_7f4a_7c15,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+        0x2545_f491_4f6c_dd1d,
+        0xd6e8_feb8_6659_fd93,
+        0xa076_1d64_78bd_642f,
+    ];
+
+    #[test]
+    fn deciphering_undoes_enciphering() {
+        let cipher = Cipher::new(KEYS);
+        for raw in (0..1000).chain((1 << ID_BITS) - 1000..1 << ID_BITS) {
+            let id = cipher.encipher(raw);
+            assert!(id >> ID_BITS == 0);
+            assert_eq!(cipher.decipher(id), Some(raw));
+        }
+    }
+
+    #[test]
+    fn neighbours_lie_far_apart() {
+        let cipher = Cipher::new(KEYS);
+        let near = (0..10_000)
+            .filter(|raw| cipher.encipher(*raw).abs_diff(cipher.encipher(raw + 1)) < 1 << 32)
+            .count();
+        // A random pair is that close with probability 2^-20.
+        assert!(
+            near <= 2,
+            "{near} of 10,000 neighbours have ids within 2^32 of one another"
+        );
+    }
+
+    #[test]
+    fn numbers_from_2_to_the_53_are_no_ids() {
+        let cipher = Cipher::new(KEYS);
+        assert_eq!(cipher.decipher(1 << ID_BITS), None);
+        assert_eq!(cipher.decipher(u64::MAX), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! The queue that a receiver searches: what has arrived and was not yet asked for, in the order of arrival.
+//!
+//! A process takes over all that arrived at once (one lock for many messages) and searches here, alone. Taking from
+//! the middle leaves a gap instead of moving the rest; gaps at the front go at once, and the queue closes ranks when
+//! more than half of it is gaps. Positions are absolute numbers that never repeat, so that "everything before this
+//! point was looked at already" stays true while the queue moves.
+
+use super::{Event, Reference, Selector};
+use std::collections::VecDeque;
+
+/// Buffers larger than this are given back when they run empty, so that one flood does not cost memory for ever.
+const CAPACITY_KEPT: usize = 16;
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    events: VecDeque<Option<Event>>,
+    gaps: usize,
+    /// The position of the first element of `events`.
+    front: u64,
+    /// The newest reference that this process made, and the position from which an event can carry it.
+    mark: Option<(Reference, u64)>,
+}
+
+impl Queue {
+    /// Appends everything that arrived, leaving `arrived` empty.
+    #[inline]
+    pub(crate) fn append(&mut self, arrived: &mut VecDeque<Option<Event>>) {
+        if self.events.is_empty() {
+            std::mem::swap(&mut self.events, arrived);
+        } else {
+            self.events.append(arrived);
+        }
+    }
+
+    /// Takes the first event at or after `from` that fits, or tells from where to go on when more has arrived.
+    #[inline]
+    pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {
+        let from = from.max(self.first_possible(selector));
+        let mut index = from.saturating_sub(self.front) as usize;
+        while let Some(place) = self.events.get_mut(index) {
+            if place.as_ref().is_some_and(|event| selector.fits(event)) {
+                let event = place
+                    .take()
+                    .expect("the place was just seen to hold an event");
+                self.gaps += 1;
+                self.close_ranks(index);
+                return Ok(event);
+            }
+            index += 1;
+        }
+        Err(self.end())
+    }
+
+    /// Remembers that no event that is here now can carry `reference`, because it has only just been made.
+    pub(crate) fn mark(&mut self, reference: Reference) {
+        self.mark = Some((reference, self.end()));
+    }
+
+    fn end(&self) -> u64 {
+        self.front + self.events.len() as u64
+    }
+
+    fn first_possible(&self, selector: &Selector) -> u64 {
+        match (selector, self.mark) {
+            (Selector::Reference(wanted), Some((marked, position))) if *wanted == marked => {
+                position
+            }
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn close_ranks(&mut self, taken_index: usize) {
+        if taken_index == 0 {
+            while matches!(self.events.front(), Some(None)) {
+                self.events.pop_front();
+                self.gaps -= 1;
+                self.front += 1;
+            }
+            if self.events.is_empty() && self.events.capacity() > CAPACITY_KEPT {
+                self.events = VecDeque::new();
+            }
+        } else if self.gaps > self.events.len() / 2 {
+            self.compact();
+        }
+    }
+
+    /// Removes all gaps. Positions before the mark and after it stay on their sides; others are searched anew.
+    fn compact(&mut self) {
+        let end = self.end();
+        let mark_index = self
+            .mark
+            .map(|(_, position)| position.saturating_sub(self.front) as usize);
+        let gaps_after_mark = mark_index.map_or(0, |index| {
+            self.events
+                .range(index.min(self.events.len())..)
+                .filter(|place| place.is_none())
+                .count()
+        });
+        self.events.retain(Option::is_some);
+        self.gaps = 0;
+        // The end keeps its position, so that a search that was told to go on from there still does.
+        self.front = end - self.events.len() as u64;
+        if let Some((_, position)) = &mut self.mark {
+            *position += gaps_after_mark as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{Format, Message, Payload, Pid};
+
+    fn message(tag: u32, reference: Option<u64>) -> Option<Event> {
+        Some(Event::Message(Message {
+            sender: Pid { node: 1, id: 1 },
+            tag,
+            reference: reference.map(|id| Reference { node: 1, id }),
+            format: Format::Raw,
+            payload: Payload::new(),
+        }))
+    }
+
+    fn tag(event: Result<Event, u64>) -> Option<u32> {
+        match event {
+            Ok(Event::Message(message)) => Some(message.tag),
+            _ => None,
+        }
+    }
+
+    fn filled(tags: impl IntoIterator<Item = u32>) -> Queue {
+        let mut queue = Queue::default();
+        queue.append(&mut tags.into_iter().map(|tag| message(tag, None)).collect());
+        queue
+    }
+
+    #[test]
+    fn any_takes_in_the_order_of_arrival() {
+        let mut queue = filled([3, 1, 2]);
+        let taken: Vec<_> = (0..4).map(|_| tag(queue.take(&Selector::Any, 0))).collect();
+        assert_eq!(taken, [Some(3), Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn selection_leaves_the_others_in_order() {
+        let mut queue = filled([1, 2, 1, 3, 2]);
+        assert_eq!(tag(queue.take(&Selector::Tag(3), 0)), Some(3));
+        assert_eq!(tag(queue.take(&Selector::Tag(2), 0)), Some(2));
+        let rest: Vec<_> = (0..3).map(|_| tag(queue.take(&Selector::Any, 0))).collect();
+        assert_eq!(rest, [Some(1), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_ended() {
+        let mut queue = filled([1, 1, 1]);
+        let position = queue.take(&Selector::Tag(2), 0).unwrap_err();
+        queue.append(&mut [message(2, None)].into());
+        assert_eq!(tag(queue.take(&Selector::Tag(2), position)), Some(2));
+        // What was passed over is still there for a selector that wants it.
+        assert_eq!(tag(queue.take(&Selector::Any, 0)), Some(1));
+    }
+
+    #[test]
+    fn behaves_like_a_list_under_random_use() {
+        // A small deterministic generator: the test needs variety, not quality.
+        let mut state = 1u64;
+        let mut random = move |below: u64| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 33) % below
+        };
+        let mut queue = Queue::default();
+        let mut model: Vec<(u32, Option<u64>)> = Vec::new();
+        let mut next_reference = 0;
+        for _ in 0..200_000 {
+            match random(10) {
+                0..5 => {
+                    let carried = (next_reference > 0 && random(3) == 0)
+                        .then(|| next_reference - random(2).min(next_reference - 1));
+                    let new = (random(8) as u32, carried);
+                    model.push(new);
+                    queue.append(&mut [message(new.0, new.1)].into());
+                }
+                5 => {
+                    next_reference += 1;
+                    queue.mark(Reference {
+                        node: 1,
+                        id: next_reference,
+                    });
+                }
+                6 if next_reference > 0 => {
+                    let wanted = next_reference - random(2).min(next_reference - 1);
+                    let found = model
+                        .iter()
+                        .position(|(_, carried)| *carried == Some(wanted));
+                    let expected = found.map(|index| model.remove(index).0);
+                    let selector = Selector::Reference(Reference {
+                        node: 1,
+                        id: wanted,
+                    });
+                    assert_eq!(tag(queue.take(&selector, 0)), expected);
+                }
+                7 => {
+                    let expected = (!model.is_empty()).then(|| model.remove(0).0);
+                    assert_eq!(tag(queue.take(&Selector::Any, 0)), expected);
+                }
+                _ => {
+                    let wanted = random(8) as u32;
+                    let found = model.iter().position(|(tag, _)| *tag == wanted);
+                    let expected = found.map(|index| model.remove(index).0);
+                    assert_eq!(tag(queue.take(&Selector::Tag(wanted), 0)), expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The memory of a timer wheel: nodes addressed by a 32-bit index, in chunks.
+//!
+//! Chunks, not one growing vector: a vector that doubles at half a million timers copies tens of megabytes
+//! while the wheel is locked, and can't give its memory back while one late timer is alive. A chunk never
+//! moves, and it is freed when its last node goes.
+//!
+//! The slab knows nothing of time. It never checks whether an index is stale: the wheel's serials do that.
+
+/// Names a node for as long as it is in the slab; reused afterwards.
+pub(super) type NodeIndex = u32;
+
+/// No node: the end of a list.
+pub(super) const NO_NODE: NodeIndex = NodeIndex::MAX;
+
+/// How many bits of an index count within its chunk. 512 nodes of some 48 bytes are 24 KiB: cheap to
+/// allocate in the middle of a turn, and two thousand chunks hold a million timers.
+const CHUNK_BITS: u32 = 9;
+const CHUNK_NODES: usize = 1 << CHUNK_BITS;
+
+/// What a node's place in its chunk holds.
+enum Entry<T> {
+    /// Free, with the next free place of the same chunk.
+    Free(Option<u16>),
+    /// In use.
+    Used(T),
+}
+
+/// One chunk, or the place of one that isn't allocated now.
+struct Chunk<T> {
+    /// Empty while the chunk isn't allocated.
+    entries: Box<[Entry<T>]>,
+    /// The first free place.
+    free: Option<u16>,
+    /// How many entries are in use.
+    used_count: usize,
+}
+
+/// Nodes by index; see the top of the file.
+pub(super) struct Slab<T> {
+    chunks: Vec<Chunk<T>>,
+    /// Every chunk that isn't full, each once, allocated or not. The next node comes from the last one.
+    open: Vec<u32>,
+    /// The chunk that emptied last. It keeps its memory until the next one empties: one timer armed and
+    /// cancelled again and again must not allocate each time.
+    spare: Option<u32>,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab; allocates nothing.
+    pub(super) fn new() -> Self {
+        Slab {
+            chunks: Vec::new(),
+            open: Vec::new(),
+            spare: None,
+        }
+    }
+
+    /// Puts a node in and says where it is.
+    ///
+    /// # Panics
+    /// When four billion nodes are in use, long after memory ran out.
+    pub(super) fn insert(&mut self, value: T) -> NodeIndex {
+        let chunk_index = self
+            .open
+            .last()
+            .copied()
+            .unwrap_or_else(|| self.add_chunk());
+        let chunk = &mut self.chunks[chunk_index as usize];
+        if chunk.entries.is_empty() {
+            chunk.allocate();
+        }
+        let place = chunk.free.expect("an open chunk has a free place");
+        let entry = &mut chunk.entries[usize::from(place)];
+        let Entry::Free(next_free) = *entry else {
+            unreachable!("the free list names only free places");
+        };
+        *entry = Entry::Used(value);
+        chunk.free = next_free;
+        chunk.used_count += 1;
+        if chunk.free.is_none() {
+            self.open.pop();
+        }
+        (chunk_index << CHUNK_BITS) | u32::from(place)
+    }
+
+    /// Takes a node out.
+    ///
+    /// # Panics
+    /// When no node has this index.
+    pub(super) fn remove(&mut self, index: NodeIndex) -> T {
+        let chunk_index = index >> CHUNK_BITS;
+        let chunk = &mut self.chunks[chunk_index as usize];
+        let was_full = chunk.free.is_none();
+        let place = (index as usize) % CHUNK_NODES;
+        let entry = std::mem::replace(&mut chunk.entries[place], Entry::Free(chunk.free));
+        let Entry::Used(value) = entry else {
+            panic!("removed a timer node that is not in use");
+        };
+        chunk.free = Some(place as u16);
+        chunk.used_count -= 1;
+        if was_full {
+            self.open.push(chunk_index);
+        }
+        if chunk.used_count == 0 {
+            self.release_spare_for(chunk_index);
+        }
+        value
+    }
+
+    /// The node at `index`, if there is one.
+    pub(super) fn get(&self, index: NodeIndex) -> Option<&T> {
+        let chunk = self.chunks.get((index >> CHUNK_BITS) as usize)?;
+        match chunk.entries.get(index as usize % CHUNK_NODES)? {
+            Entry::Used(value) => Some(value),
+            Entry::Free(_) => None,
+        }
+    }
+
+    /// The node at `index`, which the caller knows to be there.
+    ///
+    /// # Panics
+    /// When no node has this index.
+    pub(super) fn get_mut(&mut self, index: NodeIndex) -> &mut T {
+        let chunk = &mut self.chunks[(index >> CHUNK_BITS) as usize];
+        match &mut chunk.entries[index as usize % CHUNK_NODES] {
+            Entry::Used(value) => value,
+            Entry::Free(_) => panic!("used a timer node that is free"),
+        }
+    }
+
+    /// Makes a chunk that has emptied the spare one; the one before goes, if it hasn't been used since.
+    fn release_spare_for(&mut self, chunk_index: u32) {
+        let Some(before) = self.spare.replace(chunk_index) else {
+            return;
+        };
+        let chunk = &mut self.chunks[before as usize];
+        if before != chunk_index && chunk.used_count == 0 {
+            chunk.release();
+        }
+    }
+
+    /// Makes place for a chunk and opens it.
+    fn add_chunk(&mut self) -> u32 {
+        let chunk_index = self.chunks.len();
+        // One less than would fit, so that no index is NO_NODE.
+        assert!(chunk_index < (NO_NODE >> CHUNK_BITS) as usize);
+        self.chunks.push(Chunk {
+            entries: Box::default(),
+            free: None,
+            used_count: 0,
+        });
+        self.open.push(chunk_index as u32);
+        chunk_index as u32
+    }
+}
+
+impl<T> Chunk<T> {
+    /// Allocates the entries, all free, chained in rising order.
+    fn allocate(&mut self) {
+        self.entries = (1..=CHUNK_NODES)
+            .map(|next| Entry::Free((next < CHUNK_NODES).then_some(next as u16)))
+            .collect();
+        self.free = Some(0);
+    }
+
+    /// Gives the memory back; the chunk stays open, to be allocated again when it is needed.
+    fn release(&mut self) {
+        self.entries = Box::default();
+        self.free = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allocated_chunks<T>(slab: &Slab<T>) -> usize {
+        slab.chunks
+            .iter()
+            .filter(|chunk| !chunk.entries.is_empty())
+            .count()
+    }
+
+    #[test]
+    fn nodes_keep_their_values_and_places_are_reused() {
+        let mut slab = Slab::new();
+        let first: Vec<_> = (0..3 * CHUNK_NODES)
+            .map(|value| slab.insert(value))
+            .collect();
+        assert!(
+            first
+                .iter()
+                .enumerate()
+                .all(|(value, &index)| slab.get(index) == Some(&value))
+        );
+        for &index in first.iter().step_by(2) {
+            slab.remove(index);
+        }
+        assert_eq!(slab.get(first[0]), None);
+        assert_eq!(slab.get(first[1]), Some(&1));
+        for value in 0..3 * CHUNK_NODES / 2 {
+            slab.insert(value);
+        }
+        assert_eq!(
+            slab.chunks.len(),
+            3,
+            "freed places are used before a new chunk"
+        );
+    }
+
+    #[test]
+    fn memory_goes_back_when_a_chunk_empties_and_comes_again() {
+        let mut slab = Slab::new();
+        for _round in 0..3 {
+            let indexes: Vec<_> = (0..8 * CHUNK_NODES)
+                .map(|value| slab.insert(value))
+                .collect();
+            assert_eq!(allocated_chunks(&slab), 8);
+            let (kept, rest) = indexes.split_first().expect("not empty");
+            for &index in rest {
+                slab.remove(index);
+            }
+            assert!(allocated_chunks(&slab) <= 2);
+            assert_eq!(slab.get(*kept), Some(&0));
+            slab.remove(*kept);
+        }
+        assert!(slab.chunks.len() <= 9);
+    }
+
+    #[test]
+    fn one_node_put_in_and_taken_out_again_allocates_once() {
+        let mut slab = Slab::new();
+        let index = slab.insert('a');
+        assert_eq!(slab.remove(index), 'a');
+        assert_eq!(allocated_chunks(&slab), 1);
+        assert_eq!(slab.insert('b'), index);
+    }
+}

@@ -1,0 +1,554 @@
+//! The hierarchical timer wheel: a million deadlines, each armed and cancelled in constant time.
+//!
+//! ```text
+//!              level 0: 64 slots    level 1: 64 slots         level 7: 64 slots
+//!              of 65 µs             of 4.2 ms                 of 9.1 years
+//!              ┌─┬─┬─┬─┬─┬─┐        ┌─┬─┬─┬─┬─┬─┐             ┌─┬─┬─┬─┬─┬─┐
+//!  imminent ◄─ └─┴─┴─┴─┴─┴─┘ ◄───── └─┴─┴─┴─┴─┴─┘ ◄── … ◄──── └─┴─┴─┴─┴─┴─┘
+//!  (a heap, to              a slot's timers move on when time enters the slot
+//!  the nanosecond)
+//! ```
+//!
+//! Time is cut into ticks. A timer waits at the level where its tick first differs from the current one
+//! (compared in groups of six bits, from the top); so everything on a level is due before everything on the
+//! level above, and the 48 bits of a tick are eight levels: no deadline is too far. When time enters a slot,
+//! its timers move to lower levels, and those of the current tick into a small heap that orders them to the
+//! nanosecond: a timer never fires early, and timers fire in the order of their deadlines, equal ones in the
+//! order in which they were armed, which makes a replay the same.
+//!
+//! A wheel has no clock and no lock; it is told the time. What it does in one call is bounded.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
+
+use super::slab::{NO_NODE, NodeIndex, Slab};
+
+/// The deadline of a wheel without timers, and "sleep until you are woken".
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// A tick is 2^16 ns, 65.5 µs: fine enough that few timers share one, coarse enough that a 1 ms timer is on
+/// level 0 and moves once.
+const TICK_BITS: u32 = 16;
+const LEVEL_BITS: u32 = 6;
+const LEVEL_COUNT: usize = 8;
+const SLOT_COUNT: usize = 1 << LEVEL_BITS;
+
+// Every tick that a 64-bit deadline can have finds a level.
+const _: () = assert!(TICK_BITS as usize + LEVEL_BITS as usize * LEVEL_COUNT == 64);
+
+/// Cancelled entries that the heap may hold before it is swept: below this, a sweep isn't worth its call.
+const STALE_COUNT_MIN: usize = 64;
+
+/// Names one armed timer of one wheel, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WheelKey {
+    index: NodeIndex,
+    serial: NonZeroU64,
+}
+
+/// Where a timer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In a slot's list.
+    Slot { level: u8, slot: u8 },
+    /// In the list of a slot that time has entered, to be moved on.
+    Entered,
+    /// In the heap, by deadline.
+    Imminent,
+}
+
+/// A timer and its neighbours in the list that it is in.
+struct Node<T> {
+    deadline_ns: u64,
+    serial: NonZeroU64,
+    previous: NodeIndex,
+    next: NodeIndex,
+    place: Place,
+    timer: T,
+}
+
+/// A list of timers, and a time before which none of them is due. Cancelling may leave the time too early,
+/// which costs a look in vain, never a late timer.
+#[derive(Clone, Copy)]
+struct Slot {
+    head: NodeIndex,
+    earliest_ns: u64,
+}
+
+const EMPTY_SLOT: Slot = Slot {
+    head: NO_NODE,
+    earliest_ns: NEVER,
+};
+
+/// What the heap sorts by; then where to find the timer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Imminent {
+    deadline_ns: u64,
+    serial: NonZeroU64,
+    index: NodeIndex,
+}
+
+/// Timers by deadline; see the top of the file.
+pub(super) struct Wheel<T> {
+    /// Time has been followed up to here, in ticks.
+    current_tick: u64,
+    /// Per level, which slots hold timers. Slots up to the current one are empty: they are in the past.
+    occupied: [u64; LEVEL_COUNT],
+    slots: Box<[[Slot; SLOT_COUNT]; LEVEL_COUNT]>,
+    /// The timers of a slot that time has entered; drained before anything else is looked at.
+    entered: Slot,
+    /// The timers of the current tick and of the past.
+    imminent: BinaryHeap<Reverse<Imminent>>,
+    /// How many entries of `imminent` are of cancelled timers.
+    stale_count: usize,
+    nodes: Slab<Node<T>>,
+    next_serial: NonZeroU64,
+}
+
+impl<T: Copy> Wheel<T> {
+    /// An empty wheel at time zero.
+    pub(super) fn new() -> Self {
+        Wheel {
+            current_tick: 0,
+            occupied: [0; LEVEL_COUNT],
+            slots: Box::new([[EMPTY_SLOT; SLOT_COUNT]; LEVEL_COUNT]),
+            entered: EMPTY_SLOT,
+            imminent: BinaryHeap::new(),
+            stale_count: 0,
+            nodes: Slab::new(),
+            next_serial: NonZeroU64::MIN,
+        }
+    }
+
+    /// Adds a timer. A deadline in the past is due at once.
+    pub(super) fn arm(&mut self, deadline_ns: u64, timer: T) -> WheelKey {
+        let serial = self.next_serial;
+        self.next_serial = serial
+            .checked_add(1)
+            .expect("2^64 timers take centuries to arm");
+        let index = self.nodes.insert(Node {
+            deadline_ns,
+            serial,
+            previous: NO_NODE,
+            next: NO_NODE,
+            place: Place::Imminent,
+            timer,
+        });
+        self.put(index);
+        WheelKey { index, serial }
+    }
+
+    /// Takes a timer out, if `expire` hasn't handed it out and nobody cancelled it.
+    pub(super) fn cancel(&mut self, key: WheelKey) -> bool {
+        let Some(node) = self
+            .nodes
+            .get(key.index)
+            .filter(|node| node.serial == key.serial)
+        else {
+            return false;
+        };
+        if node.place == Place::Imminent {
+            self.stale_count += 1;
+        } else {
+            self.unlink(key.index);
+        }
+        self.nodes.remove(key.index);
+        self.sweep_stale();
+        true
+    }
+
+    /// Moves the timers that are due at `now_ns` to the end of `due`, in order. Looks at `steps_max` timers
+    /// at most, so that the caller can let others run in between; true if there is more to do now.
+    pub(super) fn expire(&mut self, now_ns: u64, steps_max: usize, due: &mut Vec<T>) -> bool {
+        let now_tick = now_ns >> TICK_BITS;
+        let mut steps_left = steps_max;
+        loop {
+            if !self.settle_entered(&mut steps_left) || !self.pop_due(now_ns, &mut steps_left, due)
+            {
+                return true;
+            }
+            // Here whatever is left in the heap is of the current tick and not due, so if time enters a
+            // later slot the heap is empty: no timer of the slot overtakes an earlier one.
+            let Some((level, slot)) = self.first_occupied() else {
+                break;
+            };
+            let start_tick = self.start_tick(level, slot);
+            if start_tick > now_tick {
+                break;
+            }
+            self.enter(level, slot, start_tick);
+        }
+        // No occupied slot starts between the current tick and this one, so each timer's first group of bits
+        // that differs stays the same, and with it the timer's level.
+        self.current_tick = self.current_tick.max(now_tick);
+        false
+    }
+
+    /// A time before which nothing is due: exact, unless timers were cancelled; `NEVER` if there is none.
+    pub(super) fn next_deadline(&mut self) -> u64 {
+        if self.entered.head != NO_NODE {
+            return 0;
+        }
+        while let Some(&Reverse(first)) = self.imminent.peek() {
+            if self.is_armed(first) {
+                return first.deadline_ns;
+            }
+            self.imminent.pop();
+            self.stale_count -= 1;
+        }
+        match self.first_occupied() {
+            Some((level, slot)) => self.slots[level][slot].earliest_ns,
+            None => NEVER,
+        }
+    }
+
+    /// Moves the timers of the slot that was entered to where they belong now; false if the steps ran out.
+    fn settle_entered(&mut self, steps_left: &mut usize) -> bool {
+        while self.entered.head != NO_NODE {
+            if *steps_left == 0 {
+                return false;
+            }
+            *steps_left -= 1;
+            let index = self.entered.head;
+            self.unlink(index);
+            self.put(index);
+        }
+        true
+    }
+
+    /// Hands out what the heap holds up to `now_ns`; false if the steps ran out.
+    fn pop_due(&mut self, now_ns: u64, steps_left: &mut usize, due: &mut Vec<T>) -> bool {
+        while let Some(&Reverse(first)) = self.imminent.peek() {
+            if first.deadline_ns > now_ns {
+                break;
+            }
+            if *steps_left == 0 {
+                return false;
+            }
+            *steps_left -= 1;
+            self.imminent.pop();
+            if self.is_armed(first) {
+                due.push(self.nodes.remove(first.index).timer);
+            } else {
+                self.stale_count -= 1;
+            }
+        }
+        true
+    }
+
+    /// Puts a node that is in no list where its deadline belongs.
+    fn put(&mut self, index: NodeIndex) {
+        let node = self.nodes.get_mut(index);
+        let (deadline_ns, serial) = (node.deadline_ns, node.serial);
+        let tick = deadline_ns >> TICK_BITS;
+        if tick <= self.current_tick {
+            node.place = Place::Imminent;
+            self.imminent.push(Reverse(Imminent {
+                deadline_ns,
+                serial,
+                index,
+            }));
+            return;
+        }
+        let level = ((tick ^ self.current_tick).ilog2() / LEVEL_BITS) as usize;
+        let slot = slot_of(tick, level);
+        let list = &mut self.slots[level][slot];
+        let next = std::mem::replace(&mut list.head, index);
+        list.earliest_ns = list.earliest_ns.min(deadline_ns);
+        node.place = Place::Slot {
+            level: level as u8,
+            slot: slot as u8,
+        };
+        node.previous = NO_NODE;
+        node.next = next;
+        if next != NO_NODE {
+            self.nodes.get_mut(next).previous = index;
+        }
+        self.occupied[level] |= 1 << slot;
+    }
+
+    /// Takes a node out of the list that it is in.
+    fn unlink(&mut self, index: NodeIndex) {
+        let node = self.nodes.get_mut(index);
+        let (previous, next, place) = (node.previous, node.next, node.place);
+        if next != NO_NODE {
+            self.nodes.get_mut(next).previous = previous;
+        }
+        if previous != NO_NODE {
+            self.nodes.get_mut(previous).next = next;
+            return;
+        }
+        match place {
+            Place::Slot { level, slot } => {
+                let list = &mut self.slots[usize::from(level)][usize::from(slot)];
+                list.head = next;
+                if next == NO_NODE {
+                    *list = EMPTY_SLOT;
+                    self.occupied[usize::from(level)] &= !(1 << slot);
+                }
+            }
+            Place::Entered => {
+                self.entered.head = next;
+                if next != NO_NODE {
+                    // Only the head says which list it heads; see `enter`.
+                    self.nodes.get_mut(next).place = Place::Entered;
+                }
+            }
+            Place::Imminent => unreachable!("the heap is no list"),
+        }
+    }
+
+    /// Time comes to the start of a slot: its list becomes the one to be settled. Constant time: the nodes
+    /// behind the head go on saying that they are in the slot, which nobody asks before they are the head.
+    fn enter(&mut self, level: usize, slot: usize, start_tick: u64) {
+        assert!(
+            self.entered.head == NO_NODE,
+            "the slot entered before is settled"
+        );
+        self.entered = std::mem::replace(&mut self.slots[level][slot], EMPTY_SLOT);
+        self.occupied[level] &= !(1 << slot);
+        self.nodes.get_mut(self.entered.head).place = Place::Entered;
+        self.current_tick = start_tick;
+    }
+
+    /// The slot that time enters next: the first one of the lowest level that has any.
+    fn first_occupied(&self) -> Option<(usize, usize)> {
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        Some((level, self.occupied[level].trailing_zeros() as usize))
+    }
+
+    /// The first tick of a slot: the current tick above the level, the slot's number on it, zeros below.
+    fn start_tick(&self, level: usize, slot: usize) -> u64 {
+        let shift = LEVEL_BITS * level as u32;
+        let above = (self.current_tick >> shift) & !(SLOT_COUNT as u64 - 1);
+        (above | slot as u64) << shift
+    }
+
+    /// Whether a heap entry's timer is still there: a cancelled one's place may be another timer's by now.
+    fn is_armed(&self, entry: Imminent) -> bool {
+        self.nodes
+            .get(entry.index)
+            .is_some_and(|node| node.serial == entry.serial)
+    }
+
+    /// Sweeps the heap when most of it is cancelled, so that a timer armed and cancelled in a loop within
+    /// one tick holds no memory.
+    fn sweep_stale(&mut self) {
+        if self.stale_count < STALE_COUNT_MIN || self.stale_count * 2 < self.imminent.len() {
+            return;
+        }
+        let nodes = &self.nodes;
+        self.imminent.retain(|Reverse(entry)| {
+            nodes
+                .get(entry.index)
+                .is_some_and(|node| node.serial == entry.serial)
+        });
+        self.stale_count = 0;
+    }
+}
+
+/// Which slot of a level a tick falls into.
+fn slot_of(tick: u64, level: usize) -> usize {
+    (tick >> (LEVEL_BITS * level as u32)) as usize % SLOT_COUNT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{Seam, VirtualWorld};
+    use super::*;
+
+    /// All that is due, in calls of at most `steps_max` steps.
+    fn expire_all<T: Copy>(wheel: &mut Wheel<T>, now_ns: u64, steps_max: usize) -> Vec<T> {
+        let mut due = Vec::new();
+        while wheel.expire(now_ns, steps_max, &mut due) {}
+        due
+    }
+
+    /// A wheel beside the obvious implementation: a map sorted by deadline and order of arming.
+    struct Pair {
+        random: Seam,
+        now_ns: u64,
+        wheel: Wheel<u64>,
+        model: BTreeMap<(u64, u64), WheelKey>,
+        keys: Vec<((u64, u64), WheelKey)>,
+        armed_count: u64,
+    }
+
+    impl Pair {
+        fn new(seed: u64, start_ns: u64) -> Self {
+            let mut pair = Pair {
+                random: Seam::new(VirtualWorld::new(seed)),
+                now_ns: start_ns,
+                wheel: Wheel::new(),
+                model: BTreeMap::new(),
+                keys: Vec::new(),
+                armed_count: 0,
+            };
+            pair.advance(0);
+            pair
+        }
+
+        fn below(&self, bound: u64) -> u64 {
+            self.random.random_u64() % bound
+        }
+
+        /// Delays of every magnitude up to `bits`, as often small as large; sometimes the past.
+        fn delay(&self, bits: u32) -> u64 {
+            let magnitude = self.below(u64::from(bits)) as u32;
+            self.random.random_u64() >> (63 - magnitude)
+        }
+
+        fn arm(&mut self, deadline_ns: u64) {
+            let order = (deadline_ns, self.armed_count);
+            self.armed_count += 1;
+            let key = self.wheel.arm(deadline_ns, order.1);
+            self.model.insert(order, key);
+            self.keys.push((order, key));
+        }
+
+        fn cancel(&mut self) {
+            if self.keys.is_empty() {
+                return;
+            }
+            let choice = self.below(self.keys.len() as u64) as usize;
+            let (order, key) = self.keys[choice];
+            assert_eq!(self.wheel.cancel(key), self.model.remove(&order).is_some());
+        }
+
+        fn advance(&mut self, step_ns: u64) {
+            self.now_ns = self.now_ns.saturating_add(step_ns);
+            let later = self.model.split_off(&(self.now_ns, u64::MAX));
+            let expected: Vec<u64> = self.model.keys().map(|order| order.1).collect();
+            self.model = later;
+            let steps_max = 1 + self.below(100) as usize;
+            assert_eq!(
+                expire_all(&mut self.wheel, self.now_ns, steps_max),
+                expected
+            );
+            let next_ns = self.wheel.next_deadline();
+            match self.model.first_key_value() {
+                Some(((deadline_ns, _), _)) => {
+                    assert!(self.now_ns < next_ns && next_ns <= *deadline_ns)
+                }
+                None => assert_eq!(next_ns, NEVER),
+            }
+        }
+
+        fn run(&mut self, rounds: u32, bits: u32) {
+            for _round in 0..rounds {
+                match self.below(8) {
+                    0..4 => self.arm(self.now_ns.saturating_add(self.delay(bits))),
+                    4 => self.arm(self.now_ns.saturating_sub(self.delay(bits))),
+                    5 | 6 => self.cancel(),
+                    _ => self.advance(self.delay(bits)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_map() {
+        for seed in 0..60 {
+            // From nanoseconds to days, and up to the end of time.
+            for bits in [8, 17, 24, 33, 48] {
+                let mut pair = Pair::new(seed, seed * 1_000_003);
+                pair.run(1_500, bits);
+                pair.advance(u64::MAX);
+                assert!(pair.model.is_empty(), "seed {seed}, {bits} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_map_near_the_end_of_time() {
+        for seed in 0..20 {
+            let mut pair = Pair::new(seed, u64::MAX - (1 << 40));
+            pair.run(2_000, 60);
+        }
+    }
+
+    #[test]
+    fn fires_to_the_nanosecond_and_never_early() {
+        for deadline_ns in [
+            1,
+            65_535,
+            65_536,
+            65_537,
+            1_000_000,
+            4_194_304,
+            268_435_457,
+            1 << 45,
+            NEVER,
+        ] {
+            let mut wheel = Wheel::new();
+            wheel.arm(deadline_ns, 'a');
+            assert_eq!(wheel.next_deadline(), deadline_ns);
+            assert_eq!(expire_all(&mut wheel, deadline_ns - 1, 64), []);
+            assert_eq!(wheel.next_deadline(), deadline_ns);
+            assert_eq!(expire_all(&mut wheel, deadline_ns, 64), ['a']);
+            assert_eq!(wheel.next_deadline(), NEVER);
+        }
+    }
+
+    #[test]
+    fn equal_deadlines_fire_in_the_order_of_arming() {
+        let mut wheel = Wheel::new();
+        let deadline_ns = 5_000_000_000;
+        for timer in 0..10 {
+            wheel.arm(deadline_ns, timer);
+            // Later timers of the same deadline are armed at other levels, and last of all in the heap.
+            expire_all(&mut wheel, deadline_ns * (timer + 1) / 10 - 1, 64);
+        }
+        assert_eq!(
+            expire_all(&mut wheel, deadline_ns, 64),
+            (0..10).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_million_timers_come_in_bounded_steps_and_leave_nothing() {
+        let mut wheel = Wheel::new();
+        for timer in 0..1_000_000_u64 {
+            // All in one slot of level 4, so that they all move on in the same moment.
+            wheel.arm(1_100_000_000_000 + timer % 1000, timer);
+        }
+        let mut due = Vec::new();
+        let mut more = true;
+        while more {
+            let before_count = due.len();
+            more = wheel.expire(1_200_000_000_000, 1000, &mut due);
+            assert!(due.len() - before_count <= 1000);
+        }
+        assert_eq!(due.len(), 1_000_000);
+        assert_eq!(wheel.next_deadline(), NEVER);
+        assert_eq!(wheel.occupied, [0; LEVEL_COUNT]);
+    }
+
+    #[test]
+    fn cancelled_timers_hold_no_memory() {
+        let mut wheel = Wheel::new();
+        for _round in 0..100_000 {
+            let near = wheel.arm(10, 'n');
+            let far = wheel.arm(1 << 50, 'f');
+            assert!(wheel.cancel(near) && wheel.cancel(far));
+        }
+        assert!(wheel.imminent.len() <= STALE_COUNT_MIN);
+        assert_eq!(wheel.next_deadline(), NEVER);
+        assert!(wheel.imminent.is_empty());
+    }
+
+    #[test]
+    fn a_key_serves_once() {
+        let mut wheel = Wheel::new();
+        let fired = wheel.arm(5, 'a');
+        assert_eq!(expire_all(&mut wheel, 5, 64), ['a']);
+        let reusing = wheel.arm(10, 'b');
+        assert_eq!(fired.index, reusing.index, "the same place, another timer");
+        assert!(!wheel.cancel(fired));
+        assert!(wheel.cancel(reusing));
+        assert!(!wheel.cancel(reusing));
+    }
+}

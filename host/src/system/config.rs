@@ -1,0 +1,107 @@
+//! What a system may be told before it starts, with the default of each and its reason.
+
+use crate::wasi::{Grants, Output};
+use std::fmt;
+use std::sync::Arc;
+
+use super::report::CrashReport;
+
+/// How a [`System`](super::System) is set up.
+#[derive(Clone)]
+pub struct Config {
+    /// Scheduler threads. Default: one per core.
+    pub schedulers: usize,
+    /// Reductions that a process may run before others get their turn. Default: 4000, as in OTP.
+    pub reductions: u32,
+    /// Processes that may live at once, mailboxes of the host included. Default: 1,048,576, as in OTP; at most
+    /// 16,777,216.
+    pub max_processes: u32,
+    /// Bytes that the linear memories of one process may hold together. Default: 1 GiB.
+    pub max_memory: u64,
+    /// Bytes that may wait in one mailbox. A mailbox that would hold more ends its process. Default: 64 MiB.
+    pub max_mailbox: u64,
+    /// Bytes that one payload or argument may have. A larger one ends its sender. Default: 64 MiB.
+    pub max_message: u64,
+    /// Bytes of native stack that one process's wasm frames may take. Default: 128 KiB, some thousand frames; more
+    /// costs address space and, with a million processes, page tables.
+    pub max_stack: usize,
+    /// Bytes that a module may have. Default: 256 MiB.
+    pub max_module: u64,
+    /// Keep compiled code on disk, so that the next start is fast. Default: yes.
+    pub cache: bool,
+    /// What WASI programs may touch. Default: nothing.
+    pub grants: Grants,
+    /// Where guests' standard output and error go. Default: this program's own.
+    pub output: Output,
+    /// Called for every process that crashes, on a scheduler thread: it must not block. Default: a warning in the
+    /// log (crate `tracing`).
+    pub on_crash: CrashHook,
+}
+
+/// What is called for every process that crashes.
+pub type CrashHook = Arc<dyn Fn(&CrashReport) + Send + Sync>;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            schedulers: std::thread::available_parallelism().map_or(1, usize::from),
+            reductions: 4000,
+            max_processes: 1 << 20,
+            max_memory: 1 << 30,
+            max_mailbox: 64 << 20,
+            max_message: 64 << 20,
+            max_stack: 128 << 10,
+            max_module: 256 << 20,
+            cache: true,
+            grants: Grants::default(),
+            output: Output::inherit(),
+            on_crash: Arc::new(|report| tracing::warn!("{report}")),
+        }
+    }
+}
+
+/// Why a system could not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is outside of what makes sense: which, and what would.
+    Config(String),
+    /// The operating system refused something: what, and why.
+    Os(String),
+    /// A grant names something that can't be granted.
+    Grant(String),
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(text) | Error::Os(text) | Error::Grant(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let range = |name: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::Config(format!(
+                "{name} must lie between {low} and {high}, not {value}"
+            )))
+        };
+        range("schedulers", self.schedulers as u64, 1, 1024)?;
+        range("reductions", self.reductions.into(), 1, 1 << 30)?;
+        range(
+            "max-processes",
+            self.max_processes.into(),
+            1,
+            super::table::PROCESSES_MAX.into(),
+        )?;
+        range("max-stack", self.max_stack as u64, 16 << 10, 64 << 20)?;
+        range("max-memory", self.max_memory, 0, 4 << 30)?;
+        range("max-message", self.max_message, 0, u64::from(u32::MAX))
+    }
+}

@@ -1,0 +1,203 @@
+//! A process seen from inside: what its guest code may ask of the system, whichever way the guest is linked.
+
+use super::Shared;
+use super::program::Runnable;
+use super::table::Awaits;
+use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
+use crate::scheduler::TimerKey;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Reductions that a spawn costs its maker: about what the host does for it.
+const SPAWN_REDUCTIONS: u64 = 400;
+/// A message costs one reduction, and one more for each of these many bytes that are copied.
+const BYTES_PER_REDUCTION: u64 = 64;
+
+/// The process that is running, with what only it may touch.
+pub(crate) struct Current {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) program: Arc<dyn Runnable>,
+    pub(crate) pid: Pid,
+    pub(crate) argument: Box<[u8]>,
+    index: u32,
+    queue: Queue,
+    wait: Option<Wait>,
+    /// How many waits had a timer; numbers them, so that a late timer is known for what it is.
+    alarms: u32,
+    /// Reductions charged for the host's work since the last pause.
+    debt: u64,
+    /// All reductions charged for the host's work.
+    charged: u64,
+}
+
+/// A receive that found nothing yet.
+struct Wait {
+    /// Everything before this position was looked at.
+    position: u64,
+    timer: Option<TimerKey>,
+}
+
+/// The outcome of one look into the mailbox.
+pub(crate) enum Received {
+    Event(Event),
+    TimedOut,
+    /// Nothing yet: the process must give up its turn and ask again with the same arguments.
+    Wait,
+}
+
+/// What the system does when a timer of a receive runs out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alarm {
+    pub(crate) pid: Pid,
+    pub(crate) number: u32,
+}
+
+impl Current {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        program: Arc<dyn Runnable>,
+        index: u32,
+        pid: Pid,
+        argument: Box<[u8]>,
+    ) -> Current {
+        Current {
+            shared,
+            program,
+            pid,
+            argument,
+            index,
+            queue: Queue::default(),
+            wait: None,
+            alarms: 0,
+            debt: 0,
+            charged: 0,
+        }
+    }
+
+    /// Takes the first event that fits. OTP: `receive … after`.
+    pub(crate) fn receive(&mut self, selector: &Selector, timeout_ns: Option<u64>) -> Received {
+        let mut position = self.wait.as_ref().map_or(0, |wait| wait.position);
+        loop {
+            match self.queue.take(selector, position) {
+                Ok(event) => {
+                    self.entry()
+                        .mailbox_bytes
+                        .fetch_sub(event.weight_bytes(), Ordering::Relaxed);
+                    self.stop_waiting();
+                    return Received::Event(event);
+                }
+                Err(end) => position = end,
+            }
+            let mut control = self.shared.table.entry(self.index).control();
+            if !control.arrived.is_empty() {
+                self.queue.append(&mut control.arrived);
+                continue;
+            }
+            if control.expired || timeout_ns == Some(0) {
+                drop(control);
+                self.stop_waiting();
+                return Received::TimedOut;
+            }
+            control.awaits = Awaits::Mail;
+            drop(control);
+            self.wait_from(position, timeout_ns);
+            return Received::Wait;
+        }
+    }
+
+    /// Notes how far the search came and, the first time, arms the timer.
+    fn wait_from(&mut self, position: u64, timeout_ns: Option<u64>) {
+        if let Some(wait) = &mut self.wait {
+            wait.position = position;
+            return;
+        }
+        let timer = timeout_ns.map(|timeout_ns| {
+            // Zero means "no alarm": skip it when the numbers wrap.
+            self.alarms = self.alarms.wrapping_add(1).max(1);
+            self.entry().control().alarm = self.alarms;
+            let deadline_ns = self.shared.scheduler.now().saturating_add(timeout_ns);
+            let alarm = Alarm {
+                pid: self.pid,
+                number: self.alarms,
+            };
+            self.shared.scheduler.arm(deadline_ns, alarm)
+        });
+        self.wait = Some(Wait { position, timer });
+    }
+
+    #[inline]
+    fn stop_waiting(&mut self) {
+        if let Some(Wait {
+            timer: Some(timer), ..
+        }) = self.wait.take()
+        {
+            self.shared.scheduler.cancel(timer);
+            let mut control = self.entry().control();
+            control.alarm = 0;
+            control.expired = false;
+        }
+    }
+
+    /// Sends in this process's name. The caller has checked the payload's size.
+    #[inline]
+    pub(crate) fn send(&mut self, to: Pid, message: Outgoing) {
+        self.charge_copy(message.payload.len());
+        self.shared
+            .deliver(to, Event::Message(message.from(self.pid)));
+    }
+
+    /// A new reference, by which its answer will be found quickly.
+    pub(crate) fn make_reference(&mut self) -> Reference {
+        let reference = self.shared.make_reference();
+        self.queue.mark(reference);
+        reference
+    }
+
+    /// Charges for a payload that the host copies.
+    #[inline]
+    pub(crate) fn charge_copy(&mut self, bytes: usize) {
+        self.charge(1 + bytes as u64 / BYTES_PER_REDUCTION);
+    }
+
+    /// Charges for a spawn.
+    pub(crate) fn charge_spawn(&mut self) {
+        self.charge(SPAWN_REDUCTIONS);
+    }
+
+    #[inline]
+    fn charge(&mut self, reductions: u64) {
+        self.debt += reductions;
+        self.charged += reductions;
+    }
+
+    /// Has the host done a whole slice's work for this process since it last paused? Then it must pause now; the
+    /// count starts anew.
+    #[inline]
+    pub(crate) fn owes_pause(&mut self) -> bool {
+        let owes = self.debt >= u64::from(self.shared.config.reductions);
+        if owes {
+            self.debt = 0;
+        }
+        owes
+    }
+
+    /// All reductions that were charged for the host's work.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    fn entry(&self) -> &super::table::Entry {
+        self.shared.table.entry(self.index)
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if let Some(Wait {
+            timer: Some(timer), ..
+        }) = self.wait.take()
+        {
+            self.shared.scheduler.cancel(timer);
+        }
+    }
+}

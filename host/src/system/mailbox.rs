@@ -1,0 +1,174 @@
+//! Mailboxes of the host: a pid among the processes, with the embedding program behind it.
+
+use super::Shared;
+use super::current::Alarm;
+use super::spawn::SpawnError;
+use super::table::Phase;
+use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// A mailbox of the host's own. Its pid lives as long as this does.
+pub struct HostMailbox {
+    shared: Arc<Shared>,
+    index: u32,
+    pid: Pid,
+    queue: Queue,
+    alarms: u32,
+}
+
+impl HostMailbox {
+    pub(super) fn open(shared: Arc<Shared>) -> Result<HostMailbox, SpawnError> {
+        let (index, pid) = shared
+            .table
+            .reserve()
+            .map_err(|_| SpawnError::TooManyProcesses)?;
+        let mut control = shared.table.entry(index).control();
+        control.phase = Phase::Host;
+        control.mailbox_bytes_max = shared.config.max_mailbox;
+        drop(control);
+        Ok(HostMailbox {
+            shared,
+            index,
+            pid,
+            queue: Queue::default(),
+            alarms: 0,
+        })
+    }
+
+    /// The pid that guests send to.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends in the name of this mailbox. Never waits, and never says whether the process was there.
+    pub fn send(&self, to: Pid, message: Outgoing) {
+        self.shared.send_from(self.pid, to, message);
+    }
+
+    /// A new reference, by which an answer can be received.
+    pub fn make_reference(&mut self) -> Reference {
+        let reference = self.shared.make_reference();
+        self.queue.mark(reference);
+        reference
+    }
+
+    /// Takes the first event that fits, waiting for one no longer than the timeout. What does not fit stays. A
+    /// mailbox that holds `max_mailbox` bytes loses what is sent to it.
+    pub async fn receive(
+        &mut self,
+        selector: Selector,
+        timeout: Option<Duration>,
+    ) -> Option<Event> {
+        let deadline_ns = timeout.map(|timeout| {
+            let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            self.shared.scheduler.now().saturating_add(timeout_ns)
+        });
+        let mut position = 0;
+        let mut alarm = None;
+        let received = poll_fn(|context| {
+            self.poll_receive(&selector, &mut position, deadline_ns, &mut alarm, context)
+        })
+        .await;
+        if let Some(alarm) = alarm {
+            self.shared.scheduler.cancel(alarm);
+            let mut control = self.shared.table.entry(self.index).control();
+            control.alarm = 0;
+            control.expired = false;
+        }
+        received
+    }
+
+    /// The same for a thread that may block.
+    pub fn receive_blocking(
+        &mut self,
+        selector: Selector,
+        timeout: Option<Duration>,
+    ) -> Option<Event> {
+        block_on(self.receive(selector, timeout))
+    }
+
+    fn poll_receive(
+        &mut self,
+        selector: &Selector,
+        position: &mut u64,
+        deadline_ns: Option<u64>,
+        timer: &mut Option<crate::scheduler::TimerKey>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Event>> {
+        let entry = self.shared.table.entry(self.index);
+        loop {
+            match self.queue.take(selector, *position) {
+                Ok(event) => {
+                    entry
+                        .mailbox_bytes
+                        .fetch_sub(event.weight_bytes(), Ordering::Relaxed);
+                    return Poll::Ready(Some(event));
+                }
+                Err(end) => *position = end,
+            }
+            let mut control = entry.control();
+            if !control.arrived.is_empty() {
+                self.queue.append(&mut control.arrived);
+                continue;
+            }
+            let now_ns = self.shared.scheduler.now();
+            if control.expired || deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+                return Poll::Ready(None);
+            }
+            control.waker = Some(context.waker().clone());
+            if let (Some(deadline_ns), None) = (deadline_ns, &timer) {
+                self.alarms = self.alarms.wrapping_add(1).max(1);
+                control.alarm = self.alarms;
+                drop(control);
+                let alarm = Alarm {
+                    pid: self.pid,
+                    number: self.alarms,
+                };
+                *timer = Some(self.shared.scheduler.arm(deadline_ns, alarm));
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+impl Drop for HostMailbox {
+    fn drop(&mut self) {
+        let mut control = self.shared.table.entry(self.index).control();
+        control.phase = Phase::Absent;
+        control.alarm = 0;
+        control.expired = false;
+        let left = (
+            std::mem::take(&mut control.arrived),
+            control.waker.take(),
+            std::mem::take(&mut control.watchers),
+        );
+        drop(control);
+        drop(left);
+        self.shared.table.release(self.index);
+    }
+}
+
+/// Runs a future on this thread, which sleeps while there is nothing to do.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the system knows of programs: that they have functions, and that a function can be started.
+
+use super::current::Current;
+use super::spawn::SpawnError;
+use crate::process::ExitReason;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A process's execution. Each poll is one turn; it is ready when the process has ended of itself.
+pub(crate) type Body = Pin<Box<dyn Future<Output = End> + Send>>;
+
+/// How an execution ended.
+pub(crate) struct End {
+    pub(crate) reason: ExitReason,
+    /// The exact count of reductions, from its start.
+    pub(crate) reductions: u64,
+    /// The names of the functions that were active when it trapped, innermost first.
+    pub(crate) backtrace: Vec<String>,
+}
+
+/// The limits of one process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most bytes that its linear memories may hold together.
+    pub(crate) memory_bytes_max: u64,
+}
+
+/// A loaded program, as the system sees it.
+pub(crate) trait Runnable: Send + Sync {
+    /// The name that it is registered under.
+    fn name(&self) -> &str;
+
+    /// The function with this name; the empty name is the entry.
+    fn function(&self, name: &str) -> Option<u32>;
+
+    /// The name of a function that [`Runnable::function`] returned.
+    fn function_name(&self, function: u32) -> &str;
+
+    /// The names of all functions that can be spawned.
+    fn function_names(&self) -> Vec<String>;
+
+    /// Can its processes be in a host call that is completed by something else than mail?
+    fn has_host_calls(&self) -> bool;
+
+    /// Makes an instance that is about to run a function, running no guest code yet.
+    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError>;
+}

@@ -1,0 +1,67 @@
+//! What is told of processes: crash reports and counters.
+
+use crate::process::{ExitReason, Pid};
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+/// One process's crash: it trapped, or was ended for running into a limit.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CrashReport {
+    /// Which process.
+    pub pid: Pid,
+    /// The program that it ran.
+    pub program: String,
+    /// The function that it was spawned with.
+    pub function: String,
+    /// The label that it was spawned with.
+    pub label: Option<String>,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// The names of the functions that were active when it trapped, innermost first; empty if it did not trap.
+    pub backtrace: Vec<String>,
+}
+
+impl fmt::Display for CrashReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "crash: process {} of program `{}`, function `{}`",
+            self.pid, self.program, self.function
+        )?;
+        if let Some(label) = &self.label {
+            write!(f, ", label {label:?}")?;
+        }
+        write!(f, "\n  reason: {}", self.reason)?;
+        if !self.backtrace.is_empty() {
+            f.write_str("\n  backtrace:")?;
+        }
+        for (depth, function) in self.backtrace.iter().enumerate() {
+            write!(f, "\n    {depth}: {function}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a system has done so far.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Processes alive now, mailboxes of the host included.
+    pub processes: u32,
+    /// Processes spawned since the start.
+    pub spawned: u64,
+    /// Processes that crashed.
+    pub crashed: u64,
+    /// Reductions of all processes that have ended.
+    pub reductions: u64,
+    /// Each scheduler's own.
+    pub schedulers: Vec<crate::scheduler::Counters>,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) spawned: AtomicU64,
+    pub(super) crashed: AtomicU64,
+    pub(super) reductions: AtomicU64,
+}

@@ -1,0 +1,297 @@
+//! The WASI context of one process, made from what its system grants.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::rand_core::TryRng;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{
+    FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder, WasiView,
+};
+
+use super::Seam;
+use super::grants::{DirGrant, Grants, NetGrant, WasiError, WasiErrorKind};
+use super::lines::{GuestInput, GuestOutput};
+use super::output::Output;
+use super::sink::Channel;
+
+/// The most random bytes of one preview 2 call, which the host must make and hold in one go: below 10 ms of work.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
+
+/// Handles that every process has and that are not counted: the standard streams and their terminals.
+const STANDARD_HANDLES: usize = 6;
+
+/// Random bytes drawn from the seam at a time: the generators are asked for four bytes at a time.
+const RANDOM_BUFFER_BYTES: usize = 64;
+
+/// What a clock may claim: both count in nanoseconds.
+const CLOCK_RESOLUTION_NS: u64 = 1;
+
+/// WASI as one system grants it to its processes.
+pub struct Wasi {
+    grants: Grants,
+    net: Arc<NetGrant>,
+    /// The granted directories, open: contexts share them, so that making one needs no file descriptor.
+    directories: WasiFilesystemCtx,
+    output: Output,
+    seam: Arc<dyn Seam>,
+}
+
+impl Wasi {
+    /// Checks the grants, opens the directories and starts the output.
+    ///
+    /// # Errors
+    ///
+    /// If a directory can't be opened or a name is given twice, if an argument or an environment variable can't be
+    /// passed on, or if there is no thread for the output.
+    pub fn new(grants: Grants, output: Output, seam: Arc<dyn Seam>) -> Result<Wasi, WasiError> {
+        check_texts(&grants)?;
+        let directories = open_directories(&grants.dirs)?;
+        output.start().map_err(|error| {
+            WasiError::new(
+                WasiErrorKind::Thread,
+                format!("no thread for the output can be started: {error}"),
+                "raise the limit of threads (`ulimit -u`), or end other programs",
+            )
+        })?;
+        Ok(Wasi {
+            net: Arc::new(grants.net.clone()),
+            grants: Grants {
+                env: without_duplicates(&grants.env),
+                ..grants
+            },
+            directories,
+            output,
+            seam,
+        })
+    }
+
+    /// A context for a process that is a core module.
+    pub fn preview1(&self) -> WasiP1Ctx {
+        let mut context = self.builder().build_p1();
+        let view = context.ctx();
+        *view.ctx.filesystem() = self.directories.clone();
+        view.table.set_max_capacity(self.table_capacity());
+        context
+    }
+
+    /// A context, and the table that its handles are in, for a process that is a component.
+    pub fn preview2(&self) -> (WasiCtx, ResourceTable) {
+        let mut context = self.builder().build();
+        *context.filesystem() = self.directories.clone();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(self.table_capacity());
+        (context, table)
+    }
+
+    fn table_capacity(&self) -> usize {
+        STANDARD_HANDLES
+            .saturating_add(self.grants.dirs.len())
+            .saturating_add(self.grants.handles_max)
+    }
+
+    fn builder(&self) -> WasiCtxBuilder {
+        let stdout = GuestOutput::new(&self.output, Channel::Stdout);
+        let stderr = GuestOutput::new(&self.output, Channel::Stderr);
+        let net = self.net.clone();
+        let mut seed = [0; 16];
+        self.seam.fill_random(&mut seed);
+
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            // The default, written down because everything depends on it: files go to tokio's blocking pool.
+            .allow_blocking_current_thread(false)
+            .args(&self.grants.args)
+            .envs(&self.grants.env)
+            .allow_tcp(*net != NetGrant::None)
+            .allow_udp(*net != NetGrant::None)
+            .allow_ip_name_lookup(*net == NetGrant::All)
+            .monotonic_clock(SeamClock(self.seam.clone()))
+            .wall_clock(SeamClock(self.seam.clone()))
+            .secure_random(SeamRandom::new(self.seam.clone()))
+            .insecure_random(SeamRandom::new(self.seam.clone()))
+            .insecure_random_seed(u128::from_le_bytes(seed))
+            .max_random_size(RANDOM_BYTES_MAX)
+            .socket_addr_check(move |address, usage| {
+                let permitted = net.permits(address, usage);
+                Box::pin(async move { permitted })
+            });
+        if self.grants.stdin {
+            builder.stdin(GuestInput {
+                stdout: stdout.clone(),
+                stderr: stderr.clone(),
+            });
+        }
+        builder.stdout(stdout).stderr(stderr);
+        builder
+    }
+}
+
+impl fmt::Debug for Wasi {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Wasi")
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Guests get arguments and variables as texts that end in NUL, and variables as `NAME=VALUE`.
+fn check_texts(grants: &Grants) -> Result<(), WasiError> {
+    let error = |what: String, hint: &str| Err(WasiError::new(WasiErrorKind::Text, what, hint));
+    for argument in &grants.args {
+        if argument.contains('\0') {
+            return error(
+                format!("the argument {argument:?} holds a NUL"),
+                "leave the NUL out",
+            );
+        }
+    }
+    for (name, value) in &grants.env {
+        if name.contains('\0') || value.contains('\0') {
+            return error(
+                format!("the environment variable {name:?} holds a NUL"),
+                "leave the NUL out",
+            );
+        }
+        if name.is_empty() || name.contains('=') {
+            return error(
+                format!("{name:?} can't be the name of an environment variable"),
+                "a name is not empty and has no `=`",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The last value of each name. wasmtime-wasi would pass on all, and most guests take the first.
+fn without_duplicates(env: &[(String, String)]) -> Vec<(String, String)> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = env
+        .iter()
+        .rev()
+        .filter(|(name, _)| seen.insert(name.as_str()))
+        .cloned()
+        .collect();
+    kept.reverse();
+    kept
+}
+
+fn open_directories(grants: &[DirGrant]) -> Result<WasiFilesystemCtx, WasiError> {
+    let mut builder = WasiCtxBuilder::new();
+    let mut names = HashSet::new();
+    for grant in grants {
+        if !names.insert(grant.guest.as_str()) {
+            return Err(WasiError::new(
+                WasiErrorKind::Directory,
+                format!("two directories are granted as `{}`", grant.guest),
+                "give each a name of its own: HOST::GUEST",
+            ));
+        }
+        let permissions = if grant.writable {
+            FsPerms::ReadWrite
+        } else {
+            FsPerms::ReadOnly
+        };
+        builder
+            .preopened_dir(&grant.host, &grant.guest, permissions)
+            .map_err(|error| directory_error(&grant.host, &error))?;
+    }
+    Ok(builder.build().filesystem().clone())
+}
+
+fn directory_error(path: &Path, error: &wasmtime::Error) -> WasiError {
+    let kind = error.downcast_ref().map(io::Error::kind);
+    let (what, hint) = match kind {
+        Some(io::ErrorKind::NotFound) => ("does not exist", "make it, or grant another one"),
+        Some(io::ErrorKind::NotADirectory) => {
+            ("is not a directory", "grant the directory that it is in")
+        }
+        Some(io::ErrorKind::PermissionDenied) => (
+            "may not be read",
+            "ask for access to it, or grant another one",
+        ),
+        _ => ("can't be opened", "grant another one"),
+    };
+    let what = match kind {
+        Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            format!("`{}` {what}", path.display())
+        }
+        _ => format!("the directory `{}` {what}: {error}", path.display()),
+    };
+    WasiError::new(WasiErrorKind::Directory, what, hint)
+}
+
+struct SeamClock(Arc<dyn Seam>);
+
+impl HostMonotonicClock for SeamClock {
+    fn resolution(&self) -> u64 {
+        CLOCK_RESOLUTION_NS
+    }
+
+    fn now(&self) -> u64 {
+        self.0.now()
+    }
+}
+
+impl HostWallClock for SeamClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(CLOCK_RESOLUTION_NS)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.wall()
+    }
+}
+
+struct SeamRandom {
+    seam: Arc<dyn Seam>,
+    buffer: [u8; RANDOM_BUFFER_BYTES],
+    used_bytes: usize,
+}
+
+impl SeamRandom {
+    fn new(seam: Arc<dyn Seam>) -> SeamRandom {
+        SeamRandom {
+            seam,
+            buffer: [0; RANDOM_BUFFER_BYTES],
+            used_bytes: RANDOM_BUFFER_BYTES,
+        }
+    }
+
+    /// The next bytes of the buffer, refilled from the seam when it has too few.
+    fn draw<const COUNT: usize>(&mut self) -> [u8; COUNT] {
+        if RANDOM_BUFFER_BYTES - self.used_bytes < COUNT {
+            self.seam.fill_random(&mut self.buffer);
+            self.used_bytes = 0;
+        }
+        let (drawn, _) = self.buffer[self.used_bytes..]
+            .split_first_chunk()
+            .expect("the buffer was refilled");
+        self.used_bytes += COUNT;
+        *drawn
+    }
+}
+
+impl TryRng for SeamRandom {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(self.draw()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_le_bytes(self.draw()))
+    }
+
+    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), Infallible> {
+        self.seam.fill_random(buffer);
+        Ok(())
+    }
+}

@@ -1,0 +1,438 @@
+//! What guests are granted, as data, and how it is written on a command line.
+//!
+//! Nothing is granted by default. Parsing never touches the file system or the network; [`Wasi::new`](super::Wasi::new)
+//! checks that what is granted is there.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+/// Half of what Linux gives a whole program as open files by default, so that no single guest can take them all.
+const HANDLES_MAX_DEFAULT: usize = 512;
+
+/// What the guests of a system are granted. The default is nothing at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    /// The directories that they see.
+    pub dirs: Vec<DirGrant>,
+    /// Their environment. Where a name comes twice, the last one holds.
+    pub env: Vec<(String, String)>,
+    /// Their arguments, the first being the program's name.
+    pub args: Vec<String>,
+    /// The network.
+    pub net: NetGrant,
+    /// May they read this program's standard input? All processes share it: who reads first gets the bytes.
+    pub stdin: bool,
+    /// How many handles one process may hold at a time: open files, sockets, streams, things to poll. The granted
+    /// directories and the standard streams are not counted.
+    pub handles_max: usize,
+}
+
+impl Default for Grants {
+    fn default() -> Grants {
+        Grants {
+            dirs: Vec::new(),
+            env: Vec::new(),
+            args: Vec::new(),
+            net: NetGrant::None,
+            stdin: false,
+            handles_max: HANDLES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// A directory that guests see, with everything below it, and nothing above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The path by which guests know it.
+    pub guest: String,
+    /// May they change what is in it?
+    pub writable: bool,
+}
+
+impl DirGrant {
+    /// Reads `HOST`, `HOST::GUEST`, and either with `:ro` at the end: read-only. `HOST` alone has the same name in the
+    /// guest. A host directory whose name ends in `:ro` needs the form with `::`.
+    ///
+    /// # Errors
+    ///
+    /// If a path is empty or there is more than one `::`.
+    pub fn parse(text: &str) -> Result<DirGrant, WasiError> {
+        let (paths, writable) = match text.strip_suffix(":ro") {
+            Some(paths) => (paths, false),
+            None => (text, true),
+        };
+        let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+        if host.is_empty() || guest.is_empty() || guest.contains("::") {
+            return Err(WasiError::new(
+                WasiErrorKind::Syntax,
+                format!("`{text}` does not name a directory"),
+                "write HOST, HOST::GUEST or HOST::GUEST:ro, as in `data::/data:ro`",
+            ));
+        }
+        Ok(DirGrant {
+            host: PathBuf::from(host),
+            guest: guest.to_owned(),
+            writable,
+        })
+    }
+}
+
+/// Reads an environment variable: `NAME=VALUE`, or `NAME` alone for the value that it has in this program.
+///
+/// # Errors
+///
+/// If the name is empty, or it stands alone and has no value here that is text.
+pub fn parse_env(text: &str) -> Result<(String, String), WasiError> {
+    parse_env_with(text, |name| std::env::var_os(name))
+}
+
+fn parse_env_with(
+    text: &str,
+    own: impl Fn(&str) -> Option<OsString>,
+) -> Result<(String, String), WasiError> {
+    let error = |what: String, hint: &str| WasiError::new(WasiErrorKind::Syntax, what, hint);
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err(error(
+            format!("`{text}` does not name an environment variable"),
+            "write NAME=VALUE, or NAME to pass on your own",
+        ));
+    }
+    let value = match value {
+        Some(value) => value.to_owned(),
+        None => own(name)
+            .ok_or_else(|| {
+                error(
+                    format!("the environment variable `{name}` is not set"),
+                    "set it, or write NAME=VALUE",
+                )
+            })?
+            .into_string()
+            .map_err(|_| {
+                error(
+                    format!("the environment variable `{name}` is not UTF-8 text"),
+                    "guests only take text: write NAME=VALUE",
+                )
+            })?,
+    };
+    Ok((name.to_owned(), value))
+}
+
+/// Which network addresses guests may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetGrant {
+    /// None: a guest's socket functions answer "access denied".
+    #[default]
+    None,
+    /// These, to connect and send to, to receive from, and, where they are the host's own, to listen on. A listening
+    /// guest is answered for by the address it listens on: any peer may connect to it. Host names can't be looked up.
+    Peers(Vec<Peer>),
+    /// Every address, and host names.
+    All,
+}
+
+/// An address that guests may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The address, exactly.
+    pub address: IpAddr,
+    /// The port; `None` is any.
+    pub port: Option<u16>,
+}
+
+impl NetGrant {
+    /// Reads `all`, or addresses with commas between them: `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// If something is no address, a host name for example, or a port is 0.
+    pub fn parse(text: &str) -> Result<NetGrant, WasiError> {
+        text.split(',').try_fold(NetGrant::None, |grant, item| {
+            Ok(grant.and(match item {
+                "all" => NetGrant::All,
+                _ => NetGrant::Peers(vec![Peer::parse(item)?]),
+            }))
+        })
+    }
+
+    /// What either grants.
+    #[must_use]
+    pub fn and(self, other: NetGrant) -> NetGrant {
+        match (self, other) {
+            (NetGrant::All, _) | (_, NetGrant::All) => NetGrant::All,
+            (NetGrant::None, grant) | (grant, NetGrant::None) => grant,
+            (NetGrant::Peers(mut peers), NetGrant::Peers(more)) => {
+                peers.extend(more);
+                NetGrant::Peers(peers)
+            }
+        }
+    }
+
+    /// May this address be put to this use?
+    pub(super) fn permits(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
+        let peers = match self {
+            NetGrant::None => return false,
+            NetGrant::All => return true,
+            NetGrant::Peers(peers) => peers,
+        };
+        match usage {
+            // The address that is listened on has been checked; who connects to it can't be known before.
+            SocketAddrUse::TcpAccept => true,
+            // What the system does by itself before a connection: any free port. It grants nothing: to listen on it
+            // is asked again, with the port that it then has.
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind
+                if address.ip().is_unspecified() && address.port() == 0 =>
+            {
+                true
+            }
+            _ => peers.iter().any(|peer| peer.is(address)),
+        }
+    }
+}
+
+impl Peer {
+    fn parse(text: &str) -> Result<Peer, WasiError> {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(text);
+        let (address, port) = if let Ok(address) = bare.parse::<IpAddr>() {
+            (address, None)
+        } else if let Ok(address) = text.parse::<SocketAddr>() {
+            (address.ip(), Some(address.port()))
+        } else {
+            return Err(WasiError::new(
+                WasiErrorKind::Syntax,
+                format!("`{text}` is not a network address"),
+                "write an IP address, ADDRESS:PORT, [IPV6]:PORT, or `all`; host names are usable only with `all`",
+            ));
+        };
+        if port == Some(0) {
+            return Err(WasiError::new(
+                WasiErrorKind::Syntax,
+                format!("`{text}` grants port 0, which is no port"),
+                "leave the port out to grant every port",
+            ));
+        }
+        Ok(Peer {
+            address: address.to_canonical(),
+            port,
+        })
+    }
+
+    fn is(&self, address: SocketAddr) -> bool {
+        self.address == address.ip().to_canonical()
+            && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
+/// Something is wrong with what is granted. It displays as what is wrong and where; [`hint`](WasiError::hint) says what
+/// to do about it.
+#[derive(Debug)]
+pub struct WasiError {
+    kind: WasiErrorKind,
+    what: String,
+    hint: String,
+}
+
+/// What is wrong with a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WasiErrorKind {
+    /// It can't be read, such as the directory `::` or the address `localhost`.
+    Syntax,
+    /// A directory can't be opened, or two have the same name for the guest.
+    Directory,
+    /// An argument or environment variable can't be passed to a guest: it holds a NUL, or a name holds `=`.
+    Text,
+    /// The operating system gives no thread for the output.
+    Thread,
+}
+
+impl WasiError {
+    pub(super) fn new(kind: WasiErrorKind, what: String, hint: impl Into<String>) -> WasiError {
+        WasiError {
+            kind,
+            what,
+            hint: hint.into(),
+        }
+    }
+
+    /// What is wrong, to match on.
+    pub fn kind(&self) -> WasiErrorKind {
+        self.kind
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl fmt::Display for WasiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for WasiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories() {
+        let check = |text: &str, expected: Option<(&str, &str, bool)>| {
+            let parsed = DirGrant::parse(text);
+            let found = parsed.as_ref().ok().map(|grant| {
+                (
+                    grant.host.to_str().unwrap(),
+                    grant.guest.as_str(),
+                    grant.writable,
+                )
+            });
+            assert_eq!(found, expected, "{text}");
+        };
+        check("data", Some(("data", "data", true)));
+        check("data:ro", Some(("data", "data", false)));
+        check("data::/data", Some(("data", "/data", true)));
+        check("data::/data:ro", Some(("data", "/data", false)));
+        check("a:b", Some(("a:b", "a:b", true)));
+        check("a:ro::b", Some(("a:ro", "b", true)));
+        check(".", Some((".", ".", true)));
+        for bad in ["", ":ro", "::", "::a", "a::", "a:::ro", "a::b::c"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn environment() {
+        let own = |name: &str| match name {
+            "SET" => Some(OsString::from("own")),
+            #[cfg(unix)]
+            "BINARY" => Some(std::os::unix::ffi::OsStringExt::from_vec(vec![0xff])),
+            _ => None,
+        };
+        let check = |text: &str, expected: Result<(&str, &str), &str>| {
+            let found = parse_env_with(text, own).map_err(|error| error.to_string());
+            let found = found
+                .as_ref()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .map_err(String::as_str);
+            assert_eq!(found, expected, "{text}");
+        };
+        check("A=b", Ok(("A", "b")));
+        check("A=", Ok(("A", "")));
+        check("A=b=c", Ok(("A", "b=c")));
+        check("SET", Ok(("SET", "own")));
+        check("UNSET", Err("the environment variable `UNSET` is not set"));
+        #[cfg(unix)]
+        check(
+            "BINARY",
+            Err("the environment variable `BINARY` is not UTF-8 text"),
+        );
+        check("=b", Err("`=b` does not name an environment variable"));
+        check("", Err("`` does not name an environment variable"));
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |text: &str, expected: Result<&[(&str, Option<u16>)], &str>| {
+            let expected = expected.map(|peers| {
+                let peers = peers.iter().map(|(address, port)| Peer {
+                    address: address.parse().unwrap(),
+                    port: *port,
+                });
+                NetGrant::Peers(peers.collect())
+            });
+            let found = NetGrant::parse(text).map_err(|error| error.to_string());
+            assert_eq!(
+                found.as_ref().map_err(String::as_str),
+                expected.as_ref().map_err(|text| *text),
+                "{text}"
+            );
+        };
+        check("127.0.0.1", Ok(&[("127.0.0.1", None)]));
+        check("127.0.0.1:80", Ok(&[("127.0.0.1", Some(80))]));
+        check("::1", Ok(&[("::1", None)]));
+        check("[::1]", Ok(&[("::1", None)]));
+        check("[::1]:80", Ok(&[("::1", Some(80))]));
+        check("::ffff:1.2.3.4", Ok(&[("1.2.3.4", None)]));
+        check(
+            "1.2.3.4,5.6.7.8:9",
+            Ok(&[("1.2.3.4", None), ("5.6.7.8", Some(9))]),
+        );
+        check(
+            "1.2.3.4:0",
+            Err("`1.2.3.4:0` grants port 0, which is no port"),
+        );
+        for bad in [
+            "",
+            "localhost",
+            "example.com:80",
+            "1.2.3",
+            "1.2.3.4:",
+            "1.2.3.4:65536",
+            ":80",
+            "10.0.0.0/8",
+        ] {
+            check(bad, Err(&format!("`{bad}` is not a network address")));
+        }
+        assert_eq!(NetGrant::parse("all").unwrap(), NetGrant::All);
+        assert_eq!(NetGrant::parse("1.2.3.4,all").unwrap(), NetGrant::All);
+    }
+
+    #[test]
+    fn grants_of_the_network_add_up() {
+        let one = NetGrant::parse("1.2.3.4").unwrap();
+        let two = NetGrant::parse("5.6.7.8").unwrap();
+        assert_eq!(
+            one.clone().and(two),
+            NetGrant::parse("1.2.3.4,5.6.7.8").unwrap()
+        );
+        assert_eq!(NetGrant::None.and(one.clone()), one);
+        assert_eq!(one.and(NetGrant::All), NetGrant::All);
+    }
+
+    #[test]
+    fn uses_of_addresses() {
+        use SocketAddrUse::{
+            TcpAccept, TcpBind, TcpConnect, TcpListen, UdpBind, UdpReceive, UdpSend,
+        };
+        let check = |grant: &str, address: &str, usage: SocketAddrUse, expected: bool| {
+            let grant = match grant {
+                "none" => NetGrant::None,
+                _ => NetGrant::parse(grant).unwrap(),
+            };
+            let found = grant.permits(address.parse().unwrap(), usage);
+            assert_eq!(found, expected, "{grant:?} {address} {usage:?}");
+        };
+        check("none", "127.0.0.1:80", TcpConnect, false);
+        check("none", "0.0.0.0:0", TcpBind, false);
+        check("all", "127.0.0.1:80", TcpConnect, true);
+        check("1.2.3.4:80", "1.2.3.4:80", TcpConnect, true);
+        check("1.2.3.4:80", "1.2.3.4:81", TcpConnect, false);
+        check("1.2.3.4:80", "1.2.3.5:80", TcpConnect, false);
+        check("1.2.3.4", "1.2.3.4:81", TcpConnect, true);
+        check("1.2.3.4:80", "0.0.0.0:0", TcpBind, true);
+        check("1.2.3.4:80", "[::]:0", UdpBind, true);
+        check("1.2.3.4:80", "0.0.0.0:8080", TcpBind, false);
+        check("1.2.3.4:80", "0.0.0.0:40000", TcpListen, false);
+        check("127.0.0.1:80", "127.0.0.1:80", TcpBind, true);
+        check("127.0.0.1:80", "127.0.0.1:80", TcpListen, true);
+        check("127.0.0.1:80", "9.9.9.9:999", TcpAccept, true);
+        check("1.2.3.4:53", "1.2.3.4:53", UdpSend, true);
+        check("1.2.3.4:53", "1.2.3.4:53", UdpReceive, true);
+        check("1.2.3.4:53", "9.9.9.9:53", UdpReceive, false);
+    }
+}

@@ -1,0 +1,95 @@
+//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy` and `bench`.
+//!
+//! ```text
+//! main ─▶ run ───┐
+//!      ─▶ test ──┼─▶ guests ─▶ toolchain (Rust) ─▶ packages (Debian's)
+//!      ─▶ bench ─┘          ─▶ c
+//! ```
+//!
+//! It starts cargo, clang and `atoll` and holds nothing that the product needs.
+
+mod bench;
+mod c;
+mod guests;
+mod packages;
+mod run;
+mod test;
+mod tidy;
+mod toolchain;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// The chores of the Atoll repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build a guest and run it on Atoll; an unknown name lists the guests
+    Run {
+        /// The guest's name
+        #[arg(default_value = "counter")]
+        guest: String,
+        /// What the guest gets as its own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Build every guest into target/guests
+    Guests,
+    /// Format, lint, build and test everything, as CI does
+    Test {
+        /// Run only the host's tests whose names contain this, and no other check
+        filter: Option<String>,
+    },
+    /// Check the rules of this repository that compilers don't know
+    Tidy,
+    /// Measure, and print the figures beside the prototype's and Erlang's
+    Bench {
+        /// Run only the benchmarks whose names contain this
+        filter: Option<String>,
+        /// Measure Erlang's side too, on this machine
+        #[arg(long)]
+        vs_erlang: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(chore: Chore) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match chore {
+        Chore::Run { guest, arguments } => run::run(&workspace, &guest, &arguments),
+        Chore::Guests => {
+            let guests = guests::find_all(&workspace)?;
+            guests::build(&workspace, &guests)?;
+            for guest in &guests {
+                println!("{}", guest.module(&workspace).display());
+            }
+            Ok(())
+        }
+        Chore::Test { filter } => test::test(&workspace, filter.as_deref()),
+        Chore::Tidy => tidy::check(&workspace),
+        Chore::Bench { filter, vs_erlang } => {
+            bench::bench(&workspace, filter.as_deref(), vs_erlang)
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `cargo xtask test`: everything that has to hold before a change lands, the quick checks first.
+//!
+//! Each step prints a headline and how long it took; the first that fails ends the run with its name. Tests find what
+//! they run by two variables: `ATOLL_BIN`, the program, and `ATOLL_GUESTS`, the folder of built guests.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::guests;
+use crate::tidy;
+use crate::workspace::{Workspace, cargo_in, run};
+
+/// Something that `cargo xtask test` does: its headline, and the deed.
+type Step = (&'static str, fn(&Workspace) -> Result<()>);
+
+const STEPS: [Step; 9] = [
+    ("format", check_format),
+    ("tidy", tidy::check),
+    ("lint the host", lint_host),
+    ("lint the guests", lint_guests),
+    ("build the guests", build_guests),
+    ("build atoll", Workspace::build_atoll),
+    ("test the guest SDK", test_guest_sdk),
+    ("test the host", |workspace| test_host(workspace, None)),
+    ("check the documentation", check_documentation),
+];
+
+/// Runs every step, or, given a filter, only the tests whose names contain it.
+pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let start = Instant::now();
+    if let Some(filter) = filter {
+        build_guests(workspace)?;
+        workspace.build_atoll()?;
+        return test_host(workspace, Some(filter));
+    }
+    for (number, (name, step)) in STEPS.iter().enumerate() {
+        println!("=== {}/{} {name}", number + 1, STEPS.len());
+        let step_start = Instant::now();
+        step(workspace).with_context(|| format!("step `{name}` failed"))?;
+        println!("=== {name}: ok in {}", seconds(step_start.elapsed()));
+    }
+    println!(
+        "=== all {} steps passed in {}",
+        STEPS.len(),
+        seconds(start.elapsed())
+    );
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn check_format(workspace: &Workspace) -> Result<()> {
+    for folder in [&workspace.root, &workspace.guests()] {
+        run(cargo_in(folder).args(["fmt", "--all", "--check"]))?;
+    }
+    Ok(())
+}
+
+fn lint_host(workspace: &Workspace) -> Result<()> {
+    let lint = [
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run(workspace.cargo().args(lint))
+}
+
+fn lint_guests(workspace: &Workspace) -> Result<()> {
+    guests::lint_rust(workspace, &guests::find_all(workspace)?)
+}
+
+fn build_guests(workspace: &Workspace) -> Result<()> {
+    guests::build(workspace, &guests::find_all(workspace)?)
+}
+
+/// The SDK's own tests run on the host: what can be tested without a process.
+fn test_guest_sdk(workspace: &Workspace) -> Result<()> {
+    run(&mut guest_sdk_cargo(workspace, "test"))
+}
+
+/// A cargo command on the SDK for the host, by the host's compiler.
+fn guest_sdk_cargo(workspace: &Workspace, subcommand: &str) -> Command {
+    let mut cargo = cargo_in(&workspace.guests());
+    cargo
+        .args([subcommand, "--release", "--package", "atoll-guest"])
+        .arg("--target-dir")
+        .arg(workspace.target.join("guest-sdk"));
+    cargo
+}
+
+fn test_host(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["test", "--release", "--workspace"])
+        .args(filter);
+    run(with_paths(workspace, &mut cargo))
+}
+
+/// Tells tests and benchmarks where the program and the guests are.
+pub fn with_paths<'a>(workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
+    command
+        .env("ATOLL_BIN", workspace.atoll())
+        .env("ATOLL_GUESTS", workspace.built_guests())
+}
+
+fn check_documentation(workspace: &Workspace) -> Result<()> {
+    let mut host = workspace.cargo();
+    host.args(["doc", "--release", "--workspace"]);
+    for mut cargo in [host, guest_sdk_cargo(workspace, "doc")] {
+        run(cargo.env("RUSTDOCFLAGS", "-Dwarnings").arg("--no-deps"))?;
+    }
+    Ok(())
+}

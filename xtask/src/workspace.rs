@@ -1,0 +1,124 @@
+//! Where things are in this checkout, and how a command is started.
+//!
+//! Every path that other modules use comes from [`Workspace`]; every child process is started by [`run`] or [`capture`], so
+//! that a failure always names the command that failed.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The paths of this checkout.
+pub struct Workspace {
+    /// The folder of the root `Cargo.toml`.
+    pub root: PathBuf,
+    /// Cargo's target folder: `target` unless the user moved it.
+    pub target: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the checkout that this program was built from.
+    pub fn locate() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("xtask lies in a folder of the workspace")?
+            .to_owned();
+        // Cargo put this very program into `TARGET/PROFILE/`: that is right wherever the user moved the folder to.
+        let program = std::env::current_exe().context("finding the path of xtask itself")?;
+        let target = program
+            .ancestors()
+            .nth(2)
+            .context("cargo builds xtask into a folder of its target folder")?
+            .to_owned();
+        Ok(Self { root, target })
+    }
+
+    /// The folder that holds every built guest, as `NAME.wasm` or `NAME.wat`.
+    pub fn built_guests(&self) -> PathBuf {
+        self.target.join("guests")
+    }
+
+    /// The guests' sources.
+    pub fn guests(&self) -> PathBuf {
+        self.root.join("guests")
+    }
+
+    /// The program `atoll`, once [`Workspace::build_atoll`] has run.
+    pub fn atoll(&self) -> PathBuf {
+        self.target.join("release").join("atoll")
+    }
+
+    /// Builds the program `atoll`.
+    pub fn build_atoll(&self) -> Result<()> {
+        run(self
+            .cargo()
+            .args(["build", "--release", "--package", "atoll", "--bin", "atoll"]))
+    }
+
+    /// A `cargo` command that works on the root workspace.
+    pub fn cargo(&self) -> Command {
+        cargo_in(&self.root)
+    }
+}
+
+/// A `cargo` command started in `folder`: the same cargo that started xtask.
+pub fn cargo_in(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder);
+    command
+}
+
+/// Runs a command to its end, its output shown.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and returns what it wrote to standard output. Its standard error is shown.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {}", shown(command)))?;
+    if !output.status.success() {
+        bail!("{} failed: {}", shown(command), output.status);
+    }
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("reading the output of {}", shown(command)))
+}
+
+/// Runs a command for its answer only: `None` if it can't be started or fails. Nothing of it is shown.
+pub fn probe(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether a program of this name can be found on the search path.
+pub fn is_on_path(program: &str) -> bool {
+    let Some(path) = std::env::var_os("PATH") else {
+        return false;
+    };
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The command as a person would type it, for messages.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    let line = words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ");
+    format!("`{line}`")
+}
