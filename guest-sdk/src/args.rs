@@ -1,0 +1,30 @@
+//! What stood behind the program's name on the command line.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// The arguments of the command line, without the program's name. Every process of a system sees the same.
+/// OTP: `init:get_plain_arguments/0`.
+///
+/// `std::env::args` does the same on `wasm32-wasip1`, and knows none on `wasm32-unknown-unknown`.
+pub fn args() -> Vec<String> {
+    let mut arguments = crate::wasi::arguments();
+    // Without WASI's arguments there is no name either.
+    arguments.drain(..arguments.len().min(1));
+    arguments
+}
+
+/// The argument at `index`, counted from 0, as a number or whatever can be read from text; `default` if there are not
+/// so many. The error says which argument is wrong, and why.
+pub fn arg_or<T>(index: usize, default: T) -> Result<T, String>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    match args().get(index) {
+        Some(text) => text
+            .parse()
+            .map_err(|error| format!("argument {}, `{text}`: {error}", index + 1)),
+        None => Ok(default),
+    }
+}

@@ -1,0 +1,151 @@
+//! The calling process: who it is, what it was given, how it begins and ends.
+//!
+//! A process begins in an exported function, which one of two macros makes, or [`spawn`](crate::spawn)'s own:
+//!
+//! ```text
+//! entry!(main)         exports "run"   ─┐
+//! export!("name", f)   exports "name"  ─┼─▶ enter: constructors, panic hook ─▶ the function ─▶ Outcome::finish
+//! spawn(f, argument)   "atoll-guest:start" ─┘
+//! ```
+
+use std::fmt::Display;
+
+use serde::de::DeserializeOwned;
+
+use crate::bindings::atoll::process::lifecycle;
+use crate::{ExitReason, Pid, codec, output};
+
+/// Makes a function the program's entry: what the first process of a system runs.
+///
+/// The function takes nothing; it returns nothing, or a `Result` of nothing (see [`Outcome`]).
+///
+/// ```no_run
+/// atoll_guest::entry!(main);
+///
+/// fn main() {
+///     atoll_guest::println!("here I am");
+/// }
+/// ```
+#[macro_export]
+macro_rules! entry {
+    ($function:path) => {
+        const _: () = {
+            #[unsafe(export_name = "run")]
+            extern "C" fn run() {
+                $crate::internal::enter($function)
+            }
+        };
+    };
+}
+
+/// Makes a function known by a name, so that other programs, and the host, can spawn it: see
+/// [`Spawn::named`](crate::Spawn::named).
+///
+/// The function takes one argument, as for [`spawn`](crate::spawn). The name must differ from every other export of the
+/// program.
+///
+/// ```no_run
+/// atoll_guest::export!("greet", greet);
+///
+/// fn greet(name: String) {
+///     atoll_guest::println!("hello, {name}");
+/// }
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($name:literal, $function:path) => {
+        const _: () = {
+            #[unsafe(export_name = $name)]
+            extern "C" fn exported() {
+                $crate::internal::enter_with_argument($name, $function)
+            }
+        };
+    };
+}
+
+/// What a process's function may return.
+///
+/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` ends it with [`ExitReason::Other`], the text of the
+/// error: so a function can use `?` and leave what it can't handle to those who watch it.
+pub trait Outcome {
+    /// Ends the process with the reason that this stands for.
+    fn finish(self);
+}
+
+impl Outcome for () {
+    fn finish(self) {}
+}
+
+impl<E: Display> Outcome for Result<(), E> {
+    fn finish(self) {
+        if let Err(error) = self {
+            exit(ExitReason::Other(error.to_string().into_bytes()))
+        }
+    }
+}
+
+/// The calling process. OTP: `self/0`.
+pub fn self_pid() -> Pid {
+    lifecycle::self_()
+}
+
+/// Ends the calling process at once, with this reason. OTP: `exit/1`.
+pub fn exit(reason: ExitReason) -> ! {
+    lifecycle::exit(&reason);
+    unreachable!("the host has ended this process")
+}
+
+/// Does this process live? One that is ending does no longer. OTP: `is_process_alive/1`.
+pub fn is_alive(process: Pid) -> bool {
+    lifecycle::is_alive(process)
+}
+
+/// Lets the other processes run first. A process that computes for long need not call this: it is interrupted in any
+/// case. OTP: `yield/0`.
+pub fn yield_now() {
+    lifecycle::yield_now();
+}
+
+/// The argument that the calling process was spawned with, as bytes. A function that was spawned with a typed argument
+/// has been given it already; the first process of a system has an empty one unless the command line gave it one.
+pub fn argument_bytes() -> Vec<u8> {
+    lifecycle::argument()
+}
+
+/// Runs a process from its beginning to its end.
+pub fn enter<R: Outcome>(function: impl FnOnce() -> R) {
+    run_constructors();
+    output::report_panics();
+    function().finish();
+}
+
+/// The same, for a function that reads its argument.
+pub fn enter_with_argument<A, R>(name: &str, function: impl FnOnce(A) -> R)
+where
+    A: DeserializeOwned,
+    R: Outcome,
+{
+    enter(|| {
+        // A statement of its own, so that the bytes are gone before the function runs, which may be for ever.
+        let argument = codec::decode(&argument_bytes());
+        match argument {
+            Ok(argument) => function(argument),
+            Err(error) => panic!("the argument of `{name}` can't be read: {error}"),
+        }
+    });
+}
+
+/// Runs the constructors that libraries, C's above all, have registered with the linker.
+///
+/// The program calls them itself so that the linker does not wrap every exported function into code that does, and that
+/// runs destructors when the function returns: `cabi_realloc` is exported too.
+fn run_constructors() {
+    #[cfg(target_family = "wasm")]
+    {
+        unsafe extern "C" {
+            fn __wasm_call_ctors();
+        }
+        // SAFETY: the linker makes this function; `enter`, which runs once in each instance, is its only caller.
+        unsafe { __wasm_call_ctors() }
+    }
+}

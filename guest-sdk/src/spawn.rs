@@ -1,0 +1,287 @@
+//! Making processes: of a function of this program, or of one that any program exports by name.
+//!
+//! A new process is a new instance of the program: it shares nothing with its parent, so a function can't simply be
+//! called in it. What travels is the function's index in the program's table, which every instance builds alike, followed
+//! by the argument:
+//!
+//! ```text
+//! parent                                   child
+//! spawn(worker, job)                       export "atoll-guest:start"
+//!   index of trampoline::<worker>            splits the argument
+//!   + job in postcard          ─ copied ─▶   calls the table's entry ─▶ trampoline ─▶ worker(job)
+//! ```
+
+use std::error::Error;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::atoll::process::spawning::{self, SpawnOption};
+use crate::{Outcome, Pid, codec, process};
+
+/// The exported function in which every process of [`Spawn::function`] begins. The colon keeps it apart from any name that
+/// a program gives a function of its own.
+const START: &str = "atoll-guest:start";
+
+/// Starts a process that runs `function(argument)`, and returns its pid at once. OTP: `spawn/3`.
+///
+/// The function is any `fn` item, or a closure that captures nothing. The argument is copied: anything that serde can
+/// write and read, `()` if there is nothing to say. What the function may return: see [`Outcome`].
+///
+/// Errors: the system has no room for another process, or the argument is larger than a message may be. A pid that is
+/// returned is that of a process that really started.
+///
+/// Panics if the argument refuses to be serialized, which derived implementations never do.
+///
+/// ```no_run
+/// fn worker(name: String) {
+///     atoll_guest::println!("{name} at work");
+/// }
+///
+/// let pid = atoll_guest::spawn(worker, "Joe".to_string())?;
+/// # Ok::<(), atoll_guest::SpawnError>(())
+/// ```
+pub fn spawn<F, A, R>(function: F, argument: A) -> Result<Pid, SpawnError>
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: Serialize + DeserializeOwned,
+    R: Outcome,
+{
+    Spawn::new().function(function, argument)
+}
+
+/// Starts processes with options. OTP: `spawn_opt/4`.
+///
+/// ```no_run
+/// # fn worker(job: u32) {}
+/// use atoll_guest::Spawn;
+///
+/// let pid = Spawn::new().label("worker 1").max_memory(4 << 20).function(worker, 17)?;
+/// # Ok::<(), atoll_guest::SpawnError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Spawn {
+    options: Vec<SpawnOption>,
+}
+
+impl Spawn {
+    /// No options: no label, and the system's own limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A text to know the process by in reports. At most 255 bytes of it are kept.
+    pub fn label(self, text: impl Into<String>) -> Self {
+        self.with(SpawnOption::Label(text.into()))
+    }
+
+    /// The most bytes that the process's memory may grow to. The system's limit holds as well. What goes beyond is refused
+    /// to the process, which in Rust aborts it.
+    pub fn max_memory(self, bytes: u64) -> Self {
+        self.with(SpawnOption::MaxMemory(bytes))
+    }
+
+    /// The most bytes that may wait in the process's mailbox. The system's limit holds as well. What goes beyond ends the
+    /// process. OTP: `max_heap_size`.
+    pub fn max_mailbox(self, bytes: u64) -> Self {
+        self.with(SpawnOption::MaxMailbox(bytes))
+    }
+
+    fn with(mut self, option: SpawnOption) -> Self {
+        self.options.push(option);
+        self
+    }
+
+    /// Starts a process that runs a function of this program: see [`spawn`].
+    pub fn function<F, A, R>(&self, function: F, argument: A) -> Result<Pid, SpawnError>
+    where
+        F: Fn(A) -> R + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+        R: Outcome,
+    {
+        let (_, index) = (function, trampoline_index::<F, A, R>());
+        codec::with_encoded(&(index.to_le_bytes(), argument), |bytes| {
+            self.start(None, START, bytes)
+        })
+    }
+
+    /// Starts a process that runs a function which this program exports by name, by [`export!`](crate::export) or
+    /// otherwise. The empty name is that of the program's entry.
+    pub fn named<A>(&self, function: &str, argument: &A) -> Result<Pid, SpawnError>
+    where
+        A: Serialize + ?Sized,
+    {
+        codec::with_encoded(argument, |bytes| self.named_bytes(function, bytes))
+    }
+
+    /// The same, with an argument in an encoding of one's own.
+    pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
+        self.start(None, function, argument)
+    }
+
+    /// Another program: its processes are started by the names of its functions.
+    pub fn program(self, name: impl Into<String>) -> SpawnIn {
+        SpawnIn {
+            spawn: self,
+            program: name.into(),
+        }
+    }
+
+    fn start(
+        &self,
+        program: Option<&str>,
+        function: &str,
+        argument: &[u8],
+    ) -> Result<Pid, SpawnError> {
+        spawning::spawn(program, function, argument, &self.options).map_err(SpawnError::from)
+    }
+}
+
+/// Starts processes of another program, which the host knows by a name (`atoll run --program NAME=PATH`). Made by
+/// [`Spawn::program`].
+#[derive(Clone, Debug)]
+pub struct SpawnIn {
+    spawn: Spawn,
+    program: String,
+}
+
+impl SpawnIn {
+    /// Starts a process that runs a function which that program exports by name. The empty name is that of its entry.
+    pub fn named<A>(&self, function: &str, argument: &A) -> Result<Pid, SpawnError>
+    where
+        A: Serialize + ?Sized,
+    {
+        codec::with_encoded(argument, |bytes| self.named_bytes(function, bytes))
+    }
+
+    /// The same, with an argument in an encoding of one's own, such as the program's language has.
+    pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
+        self.spawn.start(Some(&self.program), function, argument)
+    }
+}
+
+/// What an entry of the table is called with: the argument, to be taken and read, and numbers that mean nothing.
+///
+/// They give the function a type that hardly any other function has. A process may have been started with an argument
+/// that was not made here, and wasm checks the type, and only the type, of what is called through the table.
+type Trampoline = extern "C" fn(argument: &mut Vec<u8>, f64, f32, f64, f32);
+
+/// Where the encoded value begins in the argument: behind the index.
+const VALUE_OFFSET: usize = size_of::<u32>();
+
+/// The index, in the program's table, of the trampoline that calls a function of this type.
+fn trampoline_index<F, A, R>() -> u32
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Outcome,
+{
+    let trampoline: Trampoline = trampoline::<F, A, R>;
+    // On wasm, a function's address is its index in the table. Elsewhere nothing can be spawned.
+    trampoline as usize as u32
+}
+
+/// Runs in the child: reads the argument and calls the function.
+extern "C" fn trampoline<F, A, R>(argument: &mut Vec<u8>, _: f64, _: f32, _: f64, _: f32)
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Outcome,
+{
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "a process runs a function, not a function pointer or a closure that captures something: name the function \
+             itself, and pass in its argument what it needs"
+        );
+    }
+    // SAFETY: `F` takes no bytes, so there is nothing to be initialized. It has a value, since the parent was given one to
+    // find this trampoline by, and being `Copy` it may have another.
+    let function = unsafe { std::mem::zeroed::<F>() };
+    let decoded = codec::decode(&argument[VALUE_OFFSET..]);
+    // The function may run for ever: the bytes go first.
+    drop(std::mem::take(argument));
+    match decoded {
+        Ok(value) => function(value).finish(),
+        Err(error) => panic!(
+            "the argument of `{}` can't be read: {error}",
+            std::any::type_name::<F>()
+        ),
+    }
+}
+
+/// Where a process of [`Spawn::function`] begins.
+#[unsafe(export_name = "atoll-guest:start")]
+extern "C" fn start() {
+    process::enter(|| {
+        let mut argument = process::argument_bytes();
+        let index = argument
+            .first_chunk()
+            .map_or(0, |index| u32::from_le_bytes(*index));
+        // Index 0 is no function, as a null pointer is none.
+        assert_ne!(
+            index, 0,
+            "`{START}` was spawned with an argument that this program did not make"
+        );
+        // SAFETY: the parent is an instance of the same program, so the index is that of a trampoline here as well. If the
+        // argument was forged, the call traps unless the table has a function of this type there: another trampoline.
+        // That one decodes the bytes or panics. Either way it is this process alone that is hurt.
+        let trampoline = unsafe { std::mem::transmute::<usize, Trampoline>(index as usize) };
+        trampoline(&mut argument, 0.0, 0.0, 0.0, 0.0);
+    });
+}
+
+/// Why no process was started. As in the contract: what prevents a process is an error here, never a pid that dies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The host knows no program of this name: it was not given by `--program NAME=PATH`.
+    UnknownProgram,
+    /// The program exports no function of this name that takes and returns nothing.
+    UnknownFunction,
+    /// The system holds as many processes as it may: `--max-processes`.
+    TooManyProcesses,
+    /// There is no memory for it: the program's first memory is larger than the limit given to
+    /// [`Spawn::max_memory`] or to the system, or no slot is free.
+    NoMemory,
+    /// The argument is larger than a message may be: `--max-message`.
+    ArgumentTooLarge,
+    /// The host does not carry out this option.
+    NotSupported(String),
+    /// Anything else, in the host's words.
+    Other(String),
+}
+
+impl From<spawning::SpawnError> for SpawnError {
+    fn from(error: spawning::SpawnError) -> Self {
+        match error {
+            spawning::SpawnError::UnknownProgram => Self::UnknownProgram,
+            spawning::SpawnError::UnknownFunction => Self::UnknownFunction,
+            spawning::SpawnError::TooManyProcesses => Self::TooManyProcesses,
+            spawning::SpawnError::NoMemory => Self::NoMemory,
+            spawning::SpawnError::ArgumentTooLarge => Self::ArgumentTooLarge,
+            spawning::SpawnError::NotSupported(option) => Self::NotSupported(option),
+            spawning::SpawnError::Other(text) => Self::Other(text),
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("can't spawn a process: ")?;
+        match self {
+            Self::UnknownProgram => formatter.write_str("there is no program of this name"),
+            Self::UnknownFunction => formatter.write_str("the program has no such function"),
+            Self::TooManyProcesses => formatter.write_str("the system holds as many as it may"),
+            Self::NoMemory => formatter.write_str("there is no memory for it"),
+            Self::ArgumentTooLarge => formatter.write_str("its argument is too large"),
+            Self::NotSupported(option) => {
+                write!(formatter, "the host does not support the option `{option}`")
+            }
+            Self::Other(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl Error for SpawnError {}

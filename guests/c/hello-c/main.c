@@ -1,0 +1,12 @@
+// Says hello. An ordinary WASI command, as any C toolchain makes it: it knows nothing of Atoll, and Atoll runs it as
+// a process like any other.
+//
+//     clang-19 --target=wasm32-wasi -Os main.c -o hello-c.wasm
+//     atoll run hello-c.wasm
+
+#include <stdio.h>
+
+int main(void) {
+    printf("hello from C\n");
+    return 0;
+}

@@ -1,0 +1,11 @@
+//! echo: prints the arguments of the command line, one a line.
+
+use atoll_guest::{args, println};
+
+atoll_guest::entry!(main);
+
+fn main() {
+    for argument in args() {
+        println!("{argument}");
+    }
+}

@@ -1,0 +1,272 @@
+;; The bare guest of the benchmarks: one page of memory, no C library, no WASI, nothing but the contract, so that what
+;; is measured is the host. Its twin on the guest SDK does the same; the difference is what the SDK costs.
+;;
+;; A benchmark is an exported function. Its argument has 24 bytes, little-endian:
+;;
+;;     offset 0   u32  n       how often
+;;     offset 4   u32  m       how large, or how many
+;;     offset 8   u64  node    \ the process to report to: the driver's mailbox
+;;     offset 16  u64  id      /
+;;
+;; It sends one message with tag 1 there when it is done; the driver takes the time from the spawn to that message.
+;;
+;;     spawn-exit    n times: spawn a process, and wait for the message that it sends before it ends
+;;     spawn-batch   spawn n processes that end at once, and one more that is waited for
+;;     ping-pong     n round trips of a payload of m bytes (60000 at most) with a process of its own
+;;     ring          m processes in a ring; a token goes n hops
+;;     fib           fib(n), the naive way; the report's payload is the result (8 bytes)
+;;     idle          needs no argument: waits until any message comes, and ends
+;;     run           does nothing
+;;
+;; Anything that goes wrong (no such argument, no process to be had) is a trap.
+;;
+;; The tags of the messages:
+;;
+;;     1  a report, or what stands for one among these processes
+;;     2  ball: the payload that goes to and fro
+;;     3  stop
+;;     4  next: the payload is the pid of a ring node's neighbour
+;;     5  token: the payload is how many hops it has still to go (u32)
+;;
+;; The memory. Whatever a process with a small payload touches lies in the first 4 KiB.
+;;
+;;        0  the functions' names (data segment)
+;;       64  this process's own pid (16 bytes)
+;;       80  the argument: its address, its length
+;;       96  the benchmark's argument, copied here from the scratch buffer (24 bytes)
+;;      128  what spawn answered (24 bytes): error flag at 128, pid at 136
+;;      192  the event received last (80 bytes): sender at 208, tag at 224, payload's address at 260, its length at 264
+;;      288  a small payload to send (8 bytes)
+;;     1024  the scratch buffer, to the end of the page
+(module
+  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
+  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
+  (import "atoll:process/mailbox@0.1.0" "send"
+    (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
+  (import "atoll:process/mailbox@0.1.0" "receive"
+    (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll:process/spawning@0.1.0" "spawn"
+    (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+
+  (memory (export "memory") 1 1)
+  (data (i32.const 0) "child")
+  (data (i32.const 8) "leaf")
+  (data (i32.const 16) "ponger")
+  (data (i32.const 24) "ring-node")
+
+  ;; What the host hands out goes to the scratch buffer, always the same: it is good until the next call to the host.
+  (func $cabi_realloc (export "cabi_realloc")
+    (param $old i32) (param $old-bytes i32) (param $align i32) (param $new-bytes i32) (result i32)
+    (if (i32.gt_u (local.get $new-bytes) (i32.const 64512)) (then (unreachable)))
+    (i32.const 1024))
+
+  ;; Puts the benchmark's argument where it stays: n at 96, m at 100, the pid to report to at 104.
+  (func $read-argument
+    (call $argument (i32.const 80))
+    (if (i32.ne (i32.load (i32.const 84)) (i32.const 24)) (then (unreachable)))
+    (memory.copy (i32.const 96) (i32.load (i32.const 80)) (i32.const 24)))
+
+  ;; A message without reference, in raw format.
+  (func $send-message (param $node i64) (param $id i64) (param $tag i32) (param $payload i32) (param $bytes i32)
+    (call $send
+      (local.get $node) (local.get $id) (local.get $tag)
+      (i32.const 0) (i64.const 0) (i64.const 0)
+      (i32.const 0)
+      (local.get $payload) (local.get $bytes)))
+
+  (func $report (param $payload i32) (param $bytes i32)
+    (call $send-message
+      (i64.load (i32.const 104)) (i64.load (i32.const 112))
+      (i32.const 1) (local.get $payload) (local.get $bytes)))
+
+  ;; Waits for any event.
+  (func $receive-any
+    (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 192)))
+
+  ;; Spawns a function of this program; the pid is at 136 then.
+  (func $start (param $name i32) (param $name-bytes i32) (param $argument i32) (param $argument-bytes i32)
+    (call $spawn
+      (i32.const 0) (i32.const 0) (i32.const 0)
+      (local.get $name) (local.get $name-bytes)
+      (local.get $argument) (local.get $argument-bytes)
+      (i32.const 0) (i32.const 0)
+      (i32.const 128))
+    (if (i32.load8_u (i32.const 128)) (then (unreachable))))
+
+  ;; The entry that a program must have.
+  (func $run (export "run"))
+
+  ;; ---- idle
+
+  (func $idle (export "idle")
+    (call $receive-any))
+
+  ;; ---- spawn-exit, spawn-batch
+
+  ;; Its argument is the pid that waits for it.
+  (func $child (export "child")
+    (local $parent i32)
+    (call $argument (i32.const 80))
+    (local.set $parent (i32.load (i32.const 80)))
+    (call $send-message
+      (i64.load (local.get $parent)) (i64.load offset=8 (local.get $parent))
+      (i32.const 1) (i32.const 0) (i32.const 0)))
+
+  (func $leaf (export "leaf"))
+
+  (func $start-child
+    (call $start (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 16)))
+
+  (func $spawn-exit (export "spawn-exit")
+    (local $left i32)
+    (call $read-argument)
+    (call $self (i32.const 64))
+    (local.set $left (i32.load (i32.const 96)))
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (call $start-child)
+        (call $receive-any)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report (i32.const 0) (i32.const 0)))
+
+  ;; With one scheduler the last process runs after all the others. With more, a few of the others may still be on
+  ;; their way: too few to matter among many.
+  (func $spawn-batch (export "spawn-batch")
+    (local $left i32)
+    (call $read-argument)
+    (call $self (i32.const 64))
+    (local.set $left (i32.load (i32.const 96)))
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (call $start (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 0))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $start-child)
+    (call $receive-any)
+    (call $report (i32.const 0) (i32.const 0)))
+
+  ;; ---- ping-pong
+
+  ;; Sends every ball back to where it came from.
+  (func $ponger (export "ponger")
+    (loop $next
+      (call $receive-any)
+      (if (i32.ne (i32.load (i32.const 224)) (i32.const 3))
+        (then
+          (call $send-message
+            (i64.load (i32.const 208)) (i64.load (i32.const 216))
+            (i32.const 2) (i32.load (i32.const 260)) (i32.load (i32.const 264)))
+          (br $next)))))
+
+  ;; The ball lies in the scratch buffer: zeros at first, and then whatever came back.
+  (func $ping-pong (export "ping-pong")
+    (local $left i32) (local $bytes i32) (local $node i64) (local $id i64)
+    (call $read-argument)
+    (local.set $left (i32.load (i32.const 96)))
+    (local.set $bytes (i32.load (i32.const 100)))
+    (if (i32.gt_u (local.get $bytes) (i32.const 60000)) (then (unreachable)))
+    (memory.fill (i32.const 1024) (i32.const 0) (i32.const 24))   ;; where the argument was
+    (call $start (i32.const 16) (i32.const 6) (i32.const 0) (i32.const 0))
+    (local.set $node (i64.load (i32.const 136)))
+    (local.set $id (i64.load (i32.const 144)))
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (call $send-message
+          (local.get $node) (local.get $id) (i32.const 2) (i32.const 1024) (local.get $bytes))
+        (call $receive-any)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report (i32.const 0) (i32.const 0))
+    (call $send-message (local.get $node) (local.get $id) (i32.const 3) (i32.const 0) (i32.const 0)))
+
+  ;; ---- ring
+
+  ;; Its argument is the pid that wants to know when the token has arrived.
+  (func $ring-node (export "ring-node")
+    (local $root-node i64) (local $root-id i64) (local $next-node i64) (local $next-id i64) (local $payload i32)
+    (call $argument (i32.const 80))
+    (local.set $payload (i32.load (i32.const 80)))
+    (local.set $root-node (i64.load (local.get $payload)))
+    (local.set $root-id (i64.load offset=8 (local.get $payload)))
+    ;; Selector 1, tag 4: the neighbour first, whoever else may have written meanwhile.
+    (call $receive (i32.const 1) (i64.const 4) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 192))
+    (local.set $payload (i32.load (i32.const 260)))
+    (local.set $next-node (i64.load (local.get $payload)))
+    (local.set $next-id (i64.load offset=8 (local.get $payload)))
+    (block $stop
+      (loop $again
+        (call $receive-any)
+        (br_if $stop (i32.eq (i32.load (i32.const 224)) (i32.const 3)))
+        (local.set $payload (i32.load (i32.const 260)))
+        (if (i32.load (local.get $payload))
+          (then
+            (i32.store (local.get $payload) (i32.sub (i32.load (local.get $payload)) (i32.const 1)))
+            (call $send-message
+              (local.get $next-node) (local.get $next-id) (i32.const 5) (local.get $payload) (i32.const 4)))
+          (else
+            (call $send-message
+              (local.get $root-node) (local.get $root-id) (i32.const 1) (i32.const 0) (i32.const 0))))
+        (br $again)))
+    ;; Round it goes; the first node is no more when it comes back, and then it is lost.
+    (call $send-message
+      (local.get $next-node) (local.get $next-id) (i32.const 3) (i32.const 0) (i32.const 0)))
+
+  (func $start-ring-node
+    (call $start (i32.const 24) (i32.const 9) (i32.const 64) (i32.const 16)))
+
+  ;; Stands outside the ring: makes it, throws the token in (the first hop), waits, and stops it.
+  (func $ring (export "ring")
+    (local $left i32) (local $hops i32)
+    (local $first-node i64) (local $first-id i64) (local $last-node i64) (local $last-id i64)
+    (call $read-argument)
+    (call $self (i32.const 64))
+    (local.set $hops (i32.load (i32.const 96)))
+    (local.set $left (i32.load (i32.const 100)))
+    (if (i32.eqz (local.get $left)) (then (unreachable)))
+    (call $start-ring-node)
+    (local.set $first-node (i64.load (i32.const 136)))
+    (local.set $first-id (i64.load (i32.const 144)))
+    (local.set $last-node (local.get $first-node))
+    (local.set $last-id (local.get $first-id))
+    (block $made
+      (loop $again
+        (br_if $made (i32.eqz (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (call $start-ring-node)
+        (call $send-message
+          (local.get $last-node) (local.get $last-id) (i32.const 4) (i32.const 136) (i32.const 16))
+        (local.set $last-node (i64.load (i32.const 136)))
+        (local.set $last-id (i64.load (i32.const 144)))
+        (br $again)))
+    ;; Close the ring.
+    (i64.store (i32.const 136) (local.get $first-node))
+    (i64.store (i32.const 144) (local.get $first-id))
+    (call $send-message
+      (local.get $last-node) (local.get $last-id) (i32.const 4) (i32.const 136) (i32.const 16))
+    (if (local.get $hops)
+      (then
+        (i32.store (i32.const 288) (i32.sub (local.get $hops) (i32.const 1)))
+        (call $send-message
+          (local.get $first-node) (local.get $first-id) (i32.const 5) (i32.const 288) (i32.const 4))
+        (call $receive-any)))
+    (call $report (i32.const 0) (i32.const 0))
+    (call $send-message
+      (local.get $first-node) (local.get $first-id) (i32.const 3) (i32.const 0) (i32.const 0)))
+
+  ;; ---- fib
+
+  (func $fib (param $n i64) (result i64)
+    (if (result i64) (i64.lt_s (local.get $n) (i64.const 2))
+      (then (local.get $n))
+      (else
+        (i64.add
+          (call $fib (i64.sub (local.get $n) (i64.const 1)))
+          (call $fib (i64.sub (local.get $n) (i64.const 2)))))))
+
+  (func $run-fib (export "fib")
+    (call $read-argument)
+    (i64.store (i32.const 288) (call $fib (i64.load32_u (i32.const 96))))
+    (call $report (i32.const 288) (i32.const 8))))
