@@ -44,7 +44,7 @@
 //! uses files, sockets or anything else of `std` that needs a system below it. Both export the same functions and run
 //! the same way. Release builds want `panic = "abort"` (there is nothing to unwind to) and a stack smaller than the
 //! default of 1 MiB, which spreads every process over more of the host's page tables: the link argument
-//! `-zstack-size=64512`, given by a build script. Features:
+//! `-zstack-size=62464`, given by a build script. Features:
 //!
 //! - `heap` (on by default): on `wasm32-unknown-unknown`, a heap that takes memory by pages of the host, and not by
 //!   64 KiB, so that small processes stay small. Turn it off to have an allocator of your own.

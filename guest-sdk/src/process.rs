@@ -3,9 +3,9 @@
 //! A process begins in an exported function, which one of two macros makes, or [`spawn`](crate::spawn)'s own:
 //!
 //! ```text
-//! entry!(main)         exports "run"   ─┐
-//! export!("name", f)   exports "name"  ─┼─▶ enter: constructors, panic hook ─▶ the function ─▶ Outcome::finish
-//! spawn(f, argument)   "atoll-guest:start" ─┘
+//! entry!(main)         exports "run"               ─┐
+//! export!("name", f)   exports "name"              ─┼─▶ constructors, panic hook ─▶ the function ─▶ Outcome::finish
+//! spawn(f, argument)   uses "atoll-guest:start"    ─┘
 //! ```
 
 use std::fmt::Display;
@@ -65,8 +65,8 @@ macro_rules! export {
 
 /// What a process's function may return.
 ///
-/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` ends it with [`ExitReason::Other`], the text of the
-/// error: so a function can use `?` and leave what it can't handle to those who watch it.
+/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` is told on standard error and ends the process with
+/// [`ExitReason::Other`], the text of the error: so a function can use `?` and leave what it can't handle to others.
 pub trait Outcome {
     /// Ends the process with the reason that this stands for.
     fn finish(self);
@@ -79,7 +79,9 @@ impl Outcome for () {
 impl<E: Display> Outcome for Result<(), E> {
     fn finish(self) {
         if let Err(error) = self {
-            exit(ExitReason::Other(error.to_string().into_bytes()))
+            let text = error.to_string();
+            crate::eprintln!("process {} failed: {text}", self_pid());
+            exit(ExitReason::Other(text.into_bytes()))
         }
     }
 }

@@ -5,15 +5,16 @@ use std::fmt;
 use crate::{Budget, ExitReason, Pid, Reference};
 
 impl fmt::Display for Pid {
-    /// The process's id in angle brackets, as in the host's reports.
+    /// The process's id in hexadecimal, in angle brackets: as the host's reports show it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "<{}>", self.id)
+        write!(formatter, "<{:x}>", self.id)
     }
 }
 
 impl fmt::Display for Reference {
+    /// The reference's id in hexadecimal, behind a `#`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "#ref<{}>", self.id)
+        write!(formatter, "#{:x}", self.id)
     }
 }
 
@@ -63,8 +64,8 @@ mod tests {
 
     #[test]
     fn values_are_shown_in_words() {
-        assert_eq!(Pid { node: 1, id: 42 }.to_string(), "<42>");
-        assert_eq!(Reference { node: 1, id: 7 }.to_string(), "#ref<7>");
+        assert_eq!(Pid { node: 1, id: 42 }.to_string(), "<2a>");
+        assert_eq!(Reference { node: 1, id: 7 }.to_string(), "#7");
         assert_eq!(ExitReason::from("tired").to_string(), "tired");
         assert_eq!(
             ExitReason::Exhausted(Budget::Message).to_string(),

@@ -159,10 +159,6 @@ fn send(
     Ok(DONE)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the canonical ABI flattens the records"
-)]
 fn receive(
     mut guest: Guest<'_>,
     selector: u32,

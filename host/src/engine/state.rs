@@ -60,11 +60,7 @@ impl State {
             pending: None,
             giving_up_turn: false,
             yielded: false,
-            limits: MemoryLimits {
-                bytes: 0,
-                bytes_max: memory_bytes_max,
-                elements: 0,
-            },
+            limits: MemoryLimits::new(memory_bytes_max),
             wasi,
             preview1: None,
             preview2: None,
@@ -95,6 +91,19 @@ pub(crate) struct MemoryLimits {
     bytes: u64,
     bytes_max: u64,
     elements: usize,
+    /// What was counted last, to be taken back if the growth fails after all.
+    last_growth: u64,
+}
+
+impl MemoryLimits {
+    fn new(bytes_max: u64) -> MemoryLimits {
+        MemoryLimits {
+            bytes: 0,
+            bytes_max,
+            elements: 0,
+            last_growth: 0,
+        }
+    }
 }
 
 impl ResourceLimiter for MemoryLimits {
@@ -108,12 +117,14 @@ impl ResourceLimiter for MemoryLimits {
         if bytes > self.bytes_max {
             return Ok(false);
         }
+        self.last_growth = bytes - self.bytes;
         self.bytes = bytes;
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // The guest sees -1. What was counted in `memory_growing` is at most one refused step too much.
+        // No slot is free: the guest sees -1.
+        self.bytes -= std::mem::take(&mut self.last_growth);
         Ok(())
     }
 

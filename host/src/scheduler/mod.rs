@@ -38,7 +38,6 @@ mod virtual_world;
 mod wheel;
 mod worker;
 
-use std::any::Any;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -201,27 +200,27 @@ impl<W: Work> Scheduler<W> {
         })
     }
 
-    /// Starts the threads. Each calls `enter` first and keeps its result until it ends: the guard of whatever
-    /// the turns need around them.
+    /// Starts the threads. Each calls `around` once, which has to call what it is given, once: the thread's whole
+    /// work, with whatever the turns need around them.
     ///
     /// # Errors
     /// When it has been started before, or a thread can't be had; then none is left running.
     pub fn start(
         self: &Arc<Self>,
         work: Arc<W>,
-        enter: impl Fn() -> Box<dyn Any> + Send + Sync + 'static,
+        around: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let seats = std::mem::take(&mut *lock(&self.seats));
         if seats.is_empty() {
             return Err(io::Error::other("the scheduler has been started before"));
         }
-        let enter = Arc::new(enter);
+        let around = Arc::new(around);
         let mut threads = Vec::with_capacity(seats.len());
         for (index, seat) in seats.into_iter().enumerate() {
-            let (scheduler, work, enter) = (self.clone(), work.clone(), enter.clone());
+            let (scheduler, work, around) = (self.clone(), work.clone(), around.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("atoll-scheduler-{index}"))
-                .spawn(move || worker::main(scheduler, work, index, seat, &*enter));
+                .spawn(move || worker::main(scheduler, work, index, seat, &*around));
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {

@@ -1,7 +1,6 @@
 //! The scheduler as a whole, on real threads. Each test waits for what must happen, without limit: a lost
 //! wake-up shows as a test that hangs.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -64,8 +63,8 @@ impl Drop for Running {
     }
 }
 
-fn no_guard() -> Box<dyn Any> {
-    Box::new(())
+fn nothing_around(run: &mut dyn FnMut()) {
+    run();
 }
 
 fn make(schedulers: usize, seam: Seam) -> Arc<Scheduler<Tasks>> {
@@ -89,7 +88,7 @@ fn start(
         }),
     });
     let threads = scheduler
-        .start(work, no_guard)
+        .start(work, nothing_around)
         .expect("threads can be started");
     Running { scheduler, threads }
 }
@@ -360,19 +359,20 @@ fn stop_ends_busy_and_sleeping_threads_and_drops_what_they_held() {
         });
         let left_count = Arc::new(AtomicUsize::new(0));
         let left = left_count.clone();
-        let enter = move || {
+        let around = move |run: &mut dyn FnMut()| {
             let name = thread::current().name().expect("it is named").to_owned();
             running.send(name).expect("the test waits");
-            Box::new(Guard(left.clone())) as Box<dyn Any>
+            let _guard = Guard(left.clone());
+            run();
         };
         let threads = scheduler
-            .start(work.clone(), enter)
+            .start(work.clone(), around)
             .expect("threads can be started");
-        let mut names: Vec<_> = isrunning.iter().take(2).collect();
+        let mut names: Vec<_> = is_running.iter().take(2).collect();
         names.sort();
         assert_eq!(names, ["atoll-scheduler-0", "atoll-scheduler-1"]);
         let again = scheduler
-            .start(work, no_guard)
+            .start(work, nothing_around)
             .expect_err("it runs already");
         assert_eq!(again.to_string(), "the scheduler has been started before");
         scheduler.stop();

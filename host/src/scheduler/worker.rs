@@ -3,7 +3,6 @@
 //! The loop in one line: due timers, then one task, again; when there is no task, search for a moment, then
 //! sleep. `pick` is the only place that decides what runs next.
 
-use std::any::Any;
 use std::cell::OnceCell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,12 +88,15 @@ pub(super) fn main<W: Work>(
     work: Arc<W>,
     lane: usize,
     seat: Seat,
-    enter: &dyn Fn() -> Box<dyn Any>,
+    around: &dyn Fn(&mut dyn FnMut()),
 ) {
     let thread = AssertUnwindSafe(|| {
-        let entered = enter();
-        Worker::new(scheduler, work, lane, seat).run();
-        drop(entered);
+        let mut worker = Some((scheduler, work, lane, seat));
+        around(&mut || {
+            if let Some((scheduler, work, lane, seat)) = worker.take() {
+                Worker::new(scheduler, work, lane, seat).run();
+            }
+        });
     });
     if catch_unwind(thread).is_err() {
         // The task in its turn is lost and nobody would be told; what it held stays locked. There is no way on.

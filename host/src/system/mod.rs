@@ -118,14 +118,14 @@ impl System {
             config,
         });
         let handle = io.handle().clone();
-        let enter = move || -> Box<dyn std::any::Any> {
-            // The guard borrows the handle for as long as the thread lives; there is one for each scheduler.
-            let handle: &'static tokio::runtime::Handle = Box::leak(Box::new(handle.clone()));
-            Box::new(handle.enter())
+        // Host calls find their runtime by the thread that they are polled on.
+        let around = move |run: &mut dyn FnMut()| {
+            let _entered = handle.enter();
+            run();
         };
         let schedulers = shared
             .scheduler
-            .start(shared.clone(), enter)
+            .start(shared.clone(), around)
             .map_err(os("the scheduler threads can't be started"))?;
         let threads = Mutex::new(Threads {
             schedulers,

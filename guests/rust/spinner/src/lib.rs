@@ -28,6 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let busy: u32 = arg_or(0, 4)?;
     let seconds: u64 = arg_or(1, 2)?;
 
+    // Before anything else starts: without the grant there is nothing to measure.
+    std::fs::read(FILE).map_err(|error| format!("{FILE}: {error}"))?;
+
     for _ in 0..busy {
         spawn(spin, ())?;
     }
