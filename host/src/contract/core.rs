@@ -173,8 +173,6 @@ fn receive(
         1 => Some(timeout_ns),
         other => bail!("receive: {other} is no case of `option`"),
     };
-    // Checked before anything is taken out of the mailbox.
-    room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
     let selector = match selector {
         0 => Selector::Any,
         1 => Selector::Tag(first as u32),
@@ -301,14 +299,9 @@ fn take(mut guest: Guest<'_>, pointer: u32) -> Result<()> {
     };
     let bytes = pending.bytes.as_slice();
     let length = bytes.len() as u32;
-    slice(
-        &mut guest,
-        pointer,
-        length,
-        "cabi_realloc: the room it returned",
-    )?
-    .copy_from_slice(bytes);
-    let list = slice(&mut guest, pending.pointer_at, 8, "the result")?;
+    let data = memory(&mut guest)?;
+    part(data, pointer, length, "cabi_realloc: the room it returned")?.copy_from_slice(bytes);
+    let list = part(data, pending.pointer_at, 8, "the result")?;
     list[..4].copy_from_slice(&pointer.to_le_bytes());
     list[4..].copy_from_slice(&length.to_le_bytes());
     Ok(())
@@ -366,6 +359,32 @@ fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
     Ok(false)
 }
 
+/// The guest's memory.
+#[inline]
+fn memory<'a>(guest: &'a mut Guest<'_>) -> Result<&'a mut [u8]> {
+    match guest.data().memory {
+        Some(memory) => Ok(memory.data_mut(guest)),
+        None => bail!("the module exports no memory"),
+    }
+}
+
+/// A range of it.
+#[inline]
+fn part<'a>(data: &'a mut [u8], pointer: u32, length: u32, what: &str) -> Result<&'a mut [u8]> {
+    let size = data.len();
+    match data.get_mut(pointer as usize..pointer as usize + length as usize) {
+        Some(part) => Ok(part),
+        None => outside(what, pointer, length, size),
+    }
+}
+
+#[cold]
+fn outside<T>(what: &str, pointer: u32, length: u32, size: usize) -> Result<T> {
+    bail!(
+        "{what} (address {pointer:#x}, {length} bytes) lies outside of the memory ({size:#x} bytes)"
+    )
+}
+
 /// A range of the guest's memory.
 #[inline]
 fn slice<'a>(
@@ -374,18 +393,7 @@ fn slice<'a>(
     length: u32,
     what: &str,
 ) -> Result<&'a mut [u8]> {
-    let Some(memory) = guest.data().memory else {
-        bail!("{what} can't be reached: the module exports no memory");
-    };
-    let data = memory.data_mut(guest);
-    let size = data.len();
-    let range = pointer as usize..pointer as usize + length as usize;
-    match data.get_mut(range) {
-        Some(slice) => Ok(slice),
-        None => bail!(
-            "{what} (address {pointer:#x}, {length} bytes) lies outside of the memory ({size:#x} bytes)"
-        ),
-    }
+    part(memory(guest)?, pointer, length, what)
 }
 
 /// Room for a result of fixed size.

@@ -1,8 +1,8 @@
 //! A process seen from inside: what its guest code may ask of the system, whichever way the guest is linked.
 
 use super::Shared;
+use super::handover;
 use super::program::Runnable;
-use super::table::Awaits;
 use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
 use crate::scheduler::TimerKey;
 use std::sync::Arc;
@@ -80,29 +80,42 @@ impl Current {
         loop {
             match self.queue.take(selector, position) {
                 Ok(event) => {
-                    self.entry()
-                        .mailbox_bytes
-                        .fetch_sub(event.weight_bytes(), Ordering::Relaxed);
+                    handover::taken(event.weight_bytes());
                     self.stop_waiting();
                     return Received::Event(event);
                 }
                 Err(end) => position = end,
             }
-            let mut control = self.shared.table.entry(self.index).control();
-            if !control.arrived.is_empty() {
-                self.queue.append(&mut control.arrived);
+            if handover::mail(|arrived| self.queue.append(arrived)) || self.fetch_mail() {
                 continue;
             }
-            if control.expired || timeout_ns == Some(0) {
-                drop(control);
+            if timeout_ns == Some(0) || self.is_expired() {
                 self.stop_waiting();
                 return Received::TimedOut;
             }
-            control.awaits = Awaits::Mail;
-            drop(control);
+            handover::await_mail();
             self.wait_from(position, timeout_ns);
             return Received::Wait;
         }
+    }
+
+    /// Takes over what arrived during this turn. The end of the turn looks again, under the lock: nothing that comes
+    /// between is missed.
+    #[inline]
+    fn fetch_mail(&mut self) -> bool {
+        let entry = self.shared.table.entry(self.index);
+        if !entry.has_mail.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut control = entry.control();
+        self.queue.append(&mut control.arrived);
+        entry.has_mail.store(false, Ordering::Relaxed);
+        true
+    }
+
+    fn is_expired(&self) -> bool {
+        let is_armed = matches!(self.wait, Some(Wait { timer: Some(_), .. }));
+        is_armed && self.entry().control().expired
     }
 
     /// Notes how far the search came and, the first time, arms the timer.

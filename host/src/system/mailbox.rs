@@ -8,7 +8,6 @@ use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -105,9 +104,7 @@ impl HostMailbox {
         loop {
             match self.queue.take(selector, *position) {
                 Ok(event) => {
-                    entry
-                        .mailbox_bytes
-                        .fetch_sub(event.weight_bytes(), Ordering::Relaxed);
+                    entry.control().mailbox_bytes -= event.weight_bytes();
                     return Poll::Ready(Some(event));
                 }
                 Err(end) => *position = end,

@@ -21,6 +21,7 @@ pub(crate) mod spawn;
 pub(crate) mod table;
 
 mod config;
+mod handover;
 mod mailbox;
 mod report;
 mod turn;
@@ -251,12 +252,12 @@ impl Shared {
             return;
         };
         let weight = event.weight_bytes();
-        let held = entry.mailbox_bytes.fetch_add(weight, Ordering::Relaxed) + weight;
-        let nudge = if held <= control.mailbox_bytes_max {
+        let nudge = if control.mailbox_bytes + weight <= control.mailbox_bytes_max {
+            control.mailbox_bytes += weight;
             control.arrived.push_back(Some(event));
+            entry.has_mail.store(true, Ordering::Release);
             control.mail()
         } else {
-            entry.mailbox_bytes.fetch_sub(weight, Ordering::Relaxed);
             match control.phase {
                 // The host is trusted not to die of a flood; what it has no room for is lost to it.
                 Phase::Host => Nudge::Nothing,

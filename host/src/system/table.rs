@@ -8,7 +8,7 @@
 use super::program::{Body, Runnable};
 use crate::process::{Cipher, Event, ExitReason, Pid};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use tokio::sync::oneshot;
@@ -36,8 +36,8 @@ pub(crate) struct Table {
 /// One process, or room for one.
 pub(crate) struct Entry {
     control: Mutex<Control>,
-    /// What the mailbox holds, in bytes: both what has arrived and what the receiver has taken over to search.
-    pub(crate) mailbox_bytes: AtomicU64,
+    /// Something is in `arrived`. Written under the lock; read without it, to see that there is nothing to lock for.
+    pub(crate) has_mail: AtomicBool,
 }
 
 /// What others may touch of a process.
@@ -58,6 +58,8 @@ pub(crate) struct Control {
     pub(crate) ending: Option<ExitReason>,
     /// What arrived since the receiver looked last.
     pub(crate) arrived: VecDeque<Option<Event>>,
+    /// What the mailbox holds, in bytes: what has arrived, and what the receiver has taken over to search.
+    pub(crate) mailbox_bytes: u64,
     pub(crate) mailbox_bytes_max: u64,
     /// Its execution, while it is not running.
     pub(crate) body: Option<Body>,
@@ -182,7 +184,8 @@ impl Table {
         control.generation += 1;
         let raw = u64::from(control.generation) << INDEX_BITS | u64::from(index);
         control.id = self.cipher.encipher(raw);
-        entry.mailbox_bytes.store(0, Ordering::Relaxed);
+        control.mailbox_bytes = 0;
+        entry.has_mail.store(false, Ordering::Relaxed);
         let id = control.id;
         Ok((
             index,
@@ -253,13 +256,14 @@ fn new_chunk() -> Box<[Entry]> {
             expired: false,
             ending: None,
             arrived: VecDeque::new(),
+            mailbox_bytes: 0,
             mailbox_bytes_max: 0,
             body: None,
             waker: None,
             identity: None,
             watchers: Vec::new(),
         }),
-        mailbox_bytes: AtomicU64::new(0),
+        has_mail: AtomicBool::new(false),
     };
     (0..CHUNK).map(|_| empty()).collect()
 }

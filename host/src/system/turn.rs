@@ -1,10 +1,10 @@
 //! One turn of a process: from the run queue into its code and out again, and the end of it.
 
-use super::Shared;
 use super::current::Alarm;
 use super::program::End;
 use super::report::CrashReport;
 use super::table::{Awaits, Phase, lock};
+use super::{Shared, handover};
 use crate::process::{ExitReason, Pid};
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
@@ -31,8 +31,9 @@ impl Work for Shared {
             return After::Parked;
         }
         control.phase = Phase::Running;
-        control.awaits = Awaits::Host;
         control.woken = false;
+        handover::begin(&mut control.arrived);
+        entry.has_mail.store(false, Ordering::Relaxed);
         let waker = control.waker.take();
         drop(control);
 
@@ -49,12 +50,20 @@ impl Work for Shared {
         };
         if let Some(end) = end {
             drop(body);
+            handover::end(&mut entry.control().arrived);
             self.finish(task, end);
             return After::Parked;
         }
 
         let mut control = entry.control();
         let has_host_calls = waker.is_some();
+        let left = handover::end(&mut control.arrived);
+        control.mailbox_bytes -= left.taken_bytes;
+        control.awaits = if left.awaits_mail {
+            Awaits::Mail
+        } else {
+            Awaits::Host
+        };
         control.waker = waker;
         control.body = Some(body);
         let runnable = control.ending.is_some()

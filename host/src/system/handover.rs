@@ -1,0 +1,82 @@
+//! What a turn and the code that runs in it tell one another, without a lock: both are on the same thread.
+//!
+//! A turn begins with a look at the process's entry, under its lock, and ends with one. What the process would
+//! otherwise have to lock the entry for in between travels here: the mail that was there when the turn began, what was
+//! taken out of the mailbox, and whether the process now waits for mail.
+
+use crate::process::Event;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// Events on their way from an entry to the queue that the receiver searches.
+pub(super) type Arrived = VecDeque<Option<Event>>;
+
+thread_local! {
+    static TURN: Turn = const {
+        Turn { arrived: RefCell::new(VecDeque::new()), taken_bytes: Cell::new(0), awaits_mail: Cell::new(false) }
+    };
+}
+
+struct Turn {
+    arrived: RefCell<Arrived>,
+    taken_bytes: Cell<u64>,
+    awaits_mail: Cell<bool>,
+}
+
+/// What a turn leaves behind.
+pub(super) struct Left {
+    pub(super) awaits_mail: bool,
+    pub(super) taken_bytes: u64,
+}
+
+/// Begins a turn; `arrived` is left empty.
+#[inline]
+pub(super) fn begin(arrived: &mut Arrived) {
+    TURN.with(|turn| {
+        debug_assert!(turn.arrived.borrow().is_empty());
+        std::mem::swap(&mut *turn.arrived.borrow_mut(), arrived);
+        turn.taken_bytes.set(0);
+        turn.awaits_mail.set(false);
+    });
+}
+
+/// Ends a turn. What nobody asked for goes back to the front of `arrived`.
+#[inline]
+pub(super) fn end(arrived: &mut Arrived) -> Left {
+    TURN.with(|turn| {
+        let mut unasked = turn.arrived.borrow_mut();
+        if !unasked.is_empty() {
+            unasked.append(arrived);
+            std::mem::swap(&mut *unasked, arrived);
+        }
+        Left {
+            awaits_mail: turn.awaits_mail.get(),
+            taken_bytes: turn.taken_bytes.get(),
+        }
+    })
+}
+
+/// Hands the mail that the turn began with to `receive`, if it was not asked for yet.
+#[inline]
+pub(super) fn mail(receive: impl FnOnce(&mut Arrived)) -> bool {
+    TURN.with(|turn| {
+        let mut arrived = turn.arrived.borrow_mut();
+        let any = !arrived.is_empty();
+        if any {
+            receive(&mut arrived);
+        }
+        any
+    })
+}
+
+/// The process has taken so much out of its mailbox.
+#[inline]
+pub(super) fn taken(bytes: u64) {
+    TURN.with(|turn| turn.taken_bytes.set(turn.taken_bytes.get() + bytes));
+}
+
+/// The process waits for mail: it will give up its turn now.
+#[inline]
+pub(super) fn await_mail() {
+    TURN.with(|turn| turn.awaits_mail.set(true));
+}
