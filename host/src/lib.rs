@@ -13,6 +13,7 @@ mod engine;
 mod process;
 mod scheduler;
 mod system;
+mod text;
 mod wasi;
 
 pub use engine::{Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
@@ -25,6 +26,7 @@ pub use system::{
     Config, Counters, CrashHook, CrashReport, Error, HostMailbox, Program, Spawn, SpawnError,
     System, Watch,
 };
+pub use text::{NAME_SHOWN_BYTES_MAX, printable, printable_name};
 pub use wasi::{
     Captured, DirGrant, Grants, NetGrant, Output, Peer, WasiError, WasiErrorKind, parse_env,
 };

@@ -1,1 +1,16 @@
-//! x
+//! What the integration tests share: the program `atoll` as a subprocess, and guests as a few lines of WAT.
+//!
+//! [`Atoll`] runs the program and gives an [`Outcome`] to check. [`guest`] and [`bare_guest`] put the text of a case
+//! behind a prelude of imports and small functions, so that a case is no longer than what it is about. Nothing here
+//! links the host: what is tested is what a user has.
+//!
+//! The program is the one that `ATOLL_BIN` names, else the release build of this repository; built guests are found
+//! by `ATOLL_GUESTS` in the same way. A program that hangs is killed and fails its test.
+
+mod outcome;
+mod prelude;
+mod program;
+
+pub use outcome::{Crash, Outcome};
+pub use prelude::{Guest, bare_guest, guest};
+pub use program::{Atoll, built_guest};

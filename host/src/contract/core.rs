@@ -403,7 +403,9 @@ fn room<'a, const BYTES: usize>(
     pointer: u32,
     function: &str,
 ) -> Result<&'a mut [u8; BYTES]> {
-    if !pointer.is_multiple_of(4) {
+    // Records with a u64 in them are aligned to eight bytes, a bare list to four.
+    let alignment = if BYTES > 8 { 8 } else { 4 };
+    if !pointer.is_multiple_of(alignment) {
         bail!("{function}: the result's address {pointer:#x} is not aligned");
     }
     let room = slice(guest, pointer, BYTES as u32, function)?;

@@ -2,13 +2,18 @@
 
 use super::abi::{self, PACKAGE, RAW_MODULE, Shape};
 use super::error::{LoadError, LoadErrorKind as Kind};
+use crate::text::printable_name;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use wasmparser::{
-    CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator,
-    WasmFeatures,
+    CompositeInnerType, DataKind, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef,
+    ValType, Validator, WasmFeatures,
 };
 
 /// Exports that begin so are the rewriter's.
 pub(super) const ENTRY_PREFIX: &str = "atoll:entry/";
+/// What wit-component calls the table of its own modules.
+const IMPORTS_TABLE: &str = "$imports";
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 
@@ -30,6 +35,40 @@ pub(crate) struct Analysis {
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
+    /// The bulk operations in its code.
+    pub(crate) bulk: BTreeSet<Bulk>,
+    /// The part of its first memory that its data segments fill, in bytes.
+    pub(crate) data: Range<usize>,
+    /// It has the table by which wit-component's own modules are known.
+    pub(crate) has_imports_table: bool,
+}
+
+/// A bulk operation on linear memories, by their indexes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Bulk {
+    Fill { memory: u32 },
+    Copy { destination: u32, source: u32 },
+}
+
+impl Bulk {
+    pub(crate) fn of(operator: &Operator<'_>) -> Option<Bulk> {
+        match *operator {
+            Operator::MemoryFill { mem } => Some(Bulk::Fill { memory: mem }),
+            Operator::MemoryCopy { dst_mem, src_mem } => Some(Bulk::Copy {
+                destination: dst_mem,
+                source: src_mem,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What a core module may consist of: what the engine is configured for, so that errors are found here first.
+fn features() -> WasmFeatures {
+    WasmFeatures::default()
+        - WasmFeatures::MEMORY64
+        - WasmFeatures::THREADS
+        - WasmFeatures::EXCEPTIONS
 }
 
 /// One import of a core module.
@@ -37,7 +76,7 @@ pub(crate) struct Analysis {
 pub(crate) struct Import {
     pub(crate) module: String,
     pub(crate) name: String,
-    /// For functions: their type, in text form, and what the contract says of it.
+    /// What the contract says of it, if it is the contract's.
     pub(crate) contract: Option<&'static abi::Function>,
 }
 
@@ -51,7 +90,7 @@ impl Import {
 impl Analysis {
     /// Reads a binary core module. It has been validated when this returns.
     pub(crate) fn read(bytes: &[u8]) -> Result<Analysis, LoadError> {
-        Validator::new_with_features(WasmFeatures::default())
+        Validator::new_with_features(features())
             .validate_all(bytes)
             .map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
         let mut reader = Reader::default();
@@ -115,6 +154,18 @@ impl Reader {
                     self.analysis.defined_functions += 1;
                 }
             }
+            Payload::CodeSectionEntry(body) => {
+                for operator in body.get_operators_reader().map_err(invalid)? {
+                    self.analysis
+                        .bulk
+                        .extend(Bulk::of(&operator.map_err(invalid)?));
+                }
+            }
+            Payload::DataSection(section) => {
+                for data in section {
+                    self.data(&data.map_err(invalid)?);
+                }
+            }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory.map_err(invalid)?;
@@ -138,6 +189,9 @@ impl Reader {
                         ExternalKind::Memory if export.name == "memory" => {
                             self.analysis.exports_memory = true
                         }
+                        ExternalKind::Table if export.name == IMPORTS_TABLE => {
+                            self.analysis.has_imports_table = true
+                        }
                         _ => {}
                     }
                 }
@@ -146,6 +200,27 @@ impl Reader {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Adds an active segment of the first memory to what is known to be filled.
+    fn data(&mut self, data: &wasmparser::Data<'_>) {
+        let DataKind::Active {
+            memory_index: 0,
+            offset_expr,
+        } = &data.kind
+        else {
+            return;
+        };
+        if let Ok(Operator::I32Const { value }) = offset_expr.get_operators_reader().read() {
+            let start = value as u32 as usize;
+            let end = start.saturating_add(data.data.len());
+            let known = &mut self.analysis.data;
+            *known = if known.end == 0 {
+                start..end
+            } else {
+                known.start.min(start)..known.end.max(end)
+            };
+        }
     }
 
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
@@ -158,11 +233,16 @@ impl Reader {
             _ if import.module == WASI_MODULE || import.module.starts_with(PACKAGE) => {
                 let text = format!(
                     "`{}` of `{}` is a function, not a {:?}",
-                    import.name, import.module, import.ty
+                    printable_name(import.name),
+                    printable_name(import.module),
+                    import.ty
                 );
                 return Err(LoadError::new(Kind::WrongSignature, text));
             }
-            _ => None,
+            _ => {
+                self.analysis.has_imports_table |= import.name == IMPORTS_TABLE;
+                None
+            }
         };
         self.analysis.imports.push(Import {
             module: import.module.to_owned(),
@@ -179,7 +259,11 @@ impl Reader {
         ty: u32,
     ) -> Result<Option<&'static abi::Function>, LoadError> {
         let unknown = |why: &str| {
-            let text = format!("`{}` from `{}`: {why}", import.name, import.module);
+            let text = format!(
+                "`{}` from `{}`: {why}",
+                printable_name(import.name),
+                printable_name(import.module)
+            );
             Err(LoadError::new(Kind::UnknownImport, text))
         };
         if import.module == RAW_MODULE {
@@ -201,8 +285,8 @@ impl Reader {
             });
             let text = format!(
                 "`{}` of `{}` is {}, but the module imports it as {found}",
-                import.name,
-                import.module,
+                printable_name(import.name),
+                printable_name(import.module),
                 signature(expected.params, expected.results)
             );
             return Err(LoadError::new(Kind::WrongSignature, text));
@@ -222,7 +306,8 @@ impl Reader {
         for (name, index) in std::mem::take(&mut self.exports) {
             if name.starts_with(ENTRY_PREFIX) {
                 let text = format!(
-                    "exports that begin with `{ENTRY_PREFIX}` are the host's own: `{name}`"
+                    "exports that begin with `{ENTRY_PREFIX}` are the host's own: `{}`",
+                    printable_name(&name)
                 );
                 return Err(LoadError::new(Kind::Invalid, text));
             }
@@ -258,7 +343,8 @@ impl Reader {
         if !analysis.exports_memory {
             let text = format!(
                 "it imports `{}` of `{}` but exports no memory named `memory`",
-                import.name, import.module
+                printable_name(&import.name),
+                printable_name(&import.module)
             );
             return Err(LoadError::new(Kind::NoMemory, text));
         }

@@ -17,7 +17,7 @@
 //!   around, which can be preempted.
 
 use super::abi::{self, RAW_MODULE, RAW_TAKE, Shape};
-use super::analysis::{Analysis, ENTRY_PREFIX};
+use super::analysis::{Analysis, Bulk, ENTRY_PREFIX};
 use super::error::{LoadError, LoadErrorKind};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
@@ -38,9 +38,26 @@ pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis) -> Result<Vec<u8>, Load
     Ok(module.finish())
 }
 
-/// The first function of a rewritten module that was not in the original.
-pub(super) fn first_added(analysis: &Analysis) -> u32 {
-    Rewriter::new(analysis).first_added()
+/// Which functions of a rewritten module were in the original, and under what index.
+#[derive(Clone, Copy)]
+pub(super) struct Originals {
+    imports_added: u32,
+    first_added: u32,
+}
+
+impl Originals {
+    pub(super) fn of(analysis: &Analysis) -> Originals {
+        let rewriter = Rewriter::new(analysis);
+        Originals {
+            imports_added: u32::from(rewriter.takes),
+            first_added: rewriter.first_added(),
+        }
+    }
+
+    /// The original's index of a function with code; none for what the rewriter has added.
+    pub(super) fn index(self, rewritten: u32) -> Option<u32> {
+        (rewritten < self.first_added).then(|| rewritten - self.imports_added)
+    }
 }
 
 /// Function indexes, old and new. The new module has the old imports in their old places, one import more if lists
@@ -97,8 +114,8 @@ impl<'a> Rewriter<'a> {
         self.analysis.imported_functions + u32::from(self.takes)
     }
 
-    /// The first function that is added. First come the glue functions, then the empty start function, fill, copy,
-    /// and an entry for each function that can be spawned.
+    /// The first function that is added. First come the glue functions, then the empty start function, one for each bulk
+    /// operation that the code has, and an entry for each function that can be spawned.
     fn first_added(&self) -> u32 {
         self.imported() + self.analysis.defined_functions
     }
@@ -107,16 +124,13 @@ impl<'a> Rewriter<'a> {
         self.first_added() + self.glued.len() as u32
     }
 
-    fn fill(&self) -> u32 {
-        self.nothing() + 1
-    }
-
-    fn copy(&self) -> u32 {
-        self.nothing() + 2
+    fn bulk(&self, operation: Bulk) -> u32 {
+        let place = self.analysis.bulk.iter().position(|of| *of == operation);
+        self.nothing() + 1 + place.expect("the analysis saw every operation") as u32
     }
 
     fn first_entry(&self) -> u32 {
-        self.nothing() + 3
+        self.nothing() + 1 + self.analysis.bulk.len() as u32
     }
 
     /// The new index of an old function.
@@ -166,11 +180,6 @@ impl<'a> Rewriter<'a> {
         }
         code.call(self.moved(index)).end();
         body
-    }
-
-    /// Does the module need the functions around bulk operations? They name its memory.
-    fn has_memory(&self) -> bool {
-        self.analysis.memory.is_some()
     }
 }
 
@@ -248,8 +257,9 @@ impl Reencode for Rewriter<'_> {
             functions.function(types.glue + 2 * place + 1);
         }
         functions.function(types.unit);
-        functions.function(types.bulk);
-        functions.function(types.bulk);
+        for _ in &self.analysis.bulk {
+            functions.function(types.bulk);
+        }
         for _ in &self.analysis.functions {
             functions.function(types.unit);
         }
@@ -282,12 +292,8 @@ impl Reencode for Rewriter<'_> {
             code.function(&self.glue(*import, function));
         }
         code.function(&empty());
-        if self.has_memory() {
-            code.function(&bulk(Bulk::Fill));
-            code.function(&bulk(Bulk::Copy));
-        } else {
-            code.function(&empty());
-            code.function(&empty());
+        for operation in &self.analysis.bulk {
+            code.function(&bulk(*operation));
         }
         for (name, index) in &self.analysis.functions {
             code.function(&self.entry(name, *index));
@@ -299,13 +305,9 @@ impl Reencode for Rewriter<'_> {
         &mut self,
         operator: wasmparser::Operator<'b>,
     ) -> Result<Instruction<'b>, Error> {
-        match operator {
-            wasmparser::Operator::MemoryFill { mem: 0 } => Ok(Instruction::Call(self.fill())),
-            wasmparser::Operator::MemoryCopy {
-                dst_mem: 0,
-                src_mem: 0,
-            } => Ok(Instruction::Call(self.copy())),
-            other => utils::instruction(self, other),
+        match Bulk::of(&operator) {
+            Some(operation) => Ok(Instruction::Call(self.bulk(operation))),
+            None => utils::instruction(self, operator),
         }
     }
 }
@@ -316,17 +318,14 @@ fn empty() -> Function {
     body
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Bulk {
-    Fill,
-    Copy,
-}
-
 impl Bulk {
     fn emit(self, code: &mut InstructionSink<'_>) {
         match self {
-            Bulk::Fill => code.memory_fill(0),
-            Bulk::Copy => code.memory_copy(0, 0),
+            Bulk::Fill { memory } => code.memory_fill(memory),
+            Bulk::Copy {
+                destination,
+                source,
+            } => code.memory_copy(destination, source),
         };
     }
 }
@@ -335,19 +334,26 @@ impl Bulk {
 /// or out of bounds (it traps before it writes anything, so it must be seen whole), else piece by piece. A copy to
 /// a higher address goes backwards, as overlapping ranges need.
 fn bulk(operation: Bulk) -> Function {
-    let copy = operation == Bulk::Copy;
+    let (destination, source) = match operation {
+        Bulk::Fill { memory } => (memory, None),
+        Bulk::Copy {
+            destination,
+            source,
+        } => (destination, Some(source)),
+    };
+    let copy = source.is_some();
     const DESTINATION: u32 = 0;
     const SECOND: u32 = 1;
     const LENGTH: u32 = 2;
     let mut body = Function::new([]);
     let mut code = body.instructions();
-    let out_of_bounds = |code: &mut InstructionSink<'_>, start: u32| {
+    let out_of_bounds = |code: &mut InstructionSink<'_>, start: u32, memory: u32| {
         code.local_get(start)
             .i64_extend_i32_u()
             .local_get(LENGTH)
             .i64_extend_i32_u()
             .i64_add();
-        code.memory_size(0)
+        code.memory_size(memory)
             .i64_extend_i32_u()
             .i64_const(16)
             .i64_shl()
@@ -356,10 +362,10 @@ fn bulk(operation: Bulk) -> Function {
     code.local_get(LENGTH)
         .i32_const(BULK_PIECE_BYTES)
         .i32_le_u();
-    out_of_bounds(&mut code, DESTINATION);
+    out_of_bounds(&mut code, DESTINATION, destination);
     code.i32_or();
-    if copy {
-        out_of_bounds(&mut code, SECOND);
+    if let Some(source) = source {
+        out_of_bounds(&mut code, SECOND, source);
         code.i32_or();
     }
     code.if_(BlockType::Empty)

@@ -3,6 +3,7 @@
 use super::analysis::Analysis;
 use super::error::LoadError;
 use super::load::{Guest, sort};
+use crate::wasi::{is_preview1_function, is_preview2_interface};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
 /// What a file is, and what running it would take.
@@ -85,8 +86,8 @@ fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
         name: import.name.clone(),
         status: match (import.contract, import.is_wasi()) {
             (Some(_), _) => ImportStatus::Contract,
-            (None, true) => ImportStatus::Wasi,
-            (None, false) => ImportStatus::Unknown,
+            (None, true) if is_preview1_function(&import.name) => ImportStatus::Wasi,
+            (None, _) => ImportStatus::Unknown,
         },
     });
     Inspection {
@@ -119,7 +120,7 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
                     let module = import.name.name.to_owned();
                     let status = if module.starts_with(super::abi::PACKAGE) {
                         ImportStatus::Contract
-                    } else if module.starts_with("wasi:") {
+                    } else if is_preview2_interface(&module) {
                         ImportStatus::Wasi
                     } else {
                         ImportStatus::Unknown

@@ -1,12 +1,14 @@
 //! Executions: a function of a program, as a future that the system polls once a turn.
 
 use super::analysis::{Analysis, ENTRY_PREFIX};
-use super::slots::{Home, HomeClass, Slots, at_home};
+use super::flatten::Originals;
+use super::slots::{Home, HomeClass, Slots, Warm, at_home};
 use super::state::{Exit, State};
 use crate::process::{Budget, ExitReason};
 use crate::system::SpawnError;
 use crate::system::current::Current;
 use crate::system::program::{Body, End, Limits, Runnable};
+use crate::text::printable_name;
 use crate::wasi::Wasi;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -26,6 +28,7 @@ pub(super) struct Common {
     pub(super) name: String,
     pub(super) slice_reductions: u64,
     pub(super) home: HomeClass,
+    pub(super) warm: Warm,
     pub(super) memory_bytes_min: u64,
 }
 
@@ -42,7 +45,9 @@ impl Common {
         if self.memory_bytes_min > limits.memory_bytes_max {
             return Err(SpawnError::NoMemory);
         }
-        self.slots.home(self.home).map_err(|_| SpawnError::NoMemory)
+        self.slots
+            .home(self.home, self.warm)
+            .map_err(|_| SpawnError::NoMemory)
     }
 
     /// From here on the process's own code runs: its reductions are counted, and slices end its turns.
@@ -62,8 +67,7 @@ pub(super) struct CoreProgram {
     functions: Vec<(String, ModuleExport)>,
     entry: u32,
     has_host_calls: bool,
-    /// Functions from this index on are the rewriter's: no report names them.
-    added_from: u32,
+    originals: Originals,
 }
 
 impl CoreProgram {
@@ -87,7 +91,7 @@ impl CoreProgram {
             functions: functions.collect(),
             entry: entry as u32,
             has_host_calls: analysis.imports_wasi(),
-            added_from: super::flatten::first_added(analysis),
+            originals: Originals::of(analysis),
             common,
         }
     }
@@ -142,7 +146,7 @@ impl Runnable for CoreProgram {
             .expect("the analysis saw a function")
             .typed::<(), ()>(&store)
             .expect("the analysis saw its type");
-        let added_from = self.added_from;
+        let originals = self.originals;
         Ok(Box::pin(async move {
             let result = {
                 let mut call = pin!(function.call_async(&mut store, ()));
@@ -154,7 +158,7 @@ impl Runnable for CoreProgram {
                 })
                 .await
             };
-            end(&mut store, result, added_from)
+            end(&mut store, result, |index| originals.index(index))
         }))
     }
 }
@@ -263,7 +267,7 @@ impl Runnable for ComponentProgram {
                 function.call_async(&mut store, ()).await
             }
             .await;
-            end(&mut store, result, u32::MAX)
+            end(&mut store, result, Some)
         };
         Ok(Box::pin(async move {
             let mut run = pin!(run);
@@ -289,7 +293,11 @@ fn cannot_start(error: wasmtime::Error) -> SpawnError {
 }
 
 /// What a finished call means for the process.
-fn end(store: &mut Store<State>, result: wasmtime::Result<()>, added_from: u32) -> End {
+fn end(
+    store: &mut Store<State>,
+    result: wasmtime::Result<()>,
+    original: impl Fn(u32) -> Option<u32>,
+) -> End {
     let used = FUEL - store.get_fuel().unwrap_or(FUEL);
     let reductions = used + store.data().current.charged();
     let Err(error) = result else {
@@ -312,7 +320,7 @@ fn end(store: &mut Store<State>, result: wasmtime::Result<()>, added_from: u32) 
         ExitReason::Trap(error.root_cause().to_string().into())
     };
     let backtrace = match reason {
-        ExitReason::Trap(_) | ExitReason::Exhausted(_) => backtrace(&error, added_from),
+        ExitReason::Trap(_) | ExitReason::Exhausted(_) => backtrace(&error, original),
         _ => Vec::new(),
     };
     End {
@@ -322,30 +330,17 @@ fn end(store: &mut Store<State>, result: wasmtime::Result<()>, added_from: u32) 
     }
 }
 
-/// Names may be as long as a module: a report shows the beginning.
-const FUNCTION_NAME_BYTES_MAX: usize = 120;
-
-fn backtrace(error: &wasmtime::Error, added_from: u32) -> Vec<String> {
+/// The names of the guest's own functions that were active, innermost first.
+fn backtrace(error: &wasmtime::Error, original: impl Fn(u32) -> Option<u32>) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => {
-            let plain = demangled(name);
-            plain[..plain.floor_char_boundary(FUNCTION_NAME_BYTES_MAX)]
-                .chars()
-                .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-                .collect()
-        }
-        None => format!("function {}", frame.func_index()),
+    let name = |frame: &wasmtime::FrameInfo| {
+        let index = original(frame.func_index())?;
+        Some(match frame.func_name() {
+            Some(name) => printable_name(&format!("{:#}", rustc_demangle::demangle(name))),
+            None => format!("function {index}"),
+        })
     };
-    let frames = backtrace.frames().iter();
-    frames
-        .filter(|frame| frame.func_index() < added_from)
-        .map(name)
-        .collect()
-}
-
-fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
+    backtrace.frames().iter().filter_map(name).collect()
 }

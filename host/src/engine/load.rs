@@ -3,16 +3,18 @@
 use super::analysis::Analysis;
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::instance::{Common, ComponentProgram, CoreProgram};
-use super::slots::Slots;
+use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
-use super::{abi, config, flatten};
+use super::{config, flatten, unwrap};
 use crate::contract;
 use crate::system::Config;
 use crate::system::program::Runnable;
+use crate::text::{printable_lines, printable_name};
 use crate::wasi::Wasi;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::Parser;
 use wasmtime::component::Component;
 use wasmtime::{Linker, Module, component};
 
@@ -86,7 +88,11 @@ impl Engine {
             .iter()
             .find(|import| import.contract.is_none() && !import.is_wasi())
         {
-            let text = format!("`{}` from `{}`", import.name, import.module);
+            let text = format!(
+                "`{}` from `{}`",
+                printable_name(&import.name),
+                printable_name(&import.module)
+            );
             return Err(LoadError::new(Kind::UnknownImport, text));
         }
         let entry = analysis
@@ -95,32 +101,29 @@ impl Engine {
         self.check_memory(analysis.memory_bytes_min)?;
         let rewritten = flatten::rewrite(bytes, analysis)?;
         let module = Module::new(&self.wasmtime, &rewritten).map_err(compile)?;
-        let instance = self
-            .core
-            .instantiate_pre(&module)
-            .map_err(|error| LoadError::new(Kind::UnknownImport, format!("{error:#}")))?;
+        let instance = self.core.instantiate_pre(&module).map_err(unlinked)?;
         let home = match analysis.memory {
             Some((minimum, maximum)) => {
                 Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize))
             }
             None => Slots::home_class(0, Some(0)),
         };
-        let common = self.common(name, home, analysis.memory_bytes_min);
+        let common = self.common(name, home, &analysis.data, analysis.memory_bytes_min);
         Ok(Arc::new(CoreProgram::new(
             common, &module, instance, analysis, entry,
         )))
     }
 
     fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
-        let memory_bytes_min = component_memory_bytes_min(bytes)?;
+        let memory_bytes_min = unwrap::memory_bytes_min(bytes)?;
         self.check_memory(memory_bytes_min)?;
         let component = Component::new(&self.wasmtime, bytes).map_err(compile)?;
         let instance = self
             .component
             .instantiate_pre(&component)
-            .map_err(|error| LoadError::new(Kind::UnknownImport, format!("{error:#}")))?;
+            .map_err(unlinked)?;
         let home = Slots::home_class(memory_bytes_min as usize, None);
-        let common = self.common(name, home, memory_bytes_min);
+        let common = self.common(name, home, &(0..0), memory_bytes_min);
         let program =
             ComponentProgram::new(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
         Ok(Arc::new(program))
@@ -137,7 +140,13 @@ impl Engine {
         Ok(())
     }
 
-    fn common(&self, name: &str, home: super::slots::HomeClass, memory_bytes_min: u64) -> Common {
+    fn common(
+        &self,
+        name: &str,
+        home: HomeClass,
+        data: &Range<usize>,
+        memory_bytes_min: u64,
+    ) -> Common {
         Common {
             engine: self.wasmtime.clone(),
             slots: self.slots.clone(),
@@ -145,6 +154,7 @@ impl Engine {
             name: name.to_owned(),
             slice_reductions: self.slice_reductions,
             home,
+            warm: Warm::around(data),
             memory_bytes_min,
         }
     }
@@ -165,7 +175,7 @@ pub(super) fn sort(bytes: &[u8], bytes_max: u64) -> Result<Guest<'_>, LoadError>
             unwrapped: false,
         });
     }
-    match wrapped_module(&bytes)? {
+    match unwrap::unwrap(&bytes)? {
         Ok(module) => {
             let analysis = Analysis::read(&module)?;
             Ok(Guest::Core {
@@ -201,89 +211,17 @@ fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     }
     match wat::parse_bytes(bytes) {
         Ok(binary) => Ok(binary.into_owned().into()),
-        Err(error) => Err(LoadError::new(Kind::Invalid, error.to_string())),
+        Err(error) => Err(LoadError::new(
+            Kind::Invalid,
+            printable_lines(&error.to_string()),
+        )),
     }
-}
-
-/// The core module of a component that only wraps one for this contract, or why it is more than that.
-///
-/// wit-component adds modules of its own when a lowered import needs the memory of the module that imports it; they
-/// are known by importing from nothing but "" and by their `$imports` table.
-fn wrapped_module(bytes: &[u8]) -> Result<Result<Vec<u8>, &'static str>, LoadError> {
-    let invalid = |error: wasmparser::Error| LoadError::new(Kind::Invalid, error.to_string());
-    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
-        .validate_all(bytes)
-        .map_err(invalid)?;
-    let mut modules = Vec::new();
-    let mut depth = 0;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(invalid)? {
-            Payload::ModuleSection {
-                unchecked_range, ..
-            } => {
-                if depth == 0 {
-                    modules.push(&bytes[unchecked_range]);
-                }
-                depth += 1;
-            }
-            Payload::ComponentSection { .. } => {
-                return Ok(Err("it consists of several components"));
-            }
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    if !import.map_err(invalid)?.name.name.starts_with(abi::PACKAGE) {
-                        return Ok(Err("it imports interfaces other than the contract's"));
-                    }
-                }
-            }
-            Payload::Version {
-                encoding: Encoding::Component,
-                ..
-            } if depth > 0 => {}
-            Payload::End(_) => depth = i32::max(depth - 1, 0),
-            _ => {}
-        }
-    }
-    let mut guests = Vec::new();
-    for module in modules {
-        let analysis = Analysis::read(module)?;
-        if analysis.is_atoll_guest() || analysis.memory.is_some() {
-            guests.push((module, analysis));
-        }
-    }
-    let [(module, analysis)] = &guests[..] else {
-        return Ok(Err("it has several core modules with a memory"));
-    };
-    let flat = analysis
-        .imports
-        .iter()
-        .all(|import| import.contract.is_some());
-    if !flat || analysis.entry().is_none() {
-        return Ok(Err(
-            "its core module has imports or exports of other names than the contract's",
-        ));
-    }
-    Ok(Ok(module.to_vec()))
-}
-
-/// The first memories of all core modules of a component, in bytes together.
-fn component_memory_bytes_min(bytes: &[u8]) -> Result<u64, LoadError> {
-    let mut total = 0u64;
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
-        if let Payload::MemorySection(section) = payload {
-            for memory in section.into_iter().flatten() {
-                total = total.saturating_add(memory.initial.saturating_mul(64 << 10));
-            }
-        }
-    }
-    Ok(total)
 }
 
 fn no_entry(functions: &[(String, u32)]) -> LoadError {
-    let names: Vec<&str> = functions
+    let names: Vec<String> = functions
         .iter()
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| printable_name(name))
         .take(8)
         .collect();
     let text = if names.is_empty() {
@@ -297,6 +235,20 @@ fn no_entry(functions: &[(String, u32)]) -> LoadError {
     LoadError::new(Kind::NoEntry, text)
 }
 
+/// Something is imported that the linker does not have, or not so.
+fn unlinked(error: wasmtime::Error) -> LoadError {
+    let text = format!("{error:#}");
+    // For components, what is missing has no type of its own.
+    let is_missing =
+        error.is::<wasmtime::UnknownImportError>() || text.contains("not found in the linker");
+    let kind = if is_missing {
+        Kind::UnknownImport
+    } else {
+        Kind::WrongSignature
+    };
+    LoadError::new(kind, printable_lines(&text))
+}
+
 fn compile(error: wasmtime::Error) -> LoadError {
-    LoadError::new(Kind::Compile, format!("{error:#}"))
+    LoadError::new(Kind::Compile, printable_lines(&format!("{error:#}")))
 }

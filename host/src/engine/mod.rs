@@ -14,6 +14,7 @@ mod inspect;
 mod instance;
 mod load;
 mod slots;
+mod unwrap;
 
 pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};

@@ -45,9 +45,8 @@ const RESERVATION_BYTES: usize = 16 << 40;
 const RESERVATION_BYTES_MIN: usize = 16 * GIB;
 /// A class takes at least this much of the reservation at a time.
 const EXTENT_BYTES: usize = 64 * MIB;
-/// Memory is cleaned by writing zeros up to here and by giving the pages back beyond: a small guest's few touched
-/// pages lie at the front, and a page kept is a page fault saved at the next spawn.
-const ZEROED_BYTES: usize = 16 * KIB;
+/// The most of a slot that stays resident while it is free, see [`Warm`].
+const WARM_BYTES_MAX: usize = 64 * KIB;
 /// Memories from this size on move by remapping their pages instead of copying them.
 const REMAPPED_BYTES: usize = 16 * MIB;
 const PAGE_BYTES: usize = 4 * KIB;
@@ -86,6 +85,28 @@ struct Room {
 /// There is no slot of that size: the reservation is used up.
 #[derive(Debug)]
 pub(crate) struct OutOfSlots;
+
+/// The pages that every process of a program touches: around its data segments, where its stack ends and its heap
+/// begins. When a slot is given back they are written with zeros, and all others go back to the kernel: a page kept is a
+/// page fault, a microsecond or so, saved at the next spawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Warm {
+    start: usize,
+    end: usize,
+}
+
+impl Warm {
+    /// For a program whose data segments fill this part of its memory.
+    pub(crate) fn around(data: &Range<usize>) -> Warm {
+        // A stack that grows down to where the data begins ends right below it.
+        let start = data.start.saturating_sub(1) & !(PAGE_BYTES - 1);
+        let end = data.end.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        Warm {
+            start,
+            end: end.min(start.saturating_add(WARM_BYTES_MAX)),
+        }
+    }
+}
 
 /// Which home slots fit a program.
 #[derive(Clone, Copy, Debug)]
@@ -133,12 +154,17 @@ impl Slots {
     }
 
     /// Takes a home for one process.
-    pub(crate) fn home(self: &Arc<Slots>, class: HomeClass) -> Result<Arc<Home>, OutOfSlots> {
+    pub(crate) fn home(
+        self: &Arc<Slots>,
+        class: HomeClass,
+        warm: Warm,
+    ) -> Result<Arc<Home>, OutOfSlots> {
         let offset = self.take(&self.home[class.0])?;
         Ok(Arc::new(Home {
             slots: self.clone(),
             class,
             offset,
+            warm,
             memory_given: AtomicBool::new(false),
             stack_given: AtomicBool::new(false),
         }))
@@ -204,6 +230,7 @@ pub(crate) struct Home {
     slots: Arc<Slots>,
     class: HomeClass,
     offset: usize,
+    warm: Warm,
     /// Each part is given out once, whoever asks.
     memory_given: AtomicBool,
     stack_given: AtomicBool,
@@ -282,17 +309,33 @@ impl Region {
     /// # Safety
     ///
     /// The caller owns the region, and nobody has a reference into it.
-    unsafe fn clean(self, used: usize) {
-        let zeroed = used.min(ZEROED_BYTES);
+    unsafe fn clean(self, used: usize, warm: Warm) {
+        let (start, end) = (warm.start.min(used), warm.end.min(used));
         // SAFETY: `used` is at most the region's size, and the region is the caller's.
         unsafe {
-            self.start.write_bytes(0, zeroed);
-            if used > zeroed {
-                let rest = self.start.add(zeroed).as_ptr();
-                // Private anonymous pages read as zero after this; it fails only for ranges that aren't mapped.
-                let failed = libc::madvise(rest.cast(), used - zeroed, libc::MADV_DONTNEED);
-                assert_eq!(failed, 0, "the kernel keeps pages that were given back");
-            }
+            self.start.add(start).write_bytes(0, end - start);
+            self.give_back(0..start);
+            self.give_back(end..used);
+        }
+    }
+
+    /// Gives pages back to the kernel; they read as zero from now on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`]; the range is page-aligned and within the region.
+    unsafe fn give_back(self, range: Range<usize>) {
+        if !range.is_empty() {
+            // SAFETY: the range is within the region.
+            let failed = unsafe {
+                libc::madvise(
+                    self.start.add(range.start).as_ptr().cast(),
+                    range.len(),
+                    libc::MADV_DONTNEED,
+                )
+            };
+            // It fails only for ranges that aren't mapped.
+            assert_eq!(failed, 0, "the kernel keeps pages that were given back");
         }
     }
 }
@@ -345,6 +388,14 @@ impl Place {
         match self {
             Place::Home(home) => home.memory(),
             Place::Large(large) => large.memory(),
+        }
+    }
+
+    fn warm(&self) -> Warm {
+        match self {
+            Place::Home(home) => home.warm,
+            // Who comes next may be another program.
+            Place::Large(_) => Warm { start: 0, end: 0 },
         }
     }
 }
@@ -417,7 +468,7 @@ impl Memory {
         unsafe {
             if self.size < REMAPPED_BYTES || !remap(from, to, self.size) {
                 copy_touched(from, to, self.size);
-                from.clean(self.size);
+                from.clean(self.size, self.place.warm());
             }
         }
         self.place = Place::Large(large);
@@ -428,7 +479,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: the region is this memory's own until `place` is dropped, right after this.
-        unsafe { self.place.region().clean(self.size) };
+        unsafe { self.place.region().clean(self.size, self.place.warm()) };
     }
 }
 
@@ -491,7 +542,7 @@ unsafe impl StackCreator for Stacks {
             // wasmtime wants a stack outside of a process's own calls: it gets a slot for it alone.
             None => self
                 .0
-                .home(HomeClass(0))
+                .home(HomeClass(0), Warm { start: 0, end: 0 })
                 .map_err(|OutOfSlots| wasmtime::format_err!("no slot is free for a stack"))?,
         };
         Ok(Box::new(Stack(home)))
@@ -523,6 +574,10 @@ mod tests {
     use super::*;
 
     const STACK: usize = 64 * KIB;
+    const WARM: Warm = Warm {
+        start: 12 * KIB,
+        end: 20 * KIB,
+    };
 
     fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearMemory> {
         let ty = MemoryType::new((bytes / (64 * KIB)) as u32, None);
@@ -533,7 +588,7 @@ mod tests {
         })
     }
 
-    fn bytes(memory: &dyn LinearMemory) -> &mut [u8] {
+    fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
         // SAFETY: the test holds the memory, and makes one slice at a time.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
     }
@@ -543,10 +598,10 @@ mod tests {
         let slots = Slots::new(STACK).expect("the mapping can be had");
         let class = Slots::home_class(64 * KIB, Some(64 * KIB));
         for _ in 0..3 {
-            let home = slots.home(class).expect("a home is free");
-            let memory = memory(&slots, &home, 64 * KIB);
-            assert!(bytes(&*memory).iter().all(|byte| *byte == 0));
-            bytes(&*memory).fill(0xaa);
+            let home = slots.home(class, WARM).expect("a home is free");
+            let mut memory = memory(&slots, &home, 64 * KIB);
+            assert!(bytes(&mut *memory).iter().all(|byte| *byte == 0));
+            bytes(&mut *memory).fill(0xaa);
         }
     }
 
@@ -554,20 +609,20 @@ mod tests {
     fn a_memory_keeps_what_it_holds_through_every_move() {
         let slots = Slots::new(STACK).expect("the mapping can be had");
         let home = slots
-            .home(Slots::home_class(64 * KIB, None))
+            .home(Slots::home_class(64 * KIB, None), WARM)
             .expect("a home is free");
         let mut memory = memory(&slots, &home, 64 * KIB);
         let mut size = 64 * KIB;
         // Through every class of large slots that is quick to write to; the last steps move by remapping.
         while size <= 128 * MIB {
-            let held = bytes(&*memory);
+            let held = bytes(&mut *memory);
             held[0] = 1;
             held[size - 1] = 2;
             held[size / 2] = 3;
             let old = size;
             size *= 2;
             memory.grow_to(size).expect("a slot is free");
-            let held = bytes(&*memory);
+            let held = bytes(&mut *memory);
             assert_eq!((held[0], held[old - 1], held[old / 2]), (1, 2, 3), "{old}");
             assert!(held[old..].iter().all(|byte| *byte == 0), "{old}");
             held[..old].fill(0);
@@ -577,7 +632,7 @@ mod tests {
         let mut again = self::memory(&slots, &home, 64 * KIB);
         for size in [4 * MIB, 16 * MIB, 64 * MIB] {
             again.grow_to(size).expect("a slot is free");
-            assert!(bytes(&*again).iter().all(|byte| *byte == 0), "{size}");
+            assert!(bytes(&mut *again).iter().all(|byte| *byte == 0), "{size}");
         }
     }
 
@@ -586,7 +641,7 @@ mod tests {
         let slots = Slots::new(STACK).expect("the mapping can be had");
         let class = Slots::home_class(128 * KIB, None);
         let homes: Vec<_> = (0..1000)
-            .map(|_| slots.home(class).expect("a home is free"))
+            .map(|_| slots.home(class, WARM).expect("a home is free"))
             .collect();
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for home in &homes {
@@ -609,7 +664,7 @@ mod tests {
     fn a_memory_larger_than_any_slot_is_refused() {
         let slots = Slots::new(STACK).expect("the mapping can be had");
         let home = slots
-            .home(Slots::home_class(64 * KIB, None))
+            .home(Slots::home_class(64 * KIB, None), WARM)
             .expect("a home is free");
         let mut memory = memory(&slots, &home, 64 * KIB);
         assert!(memory.grow_to(5 * GIB).is_err());

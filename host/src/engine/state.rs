@@ -91,8 +91,6 @@ pub(crate) struct MemoryLimits {
     bytes: u64,
     bytes_max: u64,
     elements: usize,
-    /// What was counted last, to be taken back if the growth fails after all.
-    last_growth: u64,
 }
 
 impl MemoryLimits {
@@ -101,41 +99,36 @@ impl MemoryLimits {
             bytes: 0,
             bytes_max,
             elements: 0,
-            last_growth: 0,
         }
     }
 }
 
 impl ResourceLimiter for MemoryLimits {
+    // What a memory's or table's own maximum forbids is not counted, because it will not come about. A growth that
+    // fails for want of a slot stays counted: then there is no more to be had anyway.
+
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let bytes = self.bytes.saturating_add((desired - current) as u64);
-        if bytes > self.bytes_max {
+        if bytes > self.bytes_max || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.last_growth = bytes - self.bytes;
         self.bytes = bytes;
         Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // No slot is free: the guest sees -1.
-        self.bytes -= std::mem::take(&mut self.last_growth);
-        Ok(())
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let elements = self.elements.saturating_add(desired - current);
-        if elements > TABLE_ELEMENTS_MAX {
+        if elements > TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.elements = elements;

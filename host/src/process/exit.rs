@@ -1,5 +1,6 @@
 //! Why processes end.
 
+use crate::text::printable;
 use std::fmt;
 
 /// Why a process ended: the contract's `exit-reason`. OTP: exit reasons, Reference Manual "Processes".
@@ -81,7 +82,7 @@ impl fmt::Display for ExitReason {
             ExitReason::Killed => f.write_str("killed"),
             ExitReason::NoProc => f.write_str("noproc"),
             ExitReason::NoConnection => f.write_str("noconnection"),
-            ExitReason::Trap(text) => write!(f, "trap: {text}"),
+            ExitReason::Trap(text) => write!(f, "trap: {}", printable(text, TRAP_SHOWN_BYTES_MAX)),
             ExitReason::Exhausted(budget) => write!(f, "exhausted: {budget}"),
             ExitReason::ExitCode(code) => write!(f, "exit code {code}"),
             ExitReason::Other(term) => write!(f, "{}", Term(term)),
@@ -91,6 +92,9 @@ impl fmt::Display for ExitReason {
 
 /// A guest's bytes, made safe for a terminal: text is shown as text, anything else as hexadecimal, both cut short.
 struct Term<'a>(&'a [u8]);
+
+/// A host's own texts are shorter; a guest may give any.
+const TRAP_SHOWN_BYTES_MAX: usize = 400;
 
 /// Enough to recognize a reason by; a guest must not be able to fill the log with one.
 const TERM_SHOWN_BYTES_MAX: usize = 200;

@@ -1,6 +1,6 @@
 //! What a system may be told before it starts, with the default of each and its reason.
 
-use crate::wasi::{Grants, Output};
+use crate::wasi::{Grants, Output, WasiError};
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub enum Error {
     /// The operating system refused something: what, and why.
     Os(String),
     /// A grant names something that can't be granted.
-    Grant(String),
+    Grant(WasiError),
 }
 
 impl std::error::Error for Error {}
@@ -77,7 +77,8 @@ impl std::error::Error for Error {}
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Config(text) | Error::Os(text) | Error::Grant(text) => f.write_str(text),
+            Error::Config(text) | Error::Os(text) => f.write_str(text),
+            Error::Grant(error) => error.fmt(f),
         }
     }
 }

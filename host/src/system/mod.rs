@@ -93,7 +93,7 @@ impl System {
             |what: &'static str| move |error: std::io::Error| Error::Os(format!("{what}: {error}"));
         let seam = Arc::new(Seam::real());
         let wasi = Wasi::new(config.grants.clone(), config.output.clone(), seam.clone())
-            .map_err(|error| Error::Grant(error.to_string()))?;
+            .map_err(Error::Grant)?;
         let engine = Engine::new(&config, Arc::new(wasi))
             .map_err(|error| Error::Os(format!("{error:#}")))?;
         let io = crate::wasi::io_runtime().map_err(os("the I/O threads can't be started"))?;

@@ -1,6 +1,7 @@
 //! What is told of processes: crash reports and counters.
 
 use crate::process::{ExitReason, Pid};
+use crate::text::printable_name;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -27,7 +28,9 @@ impl fmt::Display for CrashReport {
         write!(
             f,
             "crash: process {} of program `{}`, function `{}`",
-            self.pid, self.program, self.function
+            self.pid,
+            printable_name(&self.program),
+            printable_name(&self.function)
         )?;
         if let Some(label) = &self.label {
             write!(f, ", label {label:?}")?;

@@ -47,6 +47,7 @@ use wasmtime_wasi::{I32Exit, ResourceTableError, WasiView};
 mod context;
 mod grants;
 mod lines;
+mod names;
 mod output;
 mod sink;
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests;
 
 pub use context::Wasi;
 pub use grants::{DirGrant, Grants, NetGrant, Peer, WasiError, WasiErrorKind, parse_env};
+pub(crate) use names::{is_preview1_function, is_preview2_interface};
 pub use output::{Captured, Output};
 
 /// The most threads that blocking work (files, host names) may occupy, all processes together. A disk is busy with far

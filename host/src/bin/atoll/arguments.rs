@@ -35,15 +35,14 @@ pub enum Command {
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Run {
-    /// The program; `-` reads it from standard input.
-    pub file: PathBuf,
-    /// What the program sees as its arguments, behind its own name.
+    /// The program (`-` reads it from standard input), and its arguments; options of atoll's own come before it.
     #[arg(
+        required = true,
+        num_args = 1..,
         trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
+        value_names = ["FILE", "ARGS"]
     )]
-    pub args: Vec<String>,
+    pub command: Vec<String>,
 
     /// The function to run instead of the program's entry.
     #[arg(long, value_name = "NAME")]

@@ -2,8 +2,8 @@
 
 use crate::Failure;
 use crate::arguments::Inspect;
-use crate::run::{not_loaded, read};
-use atoll::{ImportStatus, Inspection, Path};
+use crate::run::{names, not_loaded, read};
+use atoll::{ImportStatus, Inspection, Path, printable_name};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -69,7 +69,7 @@ fn table(inspection: &Inspection) -> String {
             ),
         );
     }
-    line("functions", &inspection.functions.join(", "));
+    line("functions", &names(&inspection.functions));
     for (index, import) in inspection.imports.iter().enumerate() {
         let provided = match import.status {
             ImportStatus::Contract => "provided by atoll",
@@ -79,9 +79,13 @@ fn table(inspection: &Inspection) -> String {
             ImportStatus::Unknown => "NOT PROVIDED: the program can't be loaded",
         };
         let name = if import.name.is_empty() {
-            import.module.clone()
+            printable_name(&import.module)
         } else {
-            format!("{} {}", import.module, import.name)
+            format!(
+                "{} {}",
+                printable_name(&import.module),
+                printable_name(&import.name)
+            )
         };
         line(
             if index == 0 { "imports" } else { "" },

@@ -2,7 +2,10 @@
 
 use crate::Failure;
 use crate::arguments::Run;
-use atoll::{Config, ExitReason, Grants, LoadError, NetGrant, Output, Program, Spawn, System};
+use atoll::{
+    Config, ExitReason, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable,
+    printable_name,
+};
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,16 +13,15 @@ use std::sync::Arc;
 
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let output = Output::inherit();
-    let system = System::new(config(&options, output.clone()))
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let system = System::new(config(&options, output.clone())).map_err(not_started)?;
     for (name, path) in &options.programs {
         load(&system, name, path)?;
     }
-    let name = options
-        .file
+    let file = Path::new(&options.command[0]);
+    let name = file
         .file_stem()
         .map_or("main".into(), |stem| stem.to_string_lossy());
-    let program = load(&system, &name, &options.file)?;
+    let program = load(&system, &name, file)?;
 
     let function = options.function.clone().unwrap_or_default();
     let mut spawn = Spawn::new(&program).function(&function);
@@ -27,14 +29,11 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
         spawn = spawn.argument(argument.into_bytes());
     }
     let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
-        let failure = Failure::new(format!(
-            "`{}` can't be started: {error}",
-            options.file.display()
-        ));
+        let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
             atoll::SpawnError::UnknownFunction => failure.hint(format!(
                 "its functions are: {}",
-                program.functions().join(", ")
+                names(&program.functions())
             )),
             _ => failure,
         }
@@ -50,9 +49,14 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     Ok(exit_code(&reason))
 }
 
+fn not_started(error: atoll::Error) -> Failure {
+    match error {
+        atoll::Error::Grant(grant) => Failure::new(grant.to_string()).hint(grant.hint()),
+        other => Failure::new(other.to_string()),
+    }
+}
+
 fn config(options: &Run, output: Output) -> Config {
-    let mut args = vec![options.file.display().to_string()];
-    args.extend(options.args.iter().cloned());
     let mut config = Config {
         reductions: options.reductions,
         max_processes: options.max_processes,
@@ -64,7 +68,7 @@ fn config(options: &Run, output: Output) -> Config {
         grants: Grants {
             dirs: options.dirs.clone(),
             env: options.env.clone(),
-            args,
+            args: options.command.clone(),
             net: options
                 .allow_net
                 .iter()
@@ -96,6 +100,12 @@ fn load(system: &System, name: &str, path: &Path) -> Result<Program, Failure> {
     system
         .load(name, &bytes)
         .map_err(|error| not_loaded(path, &error))
+}
+
+/// Names of a guest's, made safe to print.
+pub fn names(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| printable_name(name)).collect();
+    printable(&names.join(", "), 4000)
 }
 
 /// The failure for a file that is no program.

@@ -1,0 +1,119 @@
+//! What the kernel knows: CPU time, how busy the machine is, resident memory.
+
+use crate::cases::Sample;
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// The kernel counts busy time in hundredths of a second, on every architecture that Linux has now.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Takes the time by three clocks.
+pub struct Stopwatch {
+    start: Instant,
+    cpu: Duration,
+    busy_seconds: f64,
+}
+
+/// What a stopwatch has taken.
+#[derive(Clone, Copy)]
+pub struct Lap {
+    pub wall: Duration,
+    /// Of all threads of this process.
+    pub cpu: Duration,
+    /// Cores that other programs used.
+    others_cores: f64,
+}
+
+impl Stopwatch {
+    pub fn start() -> Result<Stopwatch> {
+        // The clock that counts most is started last, and stopped first.
+        let busy_seconds = busy_seconds()?;
+        let cpu = cpu_time();
+        Ok(Stopwatch {
+            start: Instant::now(),
+            cpu,
+            busy_seconds,
+        })
+    }
+
+    pub fn stop(&self) -> Result<Lap> {
+        let wall = self.start.elapsed();
+        let cpu = cpu_time().saturating_sub(self.cpu);
+        let others_seconds = busy_seconds()? - self.busy_seconds - cpu.as_secs_f64();
+        let others_cores = others_seconds.max(0.0) / wall.as_secs_f64();
+        Ok(Lap {
+            wall,
+            cpu,
+            others_cores,
+        })
+    }
+}
+
+impl Lap {
+    /// What this took more than `other`, which is short beside it.
+    pub fn minus(self, other: &Lap) -> Lap {
+        Lap {
+            wall: self.wall.saturating_sub(other.wall),
+            cpu: self.cpu.saturating_sub(other.cpu),
+            ..self
+        }
+    }
+
+    /// The repetition that this is, in the unit that `value` makes of a time.
+    pub fn sample(self, value: impl Fn(Duration) -> f64) -> Sample {
+        Sample {
+            value: value(self.wall),
+            cpu_value: Some(value(self.cpu)),
+            others_cores: self.others_cores,
+            note: None,
+        }
+    }
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    // A process's CPU time is never negative.
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// How long the machine's cores have been busy since it started, all together, on whatever it was; time that another
+/// machine on the same hardware took away counts, too.
+fn busy_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    let first = stat.lines().next().unwrap_or_default();
+    let ticks = first.split_whitespace().skip(1).map(str::parse::<u64>);
+    let ticks = ticks
+        .collect::<Result<Vec<_>, _>>()
+        .context("parsing /proc/stat")?;
+    // user nice system idle iowait irq softirq steal; what follows is contained in user and nice.
+    let busy = ticks
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(column, _)| !matches!(column, 3 | 4));
+    Ok(busy.map(|(_, ticks)| *ticks as f64).sum::<f64>() / TICKS_PER_SECOND)
+}
+
+/// What this process holds of the machine's memory.
+pub struct Resident {
+    pub pages_bytes: u64,
+    pub page_tables_bytes: u64,
+}
+
+pub fn resident() -> Result<Resident> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        let kibibytes: u64 = number
+            .with_context(|| format!("there is no {name}"))?
+            .parse()?;
+        Ok(kibibytes << 10)
+    };
+    Ok(Resident {
+        pages_bytes: field("VmRSS:")?,
+        page_tables_bytes: field("VmPTE:")?,
+    })
+}

@@ -1,0 +1,147 @@
+//! What a run of the program left behind, and checks of it that show everything when they fail.
+
+use std::fmt;
+
+/// The end of a run: the exit code and what was printed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command line, to be shown when a check fails.
+    pub command: String,
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// One crash report, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// The program's name.
+    pub program: String,
+    /// The function that the process was spawned with.
+    pub function: String,
+    /// The label, as it is printed, if there is one.
+    pub label: Option<String>,
+    /// Why it ended.
+    pub reason: String,
+    /// Names of functions, innermost first.
+    pub backtrace: Vec<String>,
+}
+
+impl Outcome {
+    /// The exit code is this one.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Outcome {
+        assert!(
+            self.code == Some(code),
+            "the exit code is not {code}\n{self}"
+        );
+        self
+    }
+
+    /// Standard output is exactly this text.
+    #[track_caller]
+    pub fn stdout(self, text: &str) -> Outcome {
+        assert!(
+            self.stdout == text,
+            "standard output is not {text:?}\n{self}"
+        );
+        self
+    }
+
+    /// Standard error is exactly this text.
+    #[track_caller]
+    pub fn stderr(self, text: &str) -> Outcome {
+        assert!(
+            self.stderr == text,
+            "standard error is not {text:?}\n{self}"
+        );
+        self
+    }
+
+    /// Standard error holds this text.
+    #[track_caller]
+    pub fn stderr_has(self, text: &str) -> Outcome {
+        assert!(
+            self.stderr.contains(text),
+            "standard error does not hold {text:?}\n{self}"
+        );
+        self
+    }
+
+    /// All crash reports, in the order in which they were printed.
+    pub fn crashes(&self) -> Vec<Crash> {
+        let mut crashes: Vec<Crash> = Vec::new();
+        for line in self.stderr.lines() {
+            if let Some(crash) = line.strip_prefix("crash: process ") {
+                crashes.push(Crash::of(crash).unwrap_or_else(|| panic!("no report: {line}")));
+            } else if let Some(crash) = crashes.last_mut() {
+                if let Some(reason) = line.strip_prefix("  reason: ") {
+                    crash.reason = reason.to_owned();
+                } else if let Some(frame) = line.strip_prefix("    ")
+                    && let Some((_, name)) = frame.split_once(": ")
+                {
+                    crash.backtrace.push(name.to_owned());
+                }
+            }
+        }
+        crashes
+    }
+
+    /// There is one crash report, and this one is it: function and reason.
+    #[track_caller]
+    pub fn crash(self, function: &str, reason: &str) -> Outcome {
+        let crashes = self.crashes();
+        let [crash] = &crashes[..] else {
+            panic!("{} crash reports instead of one\n{self}", crashes.len());
+        };
+        assert!(
+            crash.function == function && crash.reason == reason,
+            "the crash is not `{function}`: {reason}\n{self}"
+        );
+        self
+    }
+
+    /// The number of reductions that `--stats` told.
+    #[track_caller]
+    pub fn reductions(&self) -> u64 {
+        let number = self.stderr.lines().find_map(|line| {
+            let counters = line.strip_prefix("stats: ")?;
+            let (before, _) = counters.split_once(" reductions")?;
+            before.rsplit(' ').next()?.parse().ok()
+        });
+        number.unwrap_or_else(|| panic!("no count of reductions\n{self}"))
+    }
+}
+
+impl Crash {
+    /// Reads the first line, behind `crash: process `.
+    fn of(line: &str) -> Option<Crash> {
+        let (_pid, rest) = line.split_once(" of program `")?;
+        let (program, rest) = rest.split_once("`, function `")?;
+        let (function, rest) = rest.split_once('`')?;
+        Some(Crash {
+            program: program.to_owned(),
+            function: function.to_owned(),
+            label: rest.strip_prefix(", label ").map(str::to_owned),
+            reason: String::new(),
+            backtrace: Vec::new(),
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A guest that floods its output must not flood the log of the tests.
+        let short = |text: &str| -> String { text.chars().take(4000).collect() };
+        writeln!(f, "command: {}", self.command)?;
+        match self.code {
+            Some(code) => writeln!(f, "exit code: {code}")?,
+            None => writeln!(f, "ended by a signal")?,
+        }
+        writeln!(f, "--- stdout\n{}", short(&self.stdout))?;
+        writeln!(f, "--- stderr\n{}---", short(&self.stderr))
+    }
+}

@@ -1,0 +1,213 @@
+//! The guests of this repository, as `cargo xtask run` would start them, but smaller.
+
+use atoll_tests::{Atoll, Outcome, built_guest};
+
+#[track_caller]
+fn run(file: &str, arguments: &[&str]) -> Outcome {
+    let mut atoll = Atoll::run_file(built_guest(file));
+    for argument in arguments {
+        atoll = atoll.arg(*argument);
+    }
+    atoll.outcome()
+}
+
+/// The output with every number replaced by `N`.
+fn without_numbers(text: &str) -> String {
+    let mut result = String::new();
+    let mut number = false;
+    for character in text.chars() {
+        let digit = character.is_ascii_digit() || (number && character == '.');
+        if digit && !number {
+            result.push('N');
+        } else if !digit {
+            result.push(character);
+        }
+        number = digit;
+    }
+    result
+}
+
+#[test]
+fn the_counter_in_three_languages() {
+    for file in ["counter.wasm", "counter-c.wasm", "counter-wat.wat"] {
+        run(file, &[]).code(0).stdout("count is 3\n").stderr("");
+    }
+}
+
+#[test]
+fn hello_of_other_toolchains() {
+    run("hello.wasm", &[])
+        .code(0)
+        .stdout("hello, world\n")
+        .stderr("");
+    run("hello-c.wasm", &[])
+        .code(0)
+        .stdout("hello from C\n")
+        .stderr("");
+}
+
+#[test]
+fn echo() {
+    run("echo.wasm", &[]).code(0).stdout("").stderr("");
+    run(
+        "echo.wasm",
+        &["one", "", "two words", "ünïcödé 日本語 🦀", "last"],
+    )
+    .code(0)
+    .stdout("one\n\ntwo words\nünïcödé 日本語 🦀\nlast\n")
+    .stderr("");
+}
+
+#[test]
+fn ring() {
+    let outcome = run("ring.wasm", &["50", "20"]).code(0).stderr("");
+    assert_eq!(
+        without_numbers(&outcome.stdout),
+        "N processes, N hops, N ns a hop\n"
+    );
+    assert!(outcome.stdout.starts_with("50 processes, 1020 hops, "));
+    run("ring.wasm", &["x"])
+        .code(1)
+        .stdout("")
+        .stderr_has("atoll: main ended: \"argument 1, `x`: invalid digit found in string\"");
+}
+
+#[test]
+fn ping_pong() {
+    for (rounds, bytes) in [("100", "16"), ("10", "100000"), ("1", "0")] {
+        let outcome = run("ping-pong.wasm", &[rounds, bytes]).code(0).stderr("");
+        assert!(
+            outcome
+                .stdout
+                .starts_with(&format!("{rounds} round trips of {bytes} bytes, ")),
+            "{outcome}"
+        );
+    }
+}
+
+#[test]
+fn a_crowd_of_a_thousand() {
+    let outcome = Atoll::run_file(built_guest("crowd.wasm"))
+        .options(["--dir", "/proc/self::/proc/self:ro"])
+        .arg("1000")
+        .outcome()
+        .code(0)
+        .stderr("");
+    assert_eq!(
+        without_numbers(&outcome.stdout),
+        "crowd: N processes are waiting\n\
+         resident bytes per process: N (page tables: N)\n\
+         crowd: N processes are left\n"
+    );
+    assert!(outcome.stdout.starts_with("crowd: 1000 processes"));
+    assert!(outcome.stdout.ends_with("crowd: 0 processes are left\n"));
+    // Without the grant it says what it misses.
+    run("crowd.wasm", &["1000"])
+        .code(1)
+        .stdout("")
+        .stderr_has("granted by --dir");
+}
+
+#[test]
+fn spinner() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/rust/spinner");
+    let outcome = Atoll::run_file(built_guest("spinner.wasm"))
+        .option("--dir")
+        .option(format!("{folder}::/spinner:ro"))
+        .arg("2")
+        .arg("1")
+        .outcome()
+        .code(0)
+        .stderr("");
+    assert_eq!(
+        without_numbers(&outcome.stdout),
+        "beside N busy loops, for N s:
+  a pair talking: N round trips per second, worst N µs
+  a N ms timer: late by N µs (median), worst N µs
+  a file read: N µs (median), worst N µs
+"
+    );
+}
+
+#[test]
+fn crasher_dies_in_every_way_and_its_neighbour_stays() {
+    let outcome = run("crasher.wasm", &[]).code(0);
+    assert!(
+        outcome
+            .stdout
+            .ends_with("neighbour: still here after 8 crashes\n"),
+        "{outcome}"
+    );
+    let mut crashes: Vec<_> = outcome
+        .crashes()
+        .into_iter()
+        .map(|crash| (crash.label.unwrap_or_default(), crash.reason))
+        .collect();
+    let unreachable = "trap: wasm trap: wasm `unreachable` instruction executed";
+    let mut expected = [
+        ("panic", unreachable),
+        ("unreachable", unreachable),
+        ("divide", unreachable),
+        (
+            "out-of-bounds",
+            "trap: wasm trap: out of bounds memory access",
+        ),
+        ("stack", "trap: wasm trap: call stack exhausted"),
+        ("memory", unreachable),
+        ("mailbox", "exhausted: mailbox"),
+    ]
+    .map(|(label, reason)| (format!("{label:?}"), reason.to_owned()));
+    // Reports are written by the schedulers on which processes end, in no particular order.
+    crashes.sort();
+    expected.sort();
+    assert_eq!(crashes, expected, "\n{outcome}");
+}
+
+#[test]
+fn crasher_as_main() {
+    for (way, code) in [
+        ("panic", 134),
+        ("unreachable", 134),
+        ("divide", 134),
+        ("out-of-bounds", 134),
+        ("stack", 134),
+        ("mailbox", 138),
+        ("exit", 1),
+        ("nonsense", 1),
+    ] {
+        run("crasher.wasm", &[way]).code(code);
+    }
+}
+
+#[test]
+fn a_panic_says_where() {
+    run("crasher.wasm", &["panic"])
+        .code(134)
+        .stderr_has("panicked at ")
+        .stderr_has("\non purpose\ncrash: process ")
+        .stderr_has(": crasher::panic\n");
+}
+
+#[test]
+fn programs_of_different_languages_talk() {
+    // By name, from a guest in WAT: the entry of each is another process that prints.
+    let main = atoll_tests::guest(
+        "(func $run-to-its-end (param $name i32) (param $bytes i32)
+           (call $must (i32.eq (i32.const -1)
+             (call $try-start-in (local.get $name) (local.get $bytes) (i32.const 0) (i32.const 0) (i32.const 256))))
+           (call $await-end (i32.const 256)))
+         (func (export \"run\")
+           (call $run-to-its-end %\"c\")
+           (call $run-to-its-end %\"rust\")
+           (call $run-to-its-end %\"hello\"))",
+    );
+    let named = |name: &str, file: &str| format!("{name}={}", built_guest(file).display());
+    Atoll::run(main)
+        .options(["--program", &named("c", "counter-c.wasm")])
+        .options(["--program", &named("rust", "counter.wasm")])
+        .options(["--program", &named("hello", "hello.wasm")])
+        .outcome()
+        .code(0)
+        .stdout("count is 3\ncount is 3\nhello, world\n")
+        .stderr("");
+}

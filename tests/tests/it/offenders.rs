@@ -1,0 +1,114 @@
+//! Processes that end badly, each in three places: as main, beside a neighbour in the same program, and beside one in
+//! another program that imports no WASI.
+
+use atoll_tests::{Atoll, Guest, Outcome};
+
+/// A process that ends badly.
+pub struct Offender<'a> {
+    /// Its function's name.
+    pub name: &'a str,
+    /// What it does.
+    pub body: &'a str,
+    /// What its crash report says of it.
+    pub reason: &'a str,
+}
+
+/// The exit code of a main that ends so.
+fn code(reason: &str) -> i32 {
+    match reason.split_once(':') {
+        Some(("trap", _)) => 134,
+        Some(("exhausted", _)) => 138,
+        _ => panic!("`{reason}` is no crash"),
+    }
+}
+
+/// Each offender ends for its reason and is reported; as main it ends the program with the right code; and its
+/// neighbour goes on answering.
+#[track_caller]
+pub fn check(offenders: &[Offender<'_>]) {
+    check_with(&Guest::default(), &[], offenders);
+}
+
+/// The same for a guest with other pieces than usual, whose body is declarations for the offenders to use, and options.
+#[track_caller]
+pub fn check_with(pieces: &Guest<'_>, options: &[&str], offenders: &[Offender<'_>]) {
+    let mut functions = pieces.body.to_owned();
+    for Offender { name, body, .. } in offenders {
+        functions += &format!("(func $the-{name} (export \"{name}\") {body})\n");
+    }
+    let guest = |wasi: bool, run: &str| {
+        let body = format!("{functions}\n(func (export \"run\") {run})");
+        Guest {
+            wasi,
+            imports: pieces.imports,
+            memory: pieces.memory,
+            realloc: pieces.realloc,
+            body: &body,
+        }
+        .text()
+    };
+
+    let bare = guest(false, "");
+    for Offender { name, reason, .. } in offenders {
+        Atoll::run(&bare)
+            .options(options)
+            .options(["--function", name])
+            .outcome()
+            .code(code(reason))
+            .stdout("")
+            .crash(name, reason);
+    }
+    // The neighbour and main are built as usual, whatever the offenders are built of.
+    let main = atoll_tests::guest(&main(offenders, "other"));
+    let outcome = Atoll::run(main)
+        .program("other", &bare)
+        .options(options)
+        .outcome();
+    check_neighbour(outcome, offenders);
+    let outcome = Atoll::run(guest(true, &run(offenders, "")))
+        .options(options)
+        .outcome();
+    check_neighbour(outcome, offenders);
+}
+
+fn main(offenders: &[Offender<'_>], program: &str) -> String {
+    format!("(func (export \"run\") {})", run(offenders, program))
+}
+
+/// Main: a neighbour is asked before the first offender, and after each.
+fn run(offenders: &[Offender<'_>], program: &str) -> String {
+    let mut run = String::from(
+        "(call $start %\"neighbour\" (i32.const 256))
+         (call $must (i32.eq (call $ask (i32.const 256)) (i32.const 1)))",
+    );
+    for (number, Offender { name, .. }) in (2..).zip(offenders) {
+        run += &format!(
+            "(call $must (i32.eq (i32.const -1)
+               (call $try-start-in %\"{program}\" %\"{name}\" (i32.const 272))))
+             (call $await-end (i32.const 272))
+             (call $must (i32.eq (call $ask (i32.const 256)) (i32.const {number})))"
+        );
+    }
+    run + "(call $print %\"the neighbour answers\")"
+}
+
+#[track_caller]
+fn check_neighbour(outcome: Outcome, offenders: &[Offender<'_>]) {
+    let outcome = outcome.code(0).stdout("the neighbour answers\n");
+    // In no particular order: each report is written by the scheduler on which its process ended.
+    let mut reported: Vec<_> = outcome
+        .crashes()
+        .into_iter()
+        .map(|crash| (crash.function, crash.reason))
+        .collect();
+    let mut expected: Vec<_> = offenders
+        .iter()
+        .map(|offender| (offender.name.to_owned(), offender.reason.to_owned()))
+        .collect();
+    reported.sort();
+    expected.sort();
+    assert!(
+        reported == expected,
+        "the crashes are not {expected:#?}\n{outcome}"
+    );
+}

@@ -1,0 +1,218 @@
+//! The loader rewrites modules; nothing of that may be seen from inside, whatever the module is made of.
+
+use crate::prints;
+use atoll_tests::{Atoll, Guest, guest};
+
+#[test]
+fn imports_are_functions_like_any_other() {
+    // Called through a table, by reference, as a tail call, under a second name, and exported again.
+    let body = "
+        (type $receiver (func (param i32 i64 i64 i32 i64 i32)))
+        (type $unit (func))
+        (table $table funcref (elem $receive $yield-now $self))
+        (global $reference (ref $receiver) (ref.func $receive))
+        (export \"again\" (func $receive))
+        (func $take-by-table
+          (call_indirect $table (type $receiver)
+            (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 96) (i32.const 0)))
+        (func $take-by-reference
+          (call_ref $receiver
+            (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 96)
+            (global.get $reference)))
+        (func $take-by-tail-call
+          (return_call $receive
+            (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 96)))
+        (func $take-by-second-name
+          (call $receive-2
+            (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 96)))
+        (func $show
+          (call $print (i32.load (i32.const 164)) (i32.load (i32.const 168))))
+        (func (export \"run\")
+          (call $self (i32.const 16))
+          (call $post-bytes (i32.const 16) (i32.const 1) %\"by table\")
+          (call $post-bytes (i32.const 16) (i32.const 1) %\"by reference\")
+          (call $post-bytes (i32.const 16) (i32.const 1) %\"by tail call\")
+          (call $post-bytes (i32.const 16) (i32.const 1) %\"by second name\")
+          (call $take-by-table) (call $show)
+          (call $take-by-reference) (call $show)
+          (call $take-by-tail-call) (call $show)
+          (call $take-by-second-name) (call $show)
+          (call_indirect $table (type $unit) (i32.const 1)))";
+    let text = Guest {
+        imports: "(import \"atoll:process/mailbox@0.1.0\" \"receive\"
+            (func $receive-2 (param i32 i64 i64 i32 i64 i32)))",
+        body,
+        ..Guest::default()
+    }
+    .text();
+    Atoll::run(text)
+        .outcome()
+        .code(0)
+        .stdout("by table\nby reference\nby tail call\nby second name\n")
+        .stderr("");
+}
+
+#[test]
+fn instructions_of_every_kind_survive() {
+    let body = "
+        (rec (type $a (func (param i32) (result i32))) (type $b (func (result i64 i64))))
+        (func $double (type $a) (i32.mul (local.get 0) (i32.const 2)))
+        (func $two (type $b) (i64.const 20) (i64.const 22))
+        (func $sum (result i64) (call $two) (i64.add))
+        (table $functions 2 funcref)
+        (elem $passive func $double)
+        (data $passive \"forty-two\")
+        (func (export \"run\")
+          (table.init $functions $passive (i32.const 1) (i32.const 0) (i32.const 1))
+          (elem.drop $passive)
+          (call $print-number (call_indirect $functions (type $a) (i32.const 21) (i32.const 1)))
+          (call $print-number (i32.wrap_i64 (call $sum)))
+          (memory.init $passive (i32.const 1024) (i32.const 0) (i32.const 9))
+          (data.drop $passive)
+          (call $print (i32.const 1024) (i32.const 9))
+          (call $print-number (i32x4.extract_lane 1
+            (i32x4.add (v128.const i32x4 1 20 3 4) (v128.const i32x4 4 22 2 1))))
+          (call $print-number (i32.trunc_sat_f64_u (f64.sqrt (f64.const 1764)))))";
+    Atoll::run(guest(body))
+        .outcome()
+        .code(0)
+        .stdout("42\n42\nforty-two\n42\n42\n")
+        .stderr("");
+}
+
+#[test]
+fn what_this_host_has_not_is_refused_with_its_name() {
+    for (module, name) in [
+        (
+            "(memory (export \"memory\") i64 1) (func (export \"run\"))",
+            "memory64",
+        ),
+        (
+            "(memory (export \"memory\") 1 1 shared) (func (export \"run\"))",
+            "threads",
+        ),
+        (
+            "(type $array (array (mut i8)))
+             (func (export \"run\") (drop (array.new $array (i32.const 1) (i32.const 1000))))",
+            "gc",
+        ),
+        (
+            "(tag $tag) (func (export \"run\") (throw $tag))",
+            "exceptions",
+        ),
+        (
+            "(memory 1 (pagesize 1)) (func (export \"run\"))",
+            "custom page sizes",
+        ),
+        (
+            "(type $f (func)) (type $c (cont $f)) (func (export \"run\"))",
+            "stack switching",
+        ),
+    ] {
+        Atoll::run(format!("(module {module})"))
+            .outcome()
+            .code(1)
+            .stdout("")
+            .stderr_has("can't be loaded: the module ")
+            .stderr_has(name)
+            .stderr_has("\n  hint: ");
+    }
+}
+
+#[test]
+fn every_way_to_go_on_for_ever_is_preempted() {
+    // Of each there is one; the neighbour answers in between.
+    let body = "
+        (type $unit (func))
+        (table $table funcref (elem $by-table $by-mutual-calls))
+        (func $by-branch (export \"by-branch\") (loop $again (br $again)))
+        (func $by-condition (export \"by-condition\") (loop $again (br_if $again (i32.const 1))))
+        (func $by-branch-table (export \"by-branch-table\") (loop $again (br_table $again $again (i32.const 0))))
+        (func $by-null (export \"by-null\") (loop $again (br_on_null $again (ref.null func)) (drop)))
+        (func $by-tail-call (export \"by-tail-call\") (return_call $by-tail-call))
+        (func $by-table (export \"by-table\")
+          (return_call_indirect $table (type $unit) (i32.const 0)))
+        (func $by-reference (export \"by-reference\")
+          (return_call_ref $unit (ref.func $by-reference)))
+        (func $by-mutual-calls (export \"by-mutual-calls\") (return_call $other))
+        (func $other (return_call $by-mutual-calls))
+        (func $leaf)
+        (func (export \"by-calls\") (loop $again (call $leaf) (call $leaf) (br $again)))
+        (func $deep (param i32)
+          (if (local.get 0)
+            (then
+              (call $deep (i32.sub (local.get 0) (i32.const 1)))
+              (call $deep (i32.sub (local.get 0) (i32.const 1))))))
+        (func (export \"by-recursion\") (call $deep (i32.const 60)))
+        (func (export \"run\")
+          (local $count i32)
+          (call $start %\"neighbour\" (i32.const 256))
+          (call $start %\"by-branch\" (i32.const 272))
+          (call $start %\"by-condition\" (i32.const 272))
+          (call $start %\"by-branch-table\" (i32.const 272))
+          (call $start %\"by-null\" (i32.const 272))
+          (call $start %\"by-tail-call\" (i32.const 272))
+          (call $start %\"by-table\" (i32.const 272))
+          (call $start %\"by-reference\" (i32.const 272))
+          (call $start %\"by-mutual-calls\" (i32.const 272))
+          (call $start %\"by-calls\" (i32.const 272))
+          (call $start %\"by-recursion\" (i32.const 272))
+          (loop $again
+            (local.set $count (call $ask (i32.const 256)))
+            (br_if $again (i32.lt_u (local.get $count) (i32.const 100))))
+          (call $print-number (local.get $count)))";
+    for schedulers in ["1", "2"] {
+        Atoll::run(guest(body))
+            .options(["--schedulers", schedulers])
+            .outcome()
+            .code(0)
+            .stdout("100\n")
+            .stderr("");
+    }
+}
+
+#[test]
+fn preemption_is_not_seen_from_inside() {
+    // A long computation gives the same whatever the slice is: locals, operands and memory survive each pause.
+    let body = "(local $state i64) (local $round i32)
+        (local.set $state (i64.const 1))
+        (loop $again
+          (local.set $state (i64.add
+            (i64.mul (local.get $state) (i64.const 6364136223846793005))
+            (i64.extend_i32_u (local.get $round))))
+          (i64.store (i32.const 1024) (i64.xor (i64.load (i32.const 1024)) (local.get $state)))
+          (br_if $again (i32.lt_u
+            (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const 100000))))
+        (call $print-number (i32.wrap_i64 (i64.shr_u (i64.load (i32.const 1024)) (i64.const 32))))";
+    let text = guest(&format!("(func (export \"run\") {body})"));
+    let (mut state, mut memory) = (1u64, 0u64);
+    for round in 0..100_000u64 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(round);
+        memory ^= state;
+    }
+    let expected = format!("{}\n", memory >> 32);
+    for slice in ["1", "13", "4000", "1000000"] {
+        Atoll::run(&text)
+            .options(["--reductions", slice])
+            .outcome()
+            .code(0)
+            .stdout(&expected);
+    }
+    prints(body, &expected);
+}
+
+#[test]
+fn large_modules() {
+    let functions: String = (0..20_000)
+        .map(|index| format!("(func (result i32) (i32.const {index}))\n"))
+        .collect();
+    let globals = "(global i32 (i32.const 1))".repeat(5_000);
+    let locals = format!("(local {})", "i64 ".repeat(10_000));
+    let body = format!(
+        "{globals} (func $many-locals {locals})
+         (func (export \"run\") (call $many-locals) (call $print %\"right\")) {functions}"
+    );
+    Atoll::run(guest(&body)).outcome().code(0).stdout("right\n");
+}
