@@ -20,7 +20,33 @@ use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 /// Fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
 const FUEL: u64 = u64::MAX;
 
-/// What both kinds of program need to make a process.
+/// A loaded program: what both kinds have in common, and what only its kind has.
+pub(super) struct Program<K: Kind> {
+    common: Common,
+    functions: Vec<(String, K::Export)>,
+    /// Which of them runs when none is named.
+    entry: u32,
+    kind: K,
+}
+
+/// A way to run programs.
+pub(super) trait Kind: Send + Sync + Sized {
+    /// How it finds an exported function.
+    type Export: Send + Sync;
+
+    /// Can its processes be in a host call that is completed by something else than mail?
+    fn has_host_calls(&self) -> bool;
+
+    /// Makes an instance that is about to run a function.
+    fn start(
+        program: &Program<Self>,
+        function: u32,
+        store: Store<State>,
+        home: Arc<Home>,
+    ) -> Result<Body, SpawnError>;
+}
+
+/// What every program needs to make a process.
 pub(super) struct Common {
     pub(super) engine: Engine,
     pub(super) slots: Arc<Slots>,
@@ -59,45 +85,7 @@ impl Common {
     }
 }
 
-/// A program on the flattened path: one core module, its imports linked as core functions.
-pub(super) struct CoreProgram {
-    pub(super) common: Common,
-    instance: InstancePre<State>,
-    memory: Option<ModuleExport>,
-    functions: Vec<(String, ModuleExport)>,
-    entry: u32,
-    has_host_calls: bool,
-    originals: Originals,
-}
-
-impl CoreProgram {
-    pub(super) fn new(
-        common: Common,
-        module: &Module,
-        instance: InstancePre<State>,
-        analysis: &Analysis,
-        entry: usize,
-    ) -> CoreProgram {
-        let functions = analysis.functions.iter().map(|(name, _)| {
-            let export = module.get_export_index(&format!("{ENTRY_PREFIX}{name}"));
-            (
-                name.clone(),
-                export.expect("the rewriter exports an entry for each function"),
-            )
-        });
-        CoreProgram {
-            instance,
-            memory: module.get_export_index("memory"),
-            functions: functions.collect(),
-            entry: entry as u32,
-            has_host_calls: analysis.imports_wasi(),
-            originals: Originals::of(analysis),
-            common,
-        }
-    }
-}
-
-impl Runnable for CoreProgram {
+impl<K: Kind> Runnable for Program<K> {
     fn name(&self) -> &str {
         &self.common.name
     }
@@ -106,10 +94,7 @@ impl Runnable for CoreProgram {
         if name.is_empty() {
             return Some(self.entry);
         }
-        self.functions
-            .iter()
-            .position(|(function, _)| function == name)
-            .map(|index| index as u32)
+        position(&self.functions, name)
     }
 
     fn function_name(&self, function: u32) -> &str {
@@ -124,29 +109,90 @@ impl Runnable for CoreProgram {
     }
 
     fn has_host_calls(&self) -> bool {
-        self.has_host_calls
+        self.kind.has_host_calls()
     }
 
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
         let home = self.common.home(limits)?;
-        let mut store = self.common.store(current, limits);
-        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
-        let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))
-            .map_err(cannot_start)?;
-        self.common.start_slices(&mut store);
-        store.data_mut().memory = self.memory.as_ref().and_then(|export| {
-            instance
-                .get_module_export(&mut store, export)?
-                .into_memory()
+        let store = self.common.store(current, limits);
+        K::start(self, function, store, home)
+    }
+}
+
+fn position<E>(functions: &[(String, E)], name: &str) -> Option<u32> {
+    let index = functions
+        .iter()
+        .position(|(function, _)| function == name)?;
+    Some(index as u32)
+}
+
+/// The flattened path: one core module, its imports linked as core functions.
+pub(super) struct Core {
+    instance: InstancePre<State>,
+    memory: Option<ModuleExport>,
+    imports_wasi: bool,
+    originals: Originals,
+}
+
+impl Program<Core> {
+    pub(super) fn core(
+        common: Common,
+        module: &Module,
+        instance: InstancePre<State>,
+        analysis: &Analysis,
+        entry: usize,
+    ) -> Program<Core> {
+        let functions = analysis.functions.iter().map(|(name, _)| {
+            let export = module.get_export_index(&format!("{ENTRY_PREFIX}{name}"));
+            (
+                name.clone(),
+                export.expect("the rewriter exports an entry for each function"),
+            )
         });
-        let export = &self.functions[function as usize].1;
+        Program {
+            functions: functions.collect(),
+            entry: entry as u32,
+            kind: Core {
+                instance,
+                memory: module.get_export_index("memory"),
+                imports_wasi: analysis.imports_wasi(),
+                originals: Originals::of(analysis),
+            },
+            common,
+        }
+    }
+}
+
+impl Kind for Core {
+    type Export = ModuleExport;
+
+    fn has_host_calls(&self) -> bool {
+        self.imports_wasi
+    }
+
+    fn start(
+        program: &Program<Core>,
+        function: u32,
+        mut store: Store<State>,
+        home: Arc<Home>,
+    ) -> Result<Body, SpawnError> {
+        let core = &program.kind;
+        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
+        let instance = at_home(&home, || ready(core.instance.instantiate_async(&mut store)))
+            .map_err(cannot_start)?;
+        program.common.start_slices(&mut store);
+        let memory = core
+            .memory
+            .as_ref()
+            .and_then(|export| instance.get_module_export(&mut store, export));
+        store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
         let function = instance
-            .get_module_export(&mut store, export)
+            .get_module_export(&mut store, &program.functions[function as usize].1)
             .and_then(wasmtime::Extern::into_func)
             .expect("the analysis saw a function")
             .typed::<(), ()>(&store)
             .expect("the analysis saw its type");
-        let originals = self.originals;
+        let originals = core.originals;
         Ok(Box::pin(async move {
             let result = {
                 let mut call = pin!(function.call_async(&mut store, ()));
@@ -163,26 +209,24 @@ impl Runnable for CoreProgram {
     }
 }
 
-/// A program on the component path.
-pub(super) struct ComponentProgram {
-    pub(super) common: Common,
+/// The component path.
+pub(super) struct Component {
     instance: component::InstancePre<State>,
-    functions: Vec<(String, component::ComponentExportIndex)>,
-    entry: u32,
-    /// The entry is `wasi:cli/run`, which returns whether it succeeded.
+    /// The function that is WASI's entry, which returns whether it succeeded.
     wasi_entry: Option<u32>,
 }
 
 /// What the component path calls WASI's entry.
 pub(super) const WASI_RUN: &str = "wasi:cli/run";
 
-impl ComponentProgram {
-    /// Finds what can be spawned: exported functions that take and return nothing, and `wasi:cli/run`.
-    pub(super) fn new(
+impl Program<Component> {
+    /// Finds what can be spawned: exported functions that take and return nothing, and `wasi:cli/run`. None if there
+    /// is no entry among them.
+    pub(super) fn component(
         common: Common,
         component: &component::Component,
         instance: component::InstancePre<State>,
-    ) -> Option<ComponentProgram> {
+    ) -> Option<Program<Component>> {
         let mut functions = Vec::new();
         let mut wasi_entry = None;
         for (name, item) in component.component_type().exports(&common.engine) {
@@ -201,58 +245,37 @@ impl ComponentProgram {
                 _ => {}
             }
         }
-        let run = functions
-            .iter()
-            .position(|(name, _)| name == "run")
-            .map(|index| index as u32);
-        let entry = run.or(wasi_entry)?;
-        Some(ComponentProgram {
-            common,
+        let entry = position(&functions, "run").or(wasi_entry)?;
+        let kind = Component {
             instance,
+            wasi_entry,
+        };
+        Some(Program {
+            common,
             functions,
             entry,
-            wasi_entry,
+            kind,
         })
     }
 }
 
-impl Runnable for ComponentProgram {
-    fn name(&self) -> &str {
-        &self.common.name
-    }
-
-    fn function(&self, name: &str) -> Option<u32> {
-        if name.is_empty() {
-            return Some(self.entry);
-        }
-        self.functions
-            .iter()
-            .position(|(function, _)| function == name)
-            .map(|index| index as u32)
-    }
-
-    fn function_name(&self, function: u32) -> &str {
-        &self.functions[function as usize].0
-    }
-
-    fn function_names(&self) -> Vec<String> {
-        self.functions
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
+impl Kind for Component {
+    type Export = component::ComponentExportIndex;
 
     fn has_host_calls(&self) -> bool {
         true
     }
 
-    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
-        let home = self.common.home(limits)?;
-        let mut store = self.common.store(current, limits);
-        self.common.start_slices(&mut store);
-        let instance = self.instance.clone();
-        let export = self.functions[function as usize].1;
-        let returns_result = self.wasi_entry == Some(function);
+    fn start(
+        program: &Program<Component>,
+        function: u32,
+        mut store: Store<State>,
+        home: Arc<Home>,
+    ) -> Result<Body, SpawnError> {
+        program.common.start_slices(&mut store);
+        let instance = program.kind.instance.clone();
+        let export = program.functions[function as usize].1;
+        let returns_result = program.kind.wasi_entry == Some(function);
         // A component's start functions are guest code: they run in the process's own turns.
         let run = async move {
             let result = async {

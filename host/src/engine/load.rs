@@ -2,7 +2,7 @@
 
 use super::analysis::Analysis;
 use super::error::{LoadError, LoadErrorKind as Kind};
-use super::instance::{Common, ComponentProgram, CoreProgram};
+use super::instance::{Common, Program};
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
 use super::{config, flatten, unwrap};
@@ -109,7 +109,7 @@ impl Engine {
             None => Slots::home_class(0, Some(0)),
         };
         let common = self.common(name, home, &analysis.data, analysis.memory_bytes_min);
-        Ok(Arc::new(CoreProgram::new(
+        Ok(Arc::new(Program::core(
             common, &module, instance, analysis, entry,
         )))
     }
@@ -125,7 +125,7 @@ impl Engine {
         let home = Slots::home_class(memory_bytes_min as usize, None);
         let common = self.common(name, home, &(0..0), memory_bytes_min);
         let program =
-            ComponentProgram::new(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
+            Program::component(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
         Ok(Arc::new(program))
     }
 
