@@ -80,6 +80,7 @@ impl mailbox::Host for State {
         selector: mailbox::Selector,
         timeout_ns: Option<u64>,
     ) -> Result<Option<types::Event>> {
+        self.pause_if_owed().await;
         let selector = match selector {
             mailbox::Selector::Any => process::Selector::Any,
             mailbox::Selector::Tag(tag) => process::Selector::Tag(tag),

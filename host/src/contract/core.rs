@@ -57,7 +57,11 @@ fn this(mut guest: Guest<'_>, result: u32) -> Result<()> {
 }
 
 fn argument(mut guest: Guest<'_>, result: u32) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
     let bytes = guest.data().current.argument.clone();
+    guest.data_mut().current.charge_copy(bytes.len());
     room::<8>(&mut guest, result, "argument")?.copy_from_slice(&EMPTY_LIST);
     leave(&mut guest, PendingBytes::Bytes(bytes), result)
 }
@@ -168,6 +172,10 @@ fn receive(
     timeout_ns: u64,
     result: u32,
 ) -> Result<i32> {
+    // A search through a full mailbox is work as well: a process that owes a pause takes it first.
+    if guest.data_mut().current.owes_pause() {
+        return give_up_turn(&mut guest);
+    }
     let timeout_ns = match has_timeout {
         0 => None,
         1 => Some(timeout_ns),

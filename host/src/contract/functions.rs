@@ -39,7 +39,7 @@ pub(super) fn spawn(
     argument: Box<[u8]>,
     options: impl IntoIterator<Item = SpawnOption>,
 ) -> Result<Pid, SpawnError> {
-    current.charge_spawn();
+    current.charge_spawn(argument.len());
     let program = match program {
         None => current.program.clone(),
         Some(name) => current

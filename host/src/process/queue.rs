@@ -19,6 +19,8 @@ pub(crate) struct Queue {
     front: u64,
     /// The newest reference that this process made, and the position from which an event can carry it.
     mark: Option<(Reference, u64)>,
+    /// Events looked at since [`Queue::take_looks`] was asked last.
+    looks: u64,
 }
 
 impl Queue {
@@ -36,19 +38,28 @@ impl Queue {
     #[inline]
     pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {
         let from = from.max(self.first_possible(selector));
-        let mut index = from.saturating_sub(self.front) as usize;
+        let first = from.saturating_sub(self.front) as usize;
+        let mut index = first;
         while let Some(place) = self.events.get_mut(index) {
             if place.as_ref().is_some_and(|event| selector.fits(event)) {
                 let event = place
                     .take()
                     .expect("the place was just seen to hold an event");
                 self.gaps += 1;
+                self.looks += (index - first) as u64;
                 self.close_ranks(index);
                 return Ok(event);
             }
             index += 1;
         }
+        self.looks += (index - first) as u64;
         Err(self.end())
+    }
+
+    /// How many events were passed over since this was asked last: what the searches have cost.
+    #[inline]
+    pub(crate) fn take_looks(&mut self) -> u64 {
+        std::mem::take(&mut self.looks)
     }
 
     /// Remembers that no event that is here now can carry `reference`, because it has only just been made.

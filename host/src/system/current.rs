@@ -13,6 +13,9 @@ const SPAWN_REDUCTIONS: u64 = 400;
 /// A message costs one reduction, and one more for each of these many bytes that are copied.
 const BYTES_PER_REDUCTION: u64 = 64;
 
+/// A search through the mailbox costs a reduction for each of these many events that it passes over.
+const LOOKS_PER_REDUCTION: u64 = 16;
+
 /// The process that is running, with what only it may touch.
 pub(crate) struct Current {
     pub(crate) shared: Arc<Shared>,
@@ -80,6 +83,7 @@ impl Current {
         loop {
             match self.queue.take(selector, position) {
                 Ok(event) => {
+                    self.charge_search();
                     handover::taken(event.weight_bytes());
                     self.stop_waiting();
                     return Received::Event(event);
@@ -90,9 +94,11 @@ impl Current {
                 continue;
             }
             if timeout_ns == Some(0) || self.is_expired() {
+                self.charge_search();
                 self.stop_waiting();
                 return Received::TimedOut;
             }
+            self.charge_search();
             handover::await_mail();
             self.wait_from(position, timeout_ns);
             return Received::Wait;
@@ -172,9 +178,16 @@ impl Current {
         self.charge(1 + bytes as u64 / BYTES_PER_REDUCTION);
     }
 
-    /// Charges for a spawn.
-    pub(crate) fn charge_spawn(&mut self) {
+    /// Charges for a spawn with an argument of so many bytes.
+    pub(crate) fn charge_spawn(&mut self, argument_bytes: usize) {
         self.charge(SPAWN_REDUCTIONS);
+        self.charge_copy(argument_bytes);
+    }
+
+    #[inline]
+    fn charge_search(&mut self) {
+        let looks = self.queue.take_looks();
+        self.charge(looks / LOOKS_PER_REDUCTION);
     }
 
     #[inline]
