@@ -51,17 +51,31 @@
 //!
 //! # Chapters
 //!
-//! | to do this | see | in Erlang |
-//! |---|---|---|
-//! | run a function as a process | [`spawn`], [`Spawn`], [`export!`] | `spawn/3`, `spawn_opt/4` |
-//! | talk | [`send`], [`receive`], [`receive_timeout`], [`receive_event`] | `!`, `receive … after` |
-//! | ask and wait for the answer | [`call`], [`Received::reply`] | `gen_server:call/3`, `reply/2` |
-//! | wait | [`sleep`] | `timer:sleep/1` |
-//! | know oneself and others, end | [`self_pid`], [`is_alive`], [`exit`], [`yield_now`] | `self/0`, `is_process_alive/1`, `exit/1`, `yield/0` |
-//! | print, measure, read arguments | [`println!`], [`eprintln!`], [`time::now_ns`], [`args`] | `io:format/2`, `erlang:monotonic_time/1`, `init:get_plain_arguments/0` |
+//! Each has a program to run, in `guests/rust/`: `cargo xtask run counter`.
 //!
-//! Messages and arguments are encoded by [postcard](https://postcard.jamesmunns.com/wire-format), a documented format with
-//! bindings in other languages. Programs that agree on something else use [`send_bytes`] and [`receive_event`].
+//! | to do this | see | in Erlang | runs in |
+//! |---|---|---|---|
+//! | run a function as a process | [`spawn`], [`Spawn`], [`export!`] | `spawn/3`, `spawn_opt/4` | `ring`, `crowd` |
+//! | talk | [`send`], [`receive`], [`receive_timeout`], [`receive_event`] | `!`, `receive … after` | `ping-pong` |
+//! | ask and wait for the answer | [`call`], [`Received::reply`], [`reply_to`] | `gen_server:call/3`, `reply/2` | `counter`, `monitors` |
+//! | ask and go on | [`send_request`], [`alias`], [`unalias`] | `gen_server:send_request/2`, `alias/1`, `unalias/1` | `requests` |
+//! | end together | [`spawn_link`], [`link`], [`unlink`], [`trap_exit`], [`receive_exit`] | `link/1`, `process_flag(trap_exit, …)`, `{'EXIT', …}` | `links`, `supervisor` |
+//! | end others | [`exit_process`], [`kill`] | `exit/2` | `links`, `supervisor` |
+//! | watch others | [`spawn_monitor`], [`monitor`], [`demonitor`], [`receive_down`] | `monitor/2`, `demonitor/2`, `{'DOWN', …}` | `monitors` |
+//! | find others by name | [`register`], [`whereis`], [`send_named`], [`Spawn::name`] | `register/2`, `whereis/1` | `names` |
+//! | find others by what they do | [`groups`] | `pg` | `names` |
+//! | do it in a while | [`send_after`], [`start_timer`], [`cancel_timer`], [`read_timer`] | `erlang:send_after/3`, `start_timer/3` | `timers` |
+//! | wait | [`sleep`] | `timer:sleep/1` | `spinner` |
+//! | go first, or last | [`set_priority`], [`Spawn::priority`], [`yield_now`] | `process_flag(priority, …)`, `yield/0` | `priorities` |
+//! | know oneself and others, end | [`self_pid`], [`is_alive`], [`exit`] | `self/0`, `is_process_alive/1`, `exit/1` | `crasher` |
+//! | look at processes, stop them | [`inspect`], [`debug`], [`hibernate`] | `process_info/1`, `suspend_process/1`, `hibernate/3` | `inspect` |
+//! | print, measure, read arguments | [`println!`], [`eprintln!`], [`time::now_ns`], [`args`] | `io:format/2`, `erlang:monotonic_time/1`, `init:get_plain_arguments/0` | `echo`, `ring` |
+//!
+//! Messages and arguments are encoded by [postcard](https://postcard.jamesmunns.com/wire-format), a documented format
+//! with bindings in other languages. Programs that agree on something else use [`send_bytes`], [`call_raw`],
+//! [`reply_raw`] and [`receive_event`].
+//!
+//! A program imports the functions that it calls, and no others: so what it may ask of the host is seen from outside.
 //!
 //! Import the macros by name: next to `use atoll_guest::*`, the compiler can't tell whose `println!` is meant.
 //!
@@ -70,7 +84,10 @@
 
 mod args;
 mod bindings;
+mod calls;
 mod codec;
+pub mod debug;
+pub mod groups;
 #[cfg(all(
     feature = "heap",
     target_family = "wasm",
@@ -78,27 +95,48 @@ mod codec;
     not(target_feature = "atomics")
 ))]
 mod heap;
-mod mailbox;
+pub mod inspect;
+mod names;
 mod output;
 mod process;
+mod receiving;
+mod sending;
+mod signals;
 mod spawn;
 pub mod time;
+mod timers;
 mod values;
 mod wasi;
 
 pub use args::{arg_or, args};
 pub use bindings::atoll::process::mailbox::{Envelope, EventKinds, Selector};
 pub use bindings::atoll::process::types::{
-    Budget, DownSignal, Event, ExitReason, ExitSignal, Format, Message, Pid, Reference, TimerSignal,
+    Budget, Destination, DownSignal, Event, ExitReason, ExitSignal, Format, GroupChange,
+    GroupSignal, Message, Pid, Priority, Reference, TimerSignal,
 };
+pub use calls::{CallError, alias, call, call_raw, reply_raw, reply_to, send_request, unalias};
 pub use codec::DecodeError;
-pub use mailbox::{
-    CallError, MESSAGE_TAG, REPLY_TAG, ReceiveError, Received, call, make_reference, receive,
-    receive_event, receive_selected, receive_tagged, receive_timeout, send, send_bytes,
-    send_tagged, sleep,
+pub use names::{RegisterError, register, registered, unregister, whereis};
+pub use process::{
+    Outcome, argument_bytes, exit, hibernate, is_alive, self_pid, set_priority, yield_now,
 };
-pub use process::{Outcome, argument_bytes, exit, is_alive, self_pid, yield_now};
-pub use spawn::{Spawn, SpawnError, SpawnIn, spawn};
+pub use receiving::{
+    ReceiveError, Received, make_reference, receive, receive_event, receive_selected,
+    receive_tagged, receive_timeout, sleep,
+};
+pub use sending::{
+    MESSAGE_TAG, REPLY_TAG, send, send_bytes, send_named, send_named_bytes, send_named_tagged,
+    send_tagged,
+};
+pub use signals::{
+    demonitor, demonitor_flush, exit_process, kill, link, monitor, receive_down, receive_exit,
+    trap_exit, unlink,
+};
+pub use spawn::{Spawn, SpawnError, SpawnIn, spawn, spawn_link, spawn_monitor};
+pub use timers::{
+    cancel_timer, read_timer, receive_timer, send_after, send_after_bytes, send_after_tagged,
+    start_timer,
+};
 
 /// What the macros expand to. Not for direct use.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::atoll::process::lifecycle;
-use crate::{ExitReason, Pid, codec, output};
+use crate::{ExitReason, Pid, Priority, codec, output};
 
 /// Makes a function the program's entry: what the first process of a system runs.
 ///
@@ -65,8 +65,9 @@ macro_rules! export {
 
 /// What a process's function may return.
 ///
-/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` is told on standard error and ends the process with
-/// [`ExitReason::Other`], the text of the error: so a function can use `?` and leave what it can't handle to others.
+/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` is told on standard error and ends the process
+/// with [`ExitReason::Other`], the text of the error: so a function can use `?` and leave what it can't handle to
+/// others.
 pub trait Outcome {
     /// Ends the process with the reason that this stands for.
     fn finish(self);
@@ -106,6 +107,23 @@ pub fn is_alive(process: Pid) -> bool {
 /// case. OTP: `yield/0`.
 pub fn yield_now() {
     lifecycle::yield_now();
+}
+
+/// Sets how urgently the calling process wants to run, and returns what was set before. A process begins with
+/// [`Priority::Normal`], unless it was spawned with [`Spawn::priority`](crate::Spawn::priority).
+/// OTP: `process_flag(priority, …)`.
+///
+/// Of eight turns, seven go to `High` processes as long as any can run; of the turns that are left, seven of eight go to
+/// `Normal` ones and one to `Low` ones. So nobody starves, which in OTP is not so.
+pub fn set_priority(priority: Priority) -> Priority {
+    lifecycle::set_priority(priority)
+}
+
+/// Tells the host that the calling process expects to wait for long the next time that it waits, so that its memory is
+/// worth packing. Holds for one wait, and returns at once. OTP: `hibernate/3`, which discards the stack and does not
+/// return.
+pub fn hibernate() {
+    lifecycle::hibernate();
 }
 
 /// The argument that the calling process was spawned with, as bytes. A function that was spawned with a typed argument

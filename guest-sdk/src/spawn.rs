@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::atoll::process::spawning::{self, SpawnOption};
-use crate::{Outcome, Pid, codec, process};
+use crate::{Outcome, Pid, Priority, Reference, codec, make_reference, process};
 
 /// The exported function in which every process of [`Spawn::function`] begins. The colon keeps it apart from any name that
 /// a program gives a function of its own.
@@ -48,7 +48,35 @@ where
     A: Serialize + DeserializeOwned,
     R: Outcome,
 {
-    Spawn::new().function(function, argument)
+    start_function(function, argument, &[])
+}
+
+/// [Spawns](spawn) a process and links it to the calling one, in one step: it can't end before it is linked. When one of
+/// the two ends, the other is sent an exit signal: see [`link`](crate::link). OTP: `spawn_link/3`.
+///
+/// Errors: as for [`spawn`].
+pub fn spawn_link<F, A, R>(function: F, argument: A) -> Result<Pid, SpawnError>
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: Serialize + DeserializeOwned,
+    R: Outcome,
+{
+    start_function(function, argument, &[SpawnOption::Link])
+}
+
+/// [Spawns](spawn) a process and monitors it, in one step: when it ends, a down signal with the reference arrives, for
+/// [`receive_down`](crate::receive_down) to take. OTP: `spawn_monitor/3`.
+///
+/// Errors: as for [`spawn`].
+pub fn spawn_monitor<F, A, R>(function: F, argument: A) -> Result<(Pid, Reference), SpawnError>
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: Serialize + DeserializeOwned,
+    R: Outcome,
+{
+    let monitor = make_reference();
+    let pid = start_function(function, argument, &[SpawnOption::Monitor(monitor)])?;
+    Ok((pid, monitor))
 }
 
 /// Starts processes with options. OTP: `spawn_opt/4`.
@@ -69,6 +97,29 @@ impl Spawn {
     /// No options: no label, and the system's own limits.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Links the new process to the calling one, before it begins: see [`spawn_link`].
+    pub fn link(self) -> Self {
+        self.with(SpawnOption::Link)
+    }
+
+    /// Monitors the new process, before it begins. The down signal carries this reference, which is to be made by
+    /// [`make_reference`] for this one monitor: so not for two processes. Where there are no other options,
+    /// [`spawn_monitor`] does both.
+    pub fn monitor(self, monitor: Reference) -> Self {
+        self.with(SpawnOption::Monitor(monitor))
+    }
+
+    /// Registers the new process under a name of 1 to 255 bytes, before anybody can see it: see
+    /// [`register`](crate::register). If another process has the name, nothing is spawned.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        self.with(SpawnOption::Name(name.into()))
+    }
+
+    /// How urgently the process wants to run, until it says something else by [`set_priority`](crate::set_priority).
+    pub fn priority(self, priority: Priority) -> Self {
+        self.with(SpawnOption::Priority(priority))
     }
 
     /// A text to know the process by in reports. At most 255 bytes of it are kept.
@@ -100,10 +151,7 @@ impl Spawn {
         A: Serialize + DeserializeOwned,
         R: Outcome,
     {
-        let (_, index) = (function, trampoline_index::<F, A, R>());
-        codec::with_encoded(&(index.to_le_bytes(), argument), |bytes| {
-            self.start(None, START, bytes)
-        })
+        start_function(function, argument, &self.options)
     }
 
     /// Starts a process that runs a function which this program exports by name, by [`export!`](crate::export) or
@@ -117,7 +165,7 @@ impl Spawn {
 
     /// The same, with an argument in an encoding of one's own.
     pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
-        self.start(None, function, argument)
+        start_exported(None, function, argument, &self.options)
     }
 
     /// Another program: its processes are started by the names of its functions.
@@ -126,15 +174,6 @@ impl Spawn {
             spawn: self,
             program: name.into(),
         }
-    }
-
-    fn start(
-        &self,
-        program: Option<&str>,
-        function: &str,
-        argument: &[u8],
-    ) -> Result<Pid, SpawnError> {
-        spawning::spawn(program, function, argument, &self.options).map_err(SpawnError::from)
     }
 }
 
@@ -157,8 +196,34 @@ impl SpawnIn {
 
     /// The same, with an argument in an encoding of one's own, such as the program's language has.
     pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
-        self.spawn.start(Some(&self.program), function, argument)
+        start_exported(Some(&self.program), function, argument, &self.spawn.options)
     }
+}
+
+/// What every spawn of a function comes to. Without options, and with a small argument, nothing is allocated.
+fn start_function<F, A, R>(
+    function: F,
+    argument: A,
+    options: &[SpawnOption],
+) -> Result<Pid, SpawnError>
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: Serialize + DeserializeOwned,
+    R: Outcome,
+{
+    let (_, index) = (function, trampoline_index::<F, A, R>());
+    codec::with_encoded(&(index.to_le_bytes(), argument), |bytes| {
+        start_exported(None, START, bytes, options)
+    })
+}
+
+fn start_exported(
+    program: Option<&str>,
+    function: &str,
+    argument: &[u8],
+    options: &[SpawnOption],
+) -> Result<Pid, SpawnError> {
+    spawning::spawn(program, function, argument, options).map_err(SpawnError::from)
 }
 
 /// What an entry of the table is called with: the argument, to be taken and read, and numbers that mean nothing.
@@ -247,6 +312,8 @@ pub enum SpawnError {
     NoMemory,
     /// The argument is larger than a message may be: `--max-message`.
     ArgumentTooLarge,
+    /// Another process has the name that was asked for by [`Spawn::name`].
+    NameTaken,
     /// The host does not carry out this option.
     NotSupported(String),
     /// Anything else, in the host's words.
@@ -261,6 +328,7 @@ impl From<spawning::SpawnError> for SpawnError {
             spawning::SpawnError::TooManyProcesses => Self::TooManyProcesses,
             spawning::SpawnError::NoMemory => Self::NoMemory,
             spawning::SpawnError::ArgumentTooLarge => Self::ArgumentTooLarge,
+            spawning::SpawnError::NameTaken => Self::NameTaken,
             spawning::SpawnError::NotSupported(option) => Self::NotSupported(option),
             spawning::SpawnError::Other(text) => Self::Other(text),
         }
@@ -276,6 +344,7 @@ impl fmt::Display for SpawnError {
             Self::TooManyProcesses => formatter.write_str("the system holds as many as it may"),
             Self::NoMemory => formatter.write_str("there is no memory for it"),
             Self::ArgumentTooLarge => formatter.write_str("its argument is too large"),
+            Self::NameTaken => formatter.write_str("another process has the name"),
             Self::NotSupported(option) => {
                 write!(formatter, "the host does not support the option `{option}`")
             }

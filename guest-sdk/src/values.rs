@@ -1,8 +1,9 @@
-//! How the contract's values are shown.
+//! How the contract's values are shown, and what is made into one of them.
 
 use std::fmt;
 
-use crate::{Budget, ExitReason, Pid, Reference};
+use crate::inspect::Status;
+use crate::{Budget, Destination, ExitReason, GroupChange, Pid, Priority, Reference};
 
 impl fmt::Display for Pid {
     /// The process's id in hexadecimal, in angle brackets: as the host's reports show it.
@@ -15,6 +16,75 @@ impl fmt::Display for Reference {
     /// The reference's id in hexadecimal, behind a `#`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "#{:x}", self.id)
+    }
+}
+
+impl fmt::Display for Destination {
+    /// The pid, or the name as it is.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => pid.fmt(formatter),
+            Self::Name(name) => formatter.write_str(name),
+        }
+    }
+}
+
+impl From<Pid> for Destination {
+    fn from(pid: Pid) -> Self {
+        Self::Process(pid)
+    }
+}
+
+impl From<&Pid> for Destination {
+    fn from(pid: &Pid) -> Self {
+        Self::Process(*pid)
+    }
+}
+
+/// A text is a name.
+impl From<&str> for Destination {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
+}
+
+/// A text is a name.
+impl From<String> for Destination {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        })
+    }
+}
+
+impl fmt::Display for GroupChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Joined => "joined",
+            Self::Left => "left",
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Running => "running",
+            Self::Runnable => "runnable",
+            Self::Waiting => "waiting",
+            Self::WaitingForHost => "waiting for the host",
+            Self::Suspended => "suspended",
+            Self::Exiting => "exiting",
+            Self::Host => "a mailbox of the host",
+        })
     }
 }
 
@@ -58,6 +128,13 @@ impl From<&str> for ExitReason {
     }
 }
 
+/// A text is a reason of the process's own.
+impl From<String> for ExitReason {
+    fn from(text: String) -> Self {
+        Self::Other(text.into_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +148,21 @@ mod tests {
             ExitReason::Exhausted(Budget::Message).to_string(),
             "exhausted: message size"
         );
+        assert_eq!(Priority::High.to_string(), "high");
+        assert_eq!(GroupChange::Left.to_string(), "left");
+        assert_eq!(Status::WaitingForHost.to_string(), "waiting for the host");
+    }
+
+    #[test]
+    fn a_destination_is_made_of_a_pid_or_a_name() {
+        let pid = Pid { node: 1, id: 42 };
+        for destination in [Destination::from(pid), Destination::from(&pid)] {
+            assert_eq!(destination, Destination::Process(pid));
+            assert_eq!(destination.to_string(), "<2a>");
+        }
+        for destination in [Destination::from("db"), Destination::from("db".to_owned())] {
+            assert_eq!(destination, Destination::Name("db".to_owned()));
+            assert_eq!(destination.to_string(), "db");
+        }
     }
 }

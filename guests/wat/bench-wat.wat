@@ -1,5 +1,5 @@
-;; The bare guest of the benchmarks: one page of memory, no C library, no WASI, nothing but the contract, so that what
-;; is measured is the host. Its twin on the guest SDK does the same; the difference is what the SDK costs.
+;; The bare guest of the benchmarks: one page of memory, no C library, nothing but the contract and a clock, so that what
+;; is measured is the host. Its twin on the guest SDK does the same and more; the difference is what the SDK costs.
 ;;
 ;; A benchmark is an exported function. Its argument has 24 bytes, little-endian:
 ;;
@@ -8,15 +8,20 @@
 ;;     offset 8   u64  node    \ the process to report to: the driver's mailbox
 ;;     offset 16  u64  id      /
 ;;
-;; It sends one message with tag 1 there when it is done; the driver takes the time from the spawn to that message.
+;; It sends one message with tag 1 there when it is done: how many nanoseconds the work took (u64), what had to be made
+;; ready for it not counted.
 ;;
-;;     spawn-exit    n times: spawn a process, and wait for the message that it sends before it ends
-;;     spawn-batch   spawn n processes that end at once, and one more that is waited for
-;;     ping-pong     n round trips of a payload of m bytes (60000 at most) with a process of its own
-;;     ring          m processes in a ring; a token goes n hops
-;;     fib           fib(n), the naive way; the report's payload is the result (8 bytes)
-;;     idle          needs no argument: waits until any message comes, and ends
-;;     run           does nothing
+;;     spawn-exit           n times: spawn a process, and wait for the message that it sends before it ends
+;;     spawn-batch          spawn n processes that end at once, and one more that is waited for
+;;     spawn-monitor-seq    n times: spawn a process that ends at once, monitored, and wait for its down-signal
+;;     spawn-monitor-batch  the same, but all are spawned before the first down-signal is waited for
+;;     ping-pong            n round trips of a payload of m bytes (60000 at most) with a process of its own
+;;     ring                 m processes in a ring; a token goes n hops
+;;     selrecv-value        n requests, each answer received by its tag, while m messages wait that nobody takes
+;;     selrecv-reference    the same, each answer received by a new reference
+;;     fib                  fib(n), the naive way
+;;     idle                 needs no argument: waits until any message comes, and ends
+;;     run                  does nothing
 ;;
 ;; Anything that goes wrong (no such argument, no process to be had) is a trap.
 ;;
@@ -27,6 +32,8 @@
 ;;     3  stop
 ;;     4  next: the payload is the pid of a ring node's neighbour
 ;;     5  token: the payload is how many hops it has still to go (u32)
+;;     6  junk: nobody takes it
+;;     16 and more: requests that are told apart by their tags, and the answers to them
 ;;
 ;; The memory. Whatever a process with a small payload touches lies in the first 4 KiB.
 ;;
@@ -35,8 +42,12 @@
 ;;       80  the argument: its address, its length
 ;;       96  the benchmark's argument, copied here from the scratch buffer (24 bytes)
 ;;      128  what spawn answered (24 bytes): error flag at 128, pid at 136
-;;      192  the event received last (80 bytes): sender at 208, tag at 224, payload's address at 260, its length at 264
+;;      192  the event received last (80 bytes): is it there at 192, its kind at 200 (0 message, 2 down-signal); of a
+;;           message, sender at 208, tag at 224, reference at 232 (is there one), 240 and 248, payload's address at 260,
+;;           its length at 264
 ;;      288  a small payload to send (8 bytes)
+;;      296  an option of a spawn (24 bytes): which at 296, the reference of a monitor at 304 and 312
+;;      320  what the clock said (8 bytes), and what it said when the work began (8 bytes)
 ;;     1024  the scratch buffer, to the end of the page
 (module
   (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
@@ -45,13 +56,15 @@
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (import "atoll:process/mailbox@0.1.0" "receive"
     (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll:process/mailbox@0.1.0" "make-reference" (func $make-reference (param i32)))
   (import "atoll:process/spawning@0.1.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock-time-get (param i32 i64 i32) (result i32)))
 
   (memory (export "memory") 1 1)
   (data (i32.const 0) "child")
   (data (i32.const 8) "leaf")
-  (data (i32.const 16) "ponger")
+  (data (i32.const 16) "echo")
   (data (i32.const 24) "ring-node")
 
   ;; What the host hands out goes to the scratch buffer, always the same: it is good until the next call to the host.
@@ -74,24 +87,55 @@
       (i32.const 0)
       (local.get $payload) (local.get $bytes)))
 
-  (func $report (param $payload i32) (param $bytes i32)
+  ;; The monotonic clock, in nanoseconds.
+  (func $now (result i64)
+    (if (call $clock-time-get (i32.const 1) (i64.const 1) (i32.const 320)) (then (unreachable)))
+    (i64.load (i32.const 320)))
+
+  (func $begin
+    (i64.store (i32.const 328) (call $now)))
+
+  ;; Reports the time since $begin.
+  (func $report
+    (i64.store (i32.const 288) (i64.sub (call $now) (i64.load (i32.const 328))))
     (call $send-message
       (i64.load (i32.const 104)) (i64.load (i32.const 112))
-      (i32.const 1) (local.get $payload) (local.get $bytes)))
+      (i32.const 1) (i32.const 288) (i32.const 8)))
 
   ;; Waits for any event.
   (func $receive-any
     (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 192)))
 
-  ;; Spawns a function of this program; the pid is at 136 then.
-  (func $start (param $name i32) (param $name-bytes i32) (param $argument i32) (param $argument-bytes i32)
+  ;; Waits for a message with this tag.
+  (func $receive-tagged (param $tag i32)
+    (call $receive
+      (i32.const 1) (i64.extend_i32_u (local.get $tag)) (i64.const 0)
+      (i32.const 0) (i64.const 0) (i32.const 192)))
+
+  ;; Makes the reference at 304.
+  (func $new-reference
+    (call $make-reference (i32.const 304)))
+
+  ;; Waits for an event with the reference at 304.
+  (func $receive-referenced
+    (call $receive
+      (i32.const 3) (i64.load (i32.const 304)) (i64.load (i32.const 312))
+      (i32.const 0) (i64.const 0) (i32.const 192)))
+
+  ;; Spawns a function of this program, with so many options (0 or 1) from 296 on; the pid is at 136 then.
+  (func $start-with (param $name i32) (param $name-bytes i32) (param $argument i32) (param $argument-bytes i32)
+    (param $options i32)
     (call $spawn
       (i32.const 0) (i32.const 0) (i32.const 0)
       (local.get $name) (local.get $name-bytes)
       (local.get $argument) (local.get $argument-bytes)
-      (i32.const 0) (i32.const 0)
+      (i32.const 296) (local.get $options)
       (i32.const 128))
     (if (i32.load8_u (i32.const 128)) (then (unreachable))))
+
+  (func $start (param $name i32) (param $name-bytes i32) (param $argument i32) (param $argument-bytes i32)
+    (call $start-with
+      (local.get $name) (local.get $name-bytes) (local.get $argument) (local.get $argument-bytes) (i32.const 0)))
 
   ;; The entry that a program must have.
   (func $run (export "run"))
@@ -122,6 +166,7 @@
     (call $read-argument)
     (call $self (i32.const 64))
     (local.set $left (i32.load (i32.const 96)))
+    (call $begin)
     (block $done
       (loop $again
         (br_if $done (i32.eqz (local.get $left)))
@@ -129,7 +174,7 @@
         (call $receive-any)
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
         (br $again)))
-    (call $report (i32.const 0) (i32.const 0)))
+    (call $report))
 
   ;; With one scheduler the last process runs after all the others. With more, a few of the others may still be on
   ;; their way: too few to matter among many.
@@ -138,6 +183,7 @@
     (call $read-argument)
     (call $self (i32.const 64))
     (local.set $left (i32.load (i32.const 96)))
+    (call $begin)
     (block $done
       (loop $again
         (br_if $done (i32.eqz (local.get $left)))
@@ -146,20 +192,74 @@
         (br $again)))
     (call $start-child)
     (call $receive-any)
-    (call $report (i32.const 0) (i32.const 0)))
+    (call $report))
+
+  ;; ---- spawn-monitor-seq, spawn-monitor-batch
+
+  ;; Spawns a process that ends at once, monitored by the reference at 304.
+  (func $start-monitored
+    (call $new-reference)
+    (i32.store8 (i32.const 296) (i32.const 1))
+    (call $start-with (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 1)))
+
+  (func $must-be-down
+    (if (i32.ne (i32.load8_u (i32.const 200)) (i32.const 2)) (then (unreachable))))
+
+  (func $spawn-monitor-seq (export "spawn-monitor-seq")
+    (local $left i32)
+    (call $read-argument)
+    (local.set $left (i32.load (i32.const 96)))
+    (call $begin)
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (call $start-monitored)
+        (call $receive-referenced)
+        (call $must-be-down)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report))
+
+  (func $spawn-monitor-batch (export "spawn-monitor-batch")
+    (local $left i32)
+    (call $read-argument)
+    (local.set $left (i32.load (i32.const 96)))
+    (call $begin)
+    (block $spawned
+      (loop $again
+        (br_if $spawned (i32.eqz (local.get $left)))
+        (call $start-monitored)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (local.set $left (i32.load (i32.const 96)))
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        ;; Selector 4: events of some kinds; 4 is the flag of down-signals.
+        (call $receive (i32.const 4) (i64.const 4) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 192))
+        (call $must-be-down)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report))
 
   ;; ---- ping-pong
 
-  ;; Sends every ball back to where it came from.
-  (func $ponger (export "ponger")
+  ;; Sends every message back to where it came from, as it is, until it is told to stop.
+  (func $echo (export "echo")
     (loop $next
       (call $receive-any)
       (if (i32.ne (i32.load (i32.const 224)) (i32.const 3))
         (then
-          (call $send-message
-            (i64.load (i32.const 208)) (i64.load (i32.const 216))
-            (i32.const 2) (i32.load (i32.const 260)) (i32.load (i32.const 264)))
+          (call $send
+            (i64.load (i32.const 208)) (i64.load (i32.const 216)) (i32.load (i32.const 224))
+            (i32.load8_u (i32.const 232)) (i64.load (i32.const 240)) (i64.load (i32.const 248))
+            (i32.const 0)
+            (i32.load (i32.const 260)) (i32.load (i32.const 264)))
           (br $next)))))
+
+  ;; The pid is at 136 then.
+  (func $start-echo
+    (call $start (i32.const 16) (i32.const 4) (i32.const 0) (i32.const 0)))
 
   ;; The ball lies in the scratch buffer: zeros at first, and then whatever came back.
   (func $ping-pong (export "ping-pong")
@@ -169,9 +269,10 @@
     (local.set $bytes (i32.load (i32.const 100)))
     (if (i32.gt_u (local.get $bytes) (i32.const 60000)) (then (unreachable)))
     (memory.fill (i32.const 1024) (i32.const 0) (i32.const 24))   ;; where the argument was
-    (call $start (i32.const 16) (i32.const 6) (i32.const 0) (i32.const 0))
+    (call $start-echo)
     (local.set $node (i64.load (i32.const 136)))
     (local.set $id (i64.load (i32.const 144)))
+    (call $begin)
     (block $done
       (loop $again
         (br_if $done (i32.eqz (local.get $left)))
@@ -180,7 +281,7 @@
         (call $receive-any)
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
         (br $again)))
-    (call $report (i32.const 0) (i32.const 0))
+    (call $report)
     (call $send-message (local.get $node) (local.get $id) (i32.const 3) (i32.const 0) (i32.const 0)))
 
   ;; ---- ring
@@ -246,15 +347,78 @@
     (i64.store (i32.const 144) (local.get $first-id))
     (call $send-message
       (local.get $last-node) (local.get $last-id) (i32.const 4) (i32.const 136) (i32.const 16))
+    (call $begin)
     (if (local.get $hops)
       (then
         (i32.store (i32.const 288) (i32.sub (local.get $hops) (i32.const 1)))
         (call $send-message
           (local.get $first-node) (local.get $first-id) (i32.const 5) (i32.const 288) (i32.const 4))
         (call $receive-any)))
-    (call $report (i32.const 0) (i32.const 0))
+    (call $report)
     (call $send-message
       (local.get $first-node) (local.get $first-id) (i32.const 3) (i32.const 0) (i32.const 0)))
+
+  ;; ---- selrecv-value, selrecv-reference
+
+  ;; Sends itself as many messages as the argument says in m: they wait for nobody.
+  (func $fill-mailbox
+    (local $left i32)
+    (call $self (i32.const 64))
+    (local.set $left (i32.load (i32.const 100)))
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (i32.store (i32.const 288) (local.get $left))
+        (call $send-message
+          (i64.load (i32.const 64)) (i64.load (i32.const 72)) (i32.const 6) (i32.const 288) (i32.const 4))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again))))
+
+  (func $selrecv-value (export "selrecv-value")
+    (local $left i32) (local $tag i32)
+    (call $read-argument)
+    (local.set $left (i32.load (i32.const 96)))
+    (call $start-echo)
+    (call $fill-mailbox)
+    (call $begin)
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (local.set $tag (i32.add (local.get $left) (i32.const 16)))
+        (call $send-message
+          (i64.load (i32.const 136)) (i64.load (i32.const 144)) (local.get $tag) (i32.const 0) (i32.const 0))
+        (call $receive-tagged (local.get $tag))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report)
+    (call $stop-echo))
+
+  (func $selrecv-reference (export "selrecv-reference")
+    (local $left i32)
+    (call $read-argument)
+    (local.set $left (i32.load (i32.const 96)))
+    (call $start-echo)
+    (call $fill-mailbox)
+    (call $begin)
+    (block $done
+      (loop $again
+        (br_if $done (i32.eqz (local.get $left)))
+        (call $new-reference)
+        (call $send
+          (i64.load (i32.const 136)) (i64.load (i32.const 144)) (i32.const 2)
+          (i32.const 1) (i64.load (i32.const 304)) (i64.load (i32.const 312))
+          (i32.const 0)
+          (i32.const 0) (i32.const 0))
+        (call $receive-referenced)
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $again)))
+    (call $report)
+    (call $stop-echo))
+
+  ;; The echo whose pid is at 136.
+  (func $stop-echo
+    (call $send-message
+      (i64.load (i32.const 136)) (i64.load (i32.const 144)) (i32.const 3) (i32.const 0) (i32.const 0)))
 
   ;; ---- fib
 
@@ -268,5 +432,6 @@
 
   (func $run-fib (export "fib")
     (call $read-argument)
-    (i64.store (i32.const 288) (call $fib (i64.load32_u (i32.const 96))))
-    (call $report (i32.const 288) (i32.const 8))))
+    (call $begin)
+    (drop (call $fib (i64.load32_u (i32.const 96))))
+    (call $report)))

@@ -8,6 +8,7 @@
 //! A Rust program that embeds it builds a [`System`], loads programs, spawns their functions, exchanges messages with
 //! them through a [`HostMailbox`], and watches them end. `examples/embed.rs` shows all of that.
 
+mod broken;
 mod contract;
 mod engine;
 mod process;
@@ -18,13 +19,13 @@ mod wasi;
 
 pub use engine::{Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
 pub use process::{
-    Budget, Event, ExitReason, Format, Kinds, Message, Outgoing, Payload, Pid, Reference,
-    SELECTOR_TAGS_MAX, Selector,
+    Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,
+    Pid, Reference, SELECTOR_TAGS_MAX, Selector,
 };
-pub use scheduler::Counters as SchedulerCounters;
+pub use scheduler::{Counters as SchedulerCounters, Priority};
 pub use system::{
-    Config, Counters, CrashHook, CrashReport, Error, HostMailbox, Program, Spawn, SpawnError,
-    System, Watch,
+    Config, Counters, CrashHook, CrashReport, Error, Holdings, HostMailbox, ProcessInfo, Program,
+    RegisterError, Spawn, SpawnError, Status, System, Watch,
 };
 pub use text::{NAME_SHOWN_BYTES_MAX, printable, printable_name};
 pub use wasi::{

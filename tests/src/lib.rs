@@ -1,7 +1,8 @@
 //! What the integration tests share: the program `atoll` as a subprocess, and guests as a few lines of WAT.
 //!
 //! [`Atoll`] runs the program and gives an [`Outcome`] to check. [`guest`] and [`bare_guest`] put the text of a case
-//! behind a prelude of imports and small functions, so that a case is no longer than what it is about. Nothing here
+//! behind a prelude of imports and small functions, so that a case is no longer than what it is about; [`tied_guest`] has a
+//! second one for the parts of the contract that tie processes together. Nothing here
 //! links the host: what is tested is what a user has.
 //!
 //! The program is the one that `ATOLL_BIN` names, else the release build of this repository; built guests are found
@@ -10,7 +11,10 @@
 mod outcome;
 mod prelude;
 mod program;
+mod ties;
 
 pub use outcome::{Crash, Outcome};
 pub use prelude::{Guest, bare_guest, guest};
-pub use program::{Atoll, built_guest};
+pub use program::{Atoll, Running, built_guest};
+pub use rustix::process::Signal;
+pub use ties::{TIE_FUNCTIONS, TIES, TOOLS, tied_guest};

@@ -46,9 +46,13 @@ const MEMORY: &str = r#"(memory (export "memory") 2)"#;
 
 const REALLOC: &str = r#"
   ;; Goes on from where it stopped, and takes more memory when there is none left.
-  (func $cabi_realloc (export "cabi_realloc") (param i32 i32 i32) (param $bytes i32) (result i32)
+  (func $cabi_realloc (export "cabi_realloc")
+    (param i32 i32) (param $alignment i32) (param $bytes i32) (result i32)
     (local $block i32) (local $missing i32)
-    (local.set $block (global.get $heap))
+    (local.set $block
+      (i32.and
+        (i32.sub (i32.add (global.get $heap) (local.get $alignment)) (i32.const 1))
+        (i32.sub (i32.const 0) (local.get $alignment))))
     (global.set $heap (i32.add (local.get $block) (local.get $bytes)))
     (local.set $missing
       (i32.sub (i32.shr_u (i32.add (global.get $heap) (i32.const 65535)) (i32.const 16)) (memory.size)))

@@ -1,11 +1,12 @@
 //! The program `atoll`, run once for each check.
 
 use crate::Outcome;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -124,15 +125,20 @@ impl Atoll {
 
     /// Runs it to its end.
     pub fn outcome(self) -> Outcome {
-        self.end(Reader::Whole)
+        self.start().outcome()
     }
 
     /// Runs it to its end with a reader of standard output that goes away after so many bytes.
     pub fn outcome_if_output_closes_after(self, stdout_bytes: usize) -> Outcome {
-        self.end(Reader::Until(stdout_bytes))
+        self.start_with(stdout_bytes).outcome()
     }
 
-    fn end(self, reader: Reader) -> Outcome {
+    /// Starts it, for a test to do something meanwhile.
+    pub fn start(self) -> Running {
+        self.start_with(usize::MAX)
+    }
+
+    fn start_with(self, stdout_bytes: usize) -> Running {
         let mut command = self.command();
         let words = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| {
@@ -144,19 +150,15 @@ impl Atoll {
             // A program that ends without reading has no use for it.
             let _ = stdin.write_all(&input);
         });
-        let stdout = read(child.stdout.take().expect("it is a pipe"), reader);
-        let stderr = read(child.stderr.take().expect("it is a pipe"), Reader::Whole);
-
-        // Standard error is closed when the program ends, and not before.
-        let deadline = Instant::now() + HANG;
-        let stderr = text(&mut child, &stderr, deadline, &words);
-        let stdout = text(&mut child, &stdout, deadline, &words);
-        let status = child.wait().expect("the program is this one's child");
-        Outcome {
-            command: words,
-            code: status.code(),
-            stdout,
-            stderr,
+        let stdout = child.stdout.take().expect("it is a pipe");
+        let stderr = child.stderr.take().expect("it is a pipe");
+        Running {
+            _files: self,
+            words,
+            child,
+            stdout: Stream::read(stdout, stdout_bytes),
+            stderr: Stream::read(stderr, usize::MAX),
+            deadline: Instant::now() + HANG,
         }
     }
 
@@ -183,39 +185,139 @@ impl Atoll {
     }
 }
 
-/// How much of a stream is read before it is closed.
-enum Reader {
-    Whole,
-    Until(usize),
+/// A program that runs. One that is dropped without its outcome is killed.
+pub struct Running {
+    _files: Atoll,
+    words: String,
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+    deadline: Instant,
 }
 
-fn read(mut stream: impl Read + Send + 'static, reader: Reader) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = match reader {
-            Reader::Whole => stream.read_to_end(&mut bytes).map(drop),
-            Reader::Until(count) => {
-                bytes.resize(count, 0);
-                stream.read_exact(&mut bytes)
+impl Running {
+    /// Waits until standard output holds this text.
+    #[track_caller]
+    pub fn until_stdout(&mut self, text: &str) {
+        if !self.stdout.wait(|read| read.has(text), self.deadline) {
+            self.give_up(&format!("standard output never holds {text:?}"));
+        }
+    }
+
+    /// Waits until standard error holds this text.
+    #[track_caller]
+    pub fn until_stderr(&mut self, text: &str) {
+        if !self.stderr.wait(|read| read.has(text), self.deadline) {
+            self.give_up(&format!("standard error never holds {text:?}"));
+        }
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the program has not been waited for");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn outcome(mut self) -> Outcome {
+        // Standard error is closed when the program ends, and not before.
+        let is_over = |stream: &Stream| stream.wait(|read| read.is_over, self.deadline);
+        if !is_over(&self.stderr) || !is_over(&self.stdout) {
+            self.give_up("the program hangs");
+        }
+        let status = self.child.wait().expect("the program is this one's child");
+        self.outcome_with(status.code())
+    }
+
+    fn outcome_with(&self, code: Option<i32>) -> Outcome {
+        Outcome {
+            command: self.words.clone(),
+            code,
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+        }
+    }
+
+    #[track_caller]
+    fn give_up(&mut self, why: &str) -> ! {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        panic!("{why}\n{}", self.outcome_with(None));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a thread reads from a pipe.
+#[derive(Clone, Default)]
+struct Stream(Arc<(Mutex<Read>, Condvar)>);
+
+#[derive(Default)]
+struct Read {
+    bytes: Vec<u8>,
+    is_over: bool,
+}
+
+impl Read {
+    fn has(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        self.bytes.windows(text.len()).any(|part| part == text)
+    }
+}
+
+impl Stream {
+    /// Reads until the end, or so many bytes; then the pipe is closed.
+    fn read(pipe: impl io::Read + Send + 'static, bytes_max: usize) -> Stream {
+        let stream = Stream::default();
+        let shared = stream.clone();
+        std::thread::spawn(move || {
+            let mut pipe = pipe.take(bytes_max as u64);
+            let mut part = [0; 1 << 16];
+            while let Ok(count @ 1..) = pipe.read(&mut part) {
+                shared.change(|read| read.bytes.extend_from_slice(&part[..count]));
             }
-        };
-        drop(stream);
-        // Nobody waits any more when the test has failed.
-        let _ = sender.send(bytes);
-    });
-    receiver
-}
+            drop(pipe);
+            shared.change(|read| read.is_over = true);
+        });
+        stream
+    }
 
-/// What a stream's reader has read; ends a program that goes on for too long.
-fn text(child: &mut Child, stream: &Receiver<Vec<u8>>, deadline: Instant, words: &str) -> String {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let Ok(bytes) = stream.recv_timeout(left) else {
-        let _ = child.kill();
-        let _ = child.wait();
-        panic!("the program hangs: {words}");
-    };
-    String::from_utf8_lossy(&bytes).into_owned()
+    fn change(&self, change: impl FnOnce(&mut Read)) {
+        let (read, changed) = &*self.0;
+        change(&mut read.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+
+    /// Waits until this is so. False if it never will be, or the deadline has come.
+    fn wait(&self, is_so: impl Fn(&Read) -> bool, deadline: Instant) -> bool {
+        let (read, changed) = &*self.0;
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if is_so(&read) {
+                return true;
+            }
+            if read.is_over || left.is_zero() {
+                return false;
+            }
+            let waited = changed.wait_timeout(read, left);
+            read = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn text(&self) -> String {
+        let (read, _) = &*self.0;
+        let read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&read.bytes).into_owned()
+    }
 }
 
 /// A guest of this repository, built by `cargo xtask guests`.

@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: measures, and prints each figure beside the prototype's and Erlang's.
 //!
 //! The measuring is done by the program `atoll-bench` of the crate `atoll-tests`, which prints `NAME VALUE UNIT` lines;
-//! this module knows only what to compare them with. Lower is better in every row.
+//! this module knows only what to compare them with. With `--vs-erlang`, both sides take turns: a case of ours, and at
+//! once the Erlang program for the same work, so that they find the machine in the same state.
+//!
+//! Names are Erlang's with the guest behind them: `fair_busy4_s2_p99_rust`, where `s2` stands for two schedulers.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,62 +15,84 @@ use anyhow::{Context, Result, bail};
 use crate::guests;
 use crate::packages;
 use crate::test::with_paths;
-use crate::workspace::{Workspace, capture, is_on_path};
+use crate::workspace::{Workspace, capture, is_on_path, run};
 
 /// More than this much slower than the prototype needs an explanation.
 const PROTOTYPE_RATIO_MAX: f64 = 1.3;
 /// Where the Erlang programs are, from the root of the checkout: they are no part of the repository.
 const ERLANG_FOLDER: &str = "../shared/bench/erlang";
+/// What our names end with.
+const GUEST_SUFFIXES: [&str; 2] = ["_bare", "_rust"];
 
-/// What a benchmark's figure is compared with, all in the benchmark's own unit.
-struct Reference {
+/// What is measured on Erlang's side for figures of ours.
+struct Counterpart {
+    /// What our names begin with, in front of the schedulers.
     name: &'static str,
-    /// What the prototype behind the design took.
-    prototype: Option<f64>,
-    /// What Erlang took on the machine that the design was measured on.
-    erlang: Option<f64>,
-    /// The Erlang program for the same work: what selects it in the list of cases, and the name that it prints.
-    erlang_case: Option<(&'static str, &'static str)>,
+    /// What stands there in the names that the Erlang program prints.
+    erlang: &'static str,
+    /// The program and its arguments, as they stand in Erlang's list of cases.
+    program: &'static str,
 }
 
-const SPAWN_CASE: (&str, &str) = ("1 [0-9]+ spawn_exit seq ", "spawn_exit_seq_s1");
-const PINGPONG_CASE: (&str, &str) = ("1 [0-9]+ pingpong ref 16 ", "pingpong_ref_16B_s1");
-const RING_CASE: (&str, &str) = ("1 [0-9]+ ring 1000 ", "ring_1000_s1");
-const FIB_CASE: (&str, &str) = ("1 [0-9]+ cpu fib 35", "cpu_fib_35");
-
-/// The prototype's figures are the middle of the range that was measured: 2.5 to 3 µs, 15 to 27 µs, 312 to 362 ns. The
-/// ping-pong figure was measured with a bare guest only, and stands for the Rust guest too.
-const REFERENCES: [Reference; 7] = [
-    reference("spawn_exit_bare", Some(2.75), Some(1.40), SPAWN_CASE),
-    reference("spawn_exit_rust", Some(21.0), Some(1.40), SPAWN_CASE),
-    reference("pingpong_16B_bare", Some(0.337), Some(0.36), PINGPONG_CASE),
-    reference("pingpong_16B_rust", Some(0.337), Some(0.36), PINGPONG_CASE),
-    reference("ring_1000_bare", None, Some(223.0), RING_CASE),
-    reference("ring_1000_rust", None, Some(223.0), RING_CASE),
-    reference("fib_35_bare", None, Some(98.0), FIB_CASE),
+const COUNTERPARTS: [Counterpart; 19] = [
+    same("spawn_exit_seq", "spawn_exit seq "),
+    same("spawn_exit_batch", "spawn_exit batch "),
+    same("spawn_monitor_seq", "monitor seq "),
+    same("spawn_monitor_batch", "monitor batch "),
+    same("link_cascade_10000", "monitor links 10000"),
+    same("pingpong_ref_16B", "pingpong ref 16 "),
+    same("pingpong_copy_1KiB", "pingpong copy 1024 "),
+    same("pingpong_copy_64KiB", "pingpong copy 65536 "),
+    same("ring_1000", "ring 1000 "),
+    same("selrecv_none_0", "selrecv none "),
+    same("selrecv_scan_10000", "selrecv scan 10000 "),
+    same("selrecv_ref_10000", "selrecv ref 10000 "),
+    // A call in the contract is what `gen_server:call/2` is in Erlang.
+    Counterpart {
+        name: "request_reply",
+        erlang: "gen_server_call_c1",
+        program: "gs 1 ",
+    },
+    same("timer_arm_100000", "timers set 100000"),
+    same("timer_late_100000", "timers set 100000"),
+    same("receive_after_1ms", "timers after 1 "),
+    same("fair_busy4", "fair 4 "),
+    same("fair_busy1000", "fair 1000 "),
+    same("cpu_fib_35", "cpu fib 35"),
 ];
 
-const fn reference(
-    name: &'static str,
-    prototype: Option<f64>,
-    erlang: Option<f64>,
-    erlang_case: (&'static str, &'static str),
-) -> Reference {
-    Reference {
+const fn same(name: &'static str, program: &'static str) -> Counterpart {
+    Counterpart {
         name,
-        prototype,
-        erlang,
-        erlang_case: Some(erlang_case),
+        erlang: name,
+        program,
     }
 }
 
-/// Something that was not measured before: there is nothing to compare it with.
-const UNKNOWN: Reference = Reference {
-    name: "",
-    prototype: None,
-    erlang: None,
-    erlang_case: None,
-};
+/// What Erlang took on the machine that the design was measured on, by the names that Erlang prints.
+const ERLANG_RECORDED: [(&str, f64); 12] = [
+    ("spawn_exit_seq_s1", 1.40),
+    ("spawn_monitor_seq_s1", 853_000.0),
+    ("pingpong_ref_16B_s1", 0.36),
+    ("ring_1000_s1", 223.0),
+    ("selrecv_scan_10000_s1", 60.0),
+    ("selrecv_ref_10000_s1", 1.2),
+    ("gen_server_call_c1_s1", 722_000.0),
+    ("fair_busy4_s2_p50", 16.7),
+    ("fair_busy4_s2_p99", 43.0),
+    ("fair_busy1000_s2_p50", 3800.0),
+    ("fair_busy1000_s2_p99", 7400.0),
+    ("cpu_fib_35", 98.0),
+];
+
+/// What the prototype behind the design took: the middle of the range that was measured, 2.5 to 3 µs, 15 to 27 µs. The
+/// ping-pong figure was measured with a bare guest only, and stands for the Rust guest too.
+const PROTOTYPE: [(&str, f64); 4] = [
+    ("spawn_exit_seq_s1_bare", 2.75),
+    ("spawn_exit_seq_s1_rust", 21.0),
+    ("pingpong_ref_16B_s1_bare", 0.337),
+    ("pingpong_ref_16B_s1_rust", 0.337),
+];
 
 /// One line that a benchmark printed.
 #[derive(Debug, PartialEq)]
@@ -82,36 +107,123 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
     // What is missing for the comparison is said before minutes are spent on measuring.
     let erlang_script = vs_erlang.then(|| find_erlang(workspace)).transpose()?;
     guests::build(workspace, &guests::find_all(workspace)?)?;
-    let mut cargo = workspace.cargo();
-    cargo
-        .args([
-            "run",
-            "--profile",
-            "dist",
-            "--package",
-            "atoll-tests",
-            "--bin",
-            "atoll-bench",
-            "--",
-        ])
-        .args(filter);
-    let figures = figures(&capture(with_paths(workspace, &mut cargo))?);
-    if figures.is_empty() {
+    let atoll_bench = build_atoll_bench(workspace)?;
+    let cases = capture(
+        with_paths(workspace, &mut Command::new(&atoll_bench))
+            .arg("--list")
+            .args(filter),
+    )?;
+    let groups = groups(&cases);
+    if groups.is_empty() {
         bail!(
             "no benchmark was run{}",
             filter.map_or(String::new(), |filter| format!(": none matches `{filter}`"))
         );
     }
-    let erlang = match erlang_script {
-        Some(script) => measure_erlang(workspace, &script, &figures)?,
-        None => Vec::new(),
-    };
+    let (mut figures, mut erlang, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for group in groups {
+        eprintln!("xtask: measuring {}", group.names.join(", "));
+        let mut command = Command::new(&atoll_bench);
+        with_paths(workspace, &mut command)
+            .arg("--exact")
+            .args(&group.names);
+        // One that fails must not take with it what the others have measured for minutes.
+        match capture(&mut command) {
+            Ok(output) => figures.extend(figures_in(&output)),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+        if let (Some(script), Some(pattern)) = (&erlang_script, &group.erlang_pattern) {
+            eprintln!("xtask: measuring Erlang beside it");
+            match measure_erlang(workspace, script, pattern) {
+                Ok(figures) => erlang.extend(figures),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+    }
     print!("{}", table(&figures, &erlang));
+    if !failures.is_empty() {
+        bail!("not all could be measured:\n  {}", failures.join("\n  "));
+    }
     Ok(())
 }
 
+/// Builds the program that measures, as fast as users' builds are.
+fn build_atoll_bench(workspace: &Workspace) -> Result<PathBuf> {
+    run(workspace.cargo().args([
+        "build",
+        "--profile",
+        "dist",
+        "--package",
+        "atoll-tests",
+        "--bin",
+        "atoll-bench",
+    ]))?;
+    Ok(workspace.target.join("dist").join("atoll-bench"))
+}
+
+/// Cases of ours that have the same counterpart, and are therefore measured together.
+#[derive(Debug, PartialEq)]
+struct Group {
+    /// The first figure's name of each case.
+    names: Vec<String>,
+    /// What selects the counterpart in Erlang's list of cases.
+    erlang_pattern: Option<String>,
+}
+
+/// Makes groups of the cases that `atoll-bench --list` prints: one in each line, by the names of its figures.
+fn groups(cases: &str) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for name in cases.lines().filter_map(|line| line.split(' ').next()) {
+        let erlang_pattern = Name::parse(name).and_then(|name| name.erlang_pattern());
+        match groups.last_mut() {
+            Some(last) if last.erlang_pattern == erlang_pattern => {
+                last.names.push(name.to_owned());
+            }
+            _ => groups.push(Group {
+                names: vec![name.to_owned()],
+                erlang_pattern,
+            }),
+        }
+    }
+    groups
+}
+
+/// The name of a figure of ours that has a counterpart: `NAME[_sSCHEDULERS][_PART]_GUEST`.
+struct Name<'a> {
+    counterpart: &'static Counterpart,
+    /// What stands between the counterpart's name and the guest.
+    rest: &'a str,
+}
+
+impl<'a> Name<'a> {
+    fn parse(name: &'a str) -> Option<Name<'a>> {
+        let without_guest = GUEST_SUFFIXES
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))?;
+        COUNTERPARTS.iter().find_map(|counterpart| {
+            let rest = without_guest.strip_prefix(counterpart.name)?;
+            let is_whole = rest.is_empty() || rest.starts_with("_s");
+            is_whole.then_some(Name { counterpart, rest })
+        })
+    }
+
+    /// What Erlang calls the figure.
+    fn erlang(&self) -> String {
+        format!("{}{}", self.counterpart.erlang, self.rest)
+    }
+
+    /// A line in Erlang's list is: schedulers, repetitions, program, arguments.
+    fn erlang_pattern(&self) -> Option<String> {
+        let schedulers = match self.rest.strip_prefix("_s") {
+            Some(rest) => rest.split('_').next()?,
+            None => "1",
+        };
+        Some(format!("{schedulers} [0-9]+ {}", self.counterpart.program))
+    }
+}
+
 /// The figures among the lines of a benchmark's output.
-fn figures(output: &str) -> Vec<Figure> {
+fn figures_in(output: &str) -> Vec<Figure> {
     let figure = |line: &str| {
         let mut words = line.split_whitespace();
         let (name, value, unit) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
@@ -122,13 +234,6 @@ fn figures(output: &str) -> Vec<Figure> {
         })
     };
     output.lines().filter_map(figure).collect()
-}
-
-fn reference_of(name: &str) -> &'static Reference {
-    REFERENCES
-        .iter()
-        .find(|reference| reference.name == name)
-        .unwrap_or(&UNKNOWN)
 }
 
 /// The script that measures Erlang, with Erlang there to run it.
@@ -145,23 +250,13 @@ fn find_erlang(workspace: &Workspace) -> Result<PathBuf> {
     Ok(script)
 }
 
-/// Runs the Erlang programs that do the same work as the benchmarks in `figures`.
-fn measure_erlang(workspace: &Workspace, script: &Path, figures: &[Figure]) -> Result<Vec<Figure>> {
-    let mut cases = figures
-        .iter()
-        .filter_map(|figure| reference_of(&figure.name).erlang_case)
-        .map(|(pattern, _)| pattern)
-        .collect::<Vec<_>>();
-    cases.dedup();
-    if cases.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Runs the Erlang programs whose lines in the list of cases begin with this.
+fn measure_erlang(workspace: &Workspace, script: &Path, pattern: &str) -> Result<Vec<Figure>> {
     let work: PathBuf = workspace.target.join("bench/erlang");
-    eprintln!("xtask: measuring Erlang");
     let output = capture(
         Command::new("bash")
             .arg(script)
-            .env("ONLY", format!("^({})", cases.join("|")))
+            .env("ONLY", format!("^{pattern}"))
             .env("WORK", work),
     )
     .context("measuring Erlang")?;
@@ -190,47 +285,71 @@ fn table(figures: &[Figure], measured_erlang: &[Figure]) -> String {
         "Erlang"
     };
     let mut table = format!(
-        "{:<20} {:>10} {:<7} {:>10} {:>7} {:>18} {:>7}\n",
+        "{:<30} {:>10} {:<8} {:>10} {:>8} {:>18} {:>8}\n",
         "name", "value", "unit", "prototype", "ratio", heading, "ratio"
     );
-    let mut is_slower = false;
+    let (mut is_slower, mut has_ratio) = (false, false);
     for figure in figures {
-        let reference = reference_of(&figure.name);
-        let measured = reference
-            .erlang_case
-            .and_then(|(_, name)| measured_erlang.iter().find(|it| it.name == name));
-        let erlang = measured.map(|figure| figure.value).or(reference.erlang);
-        let slow = reference
-            .prototype
-            .is_some_and(|prototype| figure.value > prototype * PROTOTYPE_RATIO_MAX);
+        let prototype = recorded(&PROTOTYPE, &figure.name);
+        let erlang = erlang_of(figure, measured_erlang);
+        let slow =
+            prototype.is_some_and(|prototype| cost_ratio(figure, prototype) > PROTOTYPE_RATIO_MAX);
         is_slower |= slow;
+        has_ratio |= prototype.or(erlang).is_some();
+        let ratio = |reference: Option<f64>| {
+            reference.map_or("-".to_owned(), |reference| {
+                format!("{:.2}x", cost_ratio(figure, reference))
+            })
+        };
         let row = format!(
-            "{:<20} {:>10} {:<7} {:>10} {:>6}{:1} {:>18} {:>6}",
+            "{:<30} {:>10} {:<8} {:>10} {:>7}{:1} {:>18} {:>8}",
             figure.name,
             short(figure.value),
             figure.unit,
-            reference.prototype.map_or("-".to_owned(), short),
-            ratio(figure.value, reference.prototype),
+            prototype.map_or("-".to_owned(), short),
+            ratio(prototype),
             if slow { "*" } else { "" },
             erlang.map_or("-".to_owned(), short),
-            ratio(figure.value, erlang),
+            ratio(erlang),
         );
         // Writing to a string can't fail.
         let _ = writeln!(table, "{row}");
     }
+    if has_ratio {
+        table += "ratio: what it costs here to what it costs there, so that below 1.00x Atoll is better; of rates and counts, \
+                  the other way about\n";
+    }
     if is_slower {
         let _ = writeln!(
             table,
-            "* more than {PROTOTYPE_RATIO_MAX} times the prototype's figure"
+            "* more than {PROTOTYPE_RATIO_MAX} times the prototype's cost"
         );
     }
     table
 }
 
-fn ratio(value: f64, reference: Option<f64>) -> String {
-    reference.map_or("-".to_owned(), |reference| {
-        format!("{:.2}x", value / reference)
-    })
+/// Erlang's figure for the same: a recorded one only if nothing at all was measured, so that a column has one heading.
+fn erlang_of(figure: &Figure, measured: &[Figure]) -> Option<f64> {
+    let name = Name::parse(&figure.name)?.erlang();
+    if measured.is_empty() {
+        return recorded(&ERLANG_RECORDED, &name);
+    }
+    let measured = measured.iter().find(|it| it.name == name);
+    measured.map(|it| it.value)
+}
+
+fn recorded(values: &[(&str, f64)], name: &str) -> Option<f64> {
+    let recorded = values.iter().find(|(recorded, _)| *recorded == name);
+    recorded.map(|(_, value)| *value)
+}
+
+/// How much more it costs than the reference: more time, or less done in the same time.
+fn cost_ratio(figure: &Figure, reference: f64) -> f64 {
+    if figure.unit.ends_with("/s") || figure.unit == "count" {
+        reference / figure.value
+    } else {
+        figure.value / reference
+    }
 }
 
 /// About three digits that mean something.
@@ -249,16 +368,26 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
+    fn rows(table: &str) -> Vec<Vec<&str>> {
+        table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect()
+    }
+
     #[test]
     fn only_lines_with_a_name_a_number_and_a_unit_are_figures() {
-        let found = figures(
-            "warming up\nring_1000_bare 210.5 ns/hop\nring x ns\nfib_35_bare 80 ms 5 runs\n",
+        let found = figures_in(
+            "warming up\nring_1000_s1_bare 210.5 ns/hop\nring x ns\ncpu_fib_35_bare 80 ms 5 runs\n",
         );
         let names = found
             .iter()
             .map(|figure| (figure.name.as_str(), figure.value))
             .collect::<Vec<_>>();
-        assert_eq!(names, [("ring_1000_bare", 210.5), ("fib_35_bare", 80.0)]);
+        assert_eq!(
+            names,
+            [("ring_1000_s1_bare", 210.5), ("cpu_fib_35_bare", 80.0)]
+        );
     }
 
     #[test]
@@ -276,18 +405,77 @@ mod tests {
     }
 
     #[test]
+    fn names_lead_to_what_erlang_prints_and_to_its_line_in_the_list() {
+        for (ours, erlang, pattern) in [
+            (
+                "spawn_exit_seq_s1_bare",
+                "spawn_exit_seq_s1",
+                "1 [0-9]+ spawn_exit seq ",
+            ),
+            (
+                "timer_late_100000_s2_p50_rust",
+                "timer_late_100000_s2_p50",
+                "2 [0-9]+ timers set 100000",
+            ),
+            (
+                "fair_busy1000_s2_samples_rust",
+                "fair_busy1000_s2_samples",
+                "2 [0-9]+ fair 1000 ",
+            ),
+            (
+                "request_reply_s1_rust",
+                "gen_server_call_c1_s1",
+                "1 [0-9]+ gs 1 ",
+            ),
+            ("cpu_fib_35_bare", "cpu_fib_35", "1 [0-9]+ cpu fib 35"),
+        ] {
+            let name = Name::parse(ours).expect(ours);
+            assert_eq!(name.erlang(), erlang);
+            assert_eq!(name.erlang_pattern().as_deref(), Some(pattern));
+        }
+        for unknown in ["memory_live_rust", "ring_1000_s1", "ring_10000_s1_bare"] {
+            assert!(Name::parse(unknown).is_none(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn cases_with_the_same_counterpart_are_one_group() {
+        let cases = "ring_1000_s1_bare\nring_1000_s1_rust\nring_1000_s2_rust\n\
+                     timer_arm_100000_s1_rust timer_late_100000_s1_p50_rust\nmemory_live_bare\n";
+        let group = |names: &[&str], pattern: Option<&str>| Group {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            erlang_pattern: pattern.map(str::to_owned),
+        };
+        assert_eq!(
+            groups(cases),
+            [
+                group(
+                    &["ring_1000_s1_bare", "ring_1000_s1_rust"],
+                    Some("1 [0-9]+ ring 1000 ")
+                ),
+                group(&["ring_1000_s2_rust"], Some("2 [0-9]+ ring 1000 ")),
+                group(
+                    &["timer_arm_100000_s1_rust"],
+                    Some("1 [0-9]+ timers set 100000")
+                ),
+                group(&["memory_live_bare"], None),
+            ]
+        );
+    }
+
+    #[test]
     fn table_compares_and_marks_what_is_too_slow() {
-        let table = table(&figures("spawn_exit_bare 5.5 us\nother 1 us\n"), &[]);
-        let rows = table
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .collect::<Vec<_>>();
+        let table = table(
+            &figures_in("spawn_exit_seq_s1_bare 5.5 us/proc\nother 1 us\n"),
+            &[],
+        );
+        let rows = rows(&table);
         assert_eq!(
             rows[1],
             [
-                "spawn_exit_bare",
+                "spawn_exit_seq_s1_bare",
                 "5.500",
-                "us",
+                "us/proc",
                 "2.750",
                 "2.00x*",
                 "1.400",
@@ -295,6 +483,21 @@ mod tests {
             ]
         );
         assert_eq!(rows[2], ["other", "1.000", "us", "-", "-", "-", "-"]);
-        assert!(rows[3][0] == "*");
+        assert_eq!(rows[3][0], "ratio:");
+        assert_eq!(rows[4][0], "*");
+    }
+
+    #[test]
+    fn below_one_is_better_for_times_and_for_rates() {
+        let ours = "receive_after_1ms_s1_p50_rust 1100 us\nspawn_exit_batch_s1_rust 500000 procs/s\n\
+                    fair_busy4_s2_samples_rust 200000 count\n";
+        let erlang = "receive_after_1ms_s1_p50 2200 us\nspawn_exit_batch_s1 1000000 procs/s\n\
+                      fair_busy4_s2_samples 100000 count\n";
+        let table = table(&figures_in(ours), &figures_in(erlang));
+        let ratios = rows(&table)[1..4]
+            .iter()
+            .map(|row| row[6])
+            .collect::<Vec<_>>();
+        assert_eq!(ratios, ["0.50x", "2.00x", "0.50x"]);
     }
 }

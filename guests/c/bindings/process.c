@@ -20,10 +20,19 @@ extern int32_t __wasm_import_atoll_process_lifecycle_is_alive(int64_t, int64_t);
 __attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("yield-now")))
 extern void __wasm_import_atoll_process_lifecycle_yield_now(void);
 
+__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("set-priority")))
+extern int32_t __wasm_import_atoll_process_lifecycle_set_priority(int32_t);
+
+__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("hibernate")))
+extern void __wasm_import_atoll_process_lifecycle_hibernate(void);
+
 // Imported Functions from `atoll:process/mailbox@0.1.0`
 
 __attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("send")))
 extern void __wasm_import_atoll_process_mailbox_send(int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("send-named")))
+extern int32_t __wasm_import_atoll_process_mailbox_send_named(uint8_t *, size_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
 
 __attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("receive")))
 extern void __wasm_import_atoll_process_mailbox_receive(int32_t, int64_t, int64_t, int32_t, int64_t, uint8_t *);
@@ -31,10 +40,109 @@ extern void __wasm_import_atoll_process_mailbox_receive(int32_t, int64_t, int64_
 __attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("make-reference")))
 extern void __wasm_import_atoll_process_mailbox_make_reference(uint8_t *);
 
+__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("call")))
+extern void __wasm_import_atoll_process_mailbox_call(int32_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("reply")))
+extern void __wasm_import_atoll_process_mailbox_reply(int64_t, int64_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("alias")))
+extern void __wasm_import_atoll_process_mailbox_alias(uint8_t *);
+
+__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("unalias")))
+extern int32_t __wasm_import_atoll_process_mailbox_unalias(int64_t, int64_t);
+
+// Imported Functions from `atoll:process/signals@0.1.0`
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("exit-process")))
+extern void __wasm_import_atoll_process_signals_exit_process(int64_t, int64_t, int32_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("trap-exit")))
+extern int32_t __wasm_import_atoll_process_signals_trap_exit(int32_t);
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("link")))
+extern void __wasm_import_atoll_process_signals_link(int64_t, int64_t);
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("unlink")))
+extern void __wasm_import_atoll_process_signals_unlink(int64_t, int64_t);
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("monitor")))
+extern void __wasm_import_atoll_process_signals_monitor(int32_t, int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("demonitor")))
+extern int32_t __wasm_import_atoll_process_signals_demonitor(int64_t, int64_t, int32_t);
+
+// Imported Functions from `atoll:process/names@0.1.0`
+
+__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("register")))
+extern void __wasm_import_atoll_process_names_register(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("unregister")))
+extern int32_t __wasm_import_atoll_process_names_unregister(uint8_t *, size_t);
+
+__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("whereis")))
+extern void __wasm_import_atoll_process_names_whereis(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("registered")))
+extern void __wasm_import_atoll_process_names_registered(uint8_t *);
+
+// Imported Functions from `atoll:process/groups@0.1.0`
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("join")))
+extern void __wasm_import_atoll_process_groups_join(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("leave")))
+extern int32_t __wasm_import_atoll_process_groups_leave(uint8_t *, size_t, int64_t, int64_t);
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("members")))
+extern void __wasm_import_atoll_process_groups_members(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("which-groups")))
+extern void __wasm_import_atoll_process_groups_which_groups(uint8_t *);
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("monitor")))
+extern void __wasm_import_atoll_process_groups_monitor(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("demonitor")))
+extern int32_t __wasm_import_atoll_process_groups_demonitor(int64_t, int64_t);
+
+// Imported Functions from `atoll:process/timers@0.1.0`
+
+__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("send-after")))
+extern void __wasm_import_atoll_process_timers_send_after(int64_t, int32_t, int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("start-timer")))
+extern void __wasm_import_atoll_process_timers_start_timer(int64_t, int32_t, int64_t, int64_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("cancel-timer")))
+extern void __wasm_import_atoll_process_timers_cancel_timer(int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("read-timer")))
+extern void __wasm_import_atoll_process_timers_read_timer(int64_t, int64_t, uint8_t *);
+
 // Imported Functions from `atoll:process/spawning@0.1.0`
 
 __attribute__((__import_module__("atoll:process/spawning@0.1.0"), __import_name__("spawn")))
 extern void __wasm_import_atoll_process_spawning_spawn(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `atoll:process/inspection@0.1.0`
+
+__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("processes")))
+extern void __wasm_import_atoll_process_inspection_processes(uint8_t *);
+
+__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("info")))
+extern void __wasm_import_atoll_process_inspection_info(int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("counters")))
+extern void __wasm_import_atoll_process_inspection_counters(uint8_t *);
+
+// Imported Functions from `atoll:process/debugging@0.1.0`
+
+__attribute__((__import_module__("atoll:process/debugging@0.1.0"), __import_name__("suspend")))
+extern int32_t __wasm_import_atoll_process_debugging_suspend(int64_t, int64_t);
+
+__attribute__((__import_module__("atoll:process/debugging@0.1.0"), __import_name__("resume")))
+extern int32_t __wasm_import_atoll_process_debugging_resume(int64_t, int64_t);
 
 // Exported Functions from `process`
 
@@ -51,6 +159,18 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 // Helper Functions
+
+void atoll_process_types_destination_free(atoll_process_types_destination_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      break;
+    }
+    case 1: {
+      process_string_free(&ptr->val.name);
+      break;
+    }
+  }
+}
 
 void process_list_u8_free(process_list_u8_t *ptr) {
   size_t list_len = ptr->len;
@@ -100,6 +220,7 @@ void atoll_process_types_exit_signal_free(atoll_process_types_exit_signal_t *ptr
 }
 
 void atoll_process_types_down_signal_free(atoll_process_types_down_signal_t *ptr) {
+  atoll_process_types_destination_free(&ptr->target);
   atoll_process_types_exit_reason_free(&ptr->reason);
 }
 
@@ -120,6 +241,9 @@ void atoll_process_types_event_free(atoll_process_types_event_t *ptr) {
     case 3: {
       break;
     }
+    case 4: {
+      break;
+    }
   }
 }
 
@@ -127,8 +251,20 @@ void atoll_process_lifecycle_exit_reason_free(atoll_process_lifecycle_exit_reaso
   atoll_process_types_exit_reason_free(ptr);
 }
 
+void atoll_process_mailbox_destination_free(atoll_process_mailbox_destination_t *ptr) {
+  atoll_process_types_destination_free(ptr);
+}
+
+void atoll_process_mailbox_message_free(atoll_process_mailbox_message_t *ptr) {
+  atoll_process_types_message_free(ptr);
+}
+
 void atoll_process_mailbox_event_free(atoll_process_mailbox_event_t *ptr) {
   atoll_process_types_event_free(ptr);
+}
+
+void atoll_process_mailbox_exit_reason_free(atoll_process_mailbox_exit_reason_t *ptr) {
+  atoll_process_types_exit_reason_free(ptr);
 }
 
 void atoll_process_mailbox_option_reference_free(atoll_process_mailbox_option_reference_t *ptr) {
@@ -168,6 +304,15 @@ void atoll_process_mailbox_selector_free(atoll_process_mailbox_selector_t *ptr) 
   }
 }
 
+void atoll_process_mailbox_call_error_free(atoll_process_mailbox_call_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      atoll_process_mailbox_exit_reason_free(&ptr->val.down);
+      break;
+    }
+  }
+}
+
 void atoll_process_mailbox_option_duration_free(atoll_process_mailbox_option_duration_t *ptr) {
   if (ptr->is_some) {
   }
@@ -176,6 +321,77 @@ void atoll_process_mailbox_option_duration_free(atoll_process_mailbox_option_dur
 void atoll_process_mailbox_option_event_free(atoll_process_mailbox_option_event_t *ptr) {
   if (ptr->is_some) {
     atoll_process_mailbox_event_free(&ptr->val);
+  }
+}
+
+void atoll_process_mailbox_result_message_call_error_free(atoll_process_mailbox_result_message_call_error_t *ptr) {
+  if (!ptr->is_err) {
+    atoll_process_mailbox_message_free(&ptr->val.ok);
+  } else {
+    atoll_process_mailbox_call_error_free(&ptr->val.err);
+  }
+}
+
+void atoll_process_signals_destination_free(atoll_process_signals_destination_t *ptr) {
+  atoll_process_types_destination_free(ptr);
+}
+
+void atoll_process_signals_exit_reason_free(atoll_process_signals_exit_reason_t *ptr) {
+  atoll_process_types_exit_reason_free(ptr);
+}
+
+void atoll_process_names_result_void_register_error_free(atoll_process_names_result_void_register_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+  }
+}
+
+void atoll_process_names_option_pid_free(atoll_process_names_option_pid_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void process_list_string_free(process_list_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    process_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      process_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void atoll_process_groups_list_pid_free(atoll_process_groups_list_pid_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    atoll_process_groups_pid_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void atoll_process_groups_monitored_group_free(atoll_process_groups_monitored_group_t *ptr) {
+  atoll_process_groups_list_pid_free(&ptr->members);
+}
+
+void atoll_process_groups_result_void_join_error_free(atoll_process_groups_result_void_join_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+  }
+}
+
+void atoll_process_timers_destination_free(atoll_process_timers_destination_t *ptr) {
+  atoll_process_types_destination_free(ptr);
+}
+
+void atoll_process_timers_envelope_free(atoll_process_timers_envelope_t *ptr) {
+  atoll_process_mailbox_envelope_free(ptr);
+}
+
+void atoll_process_timers_option_duration_free(atoll_process_timers_option_duration_t *ptr) {
+  if (ptr->is_some) {
   }
 }
 
@@ -206,11 +422,11 @@ void atoll_process_spawning_spawn_option_free(atoll_process_spawning_spawn_optio
 
 void atoll_process_spawning_spawn_error_free(atoll_process_spawning_spawn_error_t *ptr) {
   switch ((int32_t) ptr->tag) {
-    case 5: {
+    case 6: {
       process_string_free(&ptr->val.not_supported);
       break;
     }
-    case 6: {
+    case 7: {
       process_string_free(&ptr->val.other);
       break;
     }
@@ -238,6 +454,54 @@ void atoll_process_spawning_result_pid_spawn_error_free(atoll_process_spawning_r
   if (!ptr->is_err) {
   } else {
     atoll_process_spawning_spawn_error_free(&ptr->val.err);
+  }
+}
+
+void atoll_process_inspection_destination_free(atoll_process_inspection_destination_t *ptr) {
+  atoll_process_types_destination_free(ptr);
+}
+
+void atoll_process_inspection_option_pid_free(atoll_process_inspection_option_pid_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void atoll_process_inspection_list_pid_free(atoll_process_inspection_list_pid_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    atoll_process_inspection_pid_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void atoll_process_inspection_list_destination_free(atoll_process_inspection_list_destination_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    atoll_process_inspection_destination_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      atoll_process_inspection_destination_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void atoll_process_inspection_process_info_free(atoll_process_inspection_process_info_t *ptr) {
+  atoll_process_inspection_option_pid_free(&ptr->parent);
+  process_option_string_free(&ptr->name);
+  process_option_string_free(&ptr->label);
+  process_string_free(&ptr->program);
+  process_string_free(&ptr->function);
+  process_string_free(&ptr->current_function);
+  atoll_process_inspection_list_pid_free(&ptr->links);
+  atoll_process_inspection_list_destination_free(&ptr->monitors);
+  atoll_process_inspection_list_pid_free(&ptr->monitored_by);
+}
+
+void atoll_process_inspection_option_process_info_free(atoll_process_inspection_option_process_info_t *ptr) {
+  if (ptr->is_some) {
+    atoll_process_inspection_process_info_free(&ptr->val);
   }
 }
 
@@ -376,6 +640,15 @@ void atoll_process_lifecycle_yield_now(void) {
   __wasm_import_atoll_process_lifecycle_yield_now();
 }
 
+atoll_process_lifecycle_priority_t atoll_process_lifecycle_set_priority(atoll_process_lifecycle_priority_t priority) {
+  int32_t ret = __wasm_import_atoll_process_lifecycle_set_priority((int32_t) priority);
+  return ret;
+}
+
+void atoll_process_lifecycle_hibernate(void) {
+  __wasm_import_atoll_process_lifecycle_hibernate();
+}
+
 void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
   int32_t option;
   int64_t option2;
@@ -391,6 +664,24 @@ void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_m
     option3 = 0;
   }
   __wasm_import_atoll_process_mailbox_send((int64_t) ((*to).node), (int64_t) ((*to).id), (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
+}
+
+bool atoll_process_mailbox_send_named(process_string_t *name, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
+  int32_t option;
+  int64_t option2;
+  int64_t option3;
+  if (((*envelope).reference).is_some) {
+    const atoll_process_mailbox_reference_t *payload1 = &((*envelope).reference).val;
+    option = 1;
+    option2 = (int64_t) ((*payload1).node);
+    option3 = (int64_t) ((*payload1).id);
+  } else {
+    option = 0;
+    option2 = 0;
+    option3 = 0;
+  }
+  int32_t ret = __wasm_import_atoll_process_mailbox_send_named((uint8_t *) (*name).ptr, (*name).len, (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
+  return ret;
 }
 
 bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_event_t *ret) {
@@ -451,17 +742,17 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_atoll_process_mailbox_receive(variant, variant4, variant5, option, option8, ptr);
-  atoll_process_mailbox_option_event_t option13;
+  atoll_process_mailbox_option_event_t option14;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
-      option13.is_some = false;
+      option14.is_some = false;
       break;
     }
     case 1: {
-      option13.is_some = true;
-      atoll_process_types_event_t variant12;
-      variant12.tag = (int32_t) *((uint8_t*) (ptr + 8));
-      switch ((int32_t) variant12.tag) {
+      option14.is_some = true;
+      atoll_process_types_event_t variant13;
+      variant13.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant13.tag) {
         case 0: {
           atoll_process_types_option_reference_t option9;
           switch ((int32_t) *((uint8_t*) (ptr + 40))) {
@@ -478,7 +769,7 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
           }
-          variant12.val.message = (atoll_process_types_message_t) {
+          variant13.val.message = (atoll_process_types_message_t) {
             (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
@@ -533,7 +824,7 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
           }
-          variant12.val.exit = (atoll_process_types_exit_signal_t) {
+          variant13.val.exit = (atoll_process_types_exit_signal_t) {
             (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
@@ -543,9 +834,24 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
           break;
         }
         case 2: {
-          atoll_process_types_exit_reason_t variant11;
-          variant11.tag = (int32_t) *((uint8_t*) (ptr + 48));
+          atoll_process_types_destination_t variant11;
+          variant11.tag = (int32_t) *((uint8_t*) (ptr + 32));
           switch ((int32_t) variant11.tag) {
+            case 0: {
+              variant11.val.process = (atoll_process_types_pid_t) {
+                (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
+                (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
+              };
+              break;
+            }
+            case 1: {
+              variant11.val.name = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 40))), (*((size_t*) (ptr + (40+1*sizeof(void*))))) };
+              break;
+            }
+          }
+          atoll_process_types_exit_reason_t variant12;
+          variant12.tag = (int32_t) *((uint8_t*) (ptr + 56));
+          switch ((int32_t) variant12.tag) {
             case 0: {
               break;
             }
@@ -553,7 +859,7 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
             case 2: {
-              variant11.val.shutdown_with = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (48+1*sizeof(void*))))), (*((size_t*) (ptr + (48+2*sizeof(void*))))) };
+              variant12.val.shutdown_with = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (56+1*sizeof(void*))))), (*((size_t*) (ptr + (56+2*sizeof(void*))))) };
               break;
             }
             case 3: {
@@ -569,37 +875,34 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
             case 7: {
-              variant11.val.trap = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (48+1*sizeof(void*))))), (*((size_t*) (ptr + (48+2*sizeof(void*))))) };
+              variant12.val.trap = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (56+1*sizeof(void*))))), (*((size_t*) (ptr + (56+2*sizeof(void*))))) };
               break;
             }
             case 8: {
-              variant11.val.exhausted = (int32_t) *((uint8_t*) (ptr + (48+1*sizeof(void*))));
+              variant12.val.exhausted = (int32_t) *((uint8_t*) (ptr + (56+1*sizeof(void*))));
               break;
             }
             case 9: {
-              variant11.val.exit_code = (uint32_t) (*((int32_t*) (ptr + (48+1*sizeof(void*)))));
+              variant12.val.exit_code = (uint32_t) (*((int32_t*) (ptr + (56+1*sizeof(void*)))));
               break;
             }
             case 10: {
-              variant11.val.other = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (48+1*sizeof(void*))))), (*((size_t*) (ptr + (48+2*sizeof(void*))))) };
+              variant12.val.other = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (56+1*sizeof(void*))))), (*((size_t*) (ptr + (56+2*sizeof(void*))))) };
               break;
             }
           }
-          variant12.val.down = (atoll_process_types_down_signal_t) {
+          variant13.val.down = (atoll_process_types_down_signal_t) {
             (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
-            (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
-              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
-              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
-            },
-            (atoll_process_types_exit_reason_t) variant11,
+            (atoll_process_types_destination_t) variant11,
+            (atoll_process_types_exit_reason_t) variant12,
           };
           break;
         }
         case 3: {
-          variant12.val.timer = (atoll_process_types_timer_signal_t) {
+          variant13.val.timer = (atoll_process_types_timer_signal_t) {
             (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
@@ -608,14 +911,28 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
           };
           break;
         }
+        case 4: {
+          variant13.val.group = (atoll_process_types_group_signal_t) {
+            (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
+            },
+            (atoll_process_types_group_change_t) (int32_t) *((uint8_t*) (ptr + 32)),
+            (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
+            },
+          };
+          break;
+        }
       }
 
-      option13.val = variant12;
+      option14.val = variant13;
       break;
     }
   }
-  *ret = option13.val;
-  return option13.is_some;
+  *ret = option14.val;
+  return option14.is_some;
 }
 
 void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference_t *ret) {
@@ -627,6 +944,535 @@ void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference_t *ret
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
+}
+
+bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_message_t *ret, atoll_process_mailbox_call_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(64+2*sizeof(void*))];
+  atoll_process_mailbox_option_duration_t timeout;
+  timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
+    timeout.val = *maybe_timeout;
+  }
+  int32_t variant;
+  int64_t variant2;
+  int64_t variant3;
+  switch ((int32_t) (*to).tag) {
+    case 0: {
+      const atoll_process_types_pid_t *payload0 = &(*to).val.process;
+      variant = 0;
+      variant2 = (int64_t) ((*payload0).node);
+      variant3 = (int64_t) ((*payload0).id);
+      break;
+    }
+    case 1: {
+      const process_string_t *payload1 = &(*to).val.name;
+      variant = 1;
+      variant2 = (int64_t) (uint8_t *) (*payload1).ptr;
+      variant3 = (int64_t) (*payload1).len;
+      break;
+    }
+  }
+  int32_t option;
+  int64_t option6;
+  if ((timeout).is_some) {
+    const atoll_process_mailbox_duration_t *payload5 = &(timeout).val;
+    option = 1;
+    option6 = (int64_t) (*payload5);
+  } else {
+    option = 0;
+    option6 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_mailbox_call(variant, variant2, variant3, (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len, option, option6, ptr);
+  atoll_process_mailbox_result_message_call_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      atoll_process_types_option_reference_t option7;
+      switch ((int32_t) *((uint8_t*) (ptr + 32))) {
+        case 0: {
+          option7.is_some = false;
+          break;
+        }
+        case 1: {
+          option7.is_some = true;
+          option7.val = (atoll_process_types_reference_t) {
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
+          };
+          break;
+        }
+      }
+
+      result.val.ok = (atoll_process_types_message_t) {
+        (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+          (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+          (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+        },
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + 24))),
+        (atoll_process_types_option_reference_t) option7,
+        (atoll_process_types_format_t) (int32_t) *((uint8_t*) (ptr + 56)),
+        (process_list_u8_t) (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (56+1*sizeof(void*))))), (*((size_t*) (ptr + (56+2*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      atoll_process_mailbox_call_error_t variant9;
+      variant9.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant9.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          atoll_process_types_exit_reason_t variant8;
+          variant8.tag = (int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))));
+          switch ((int32_t) variant8.tag) {
+            case 0: {
+              break;
+            }
+            case 1: {
+              break;
+            }
+            case 2: {
+              variant8.val.shutdown_with = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) };
+              break;
+            }
+            case 3: {
+              break;
+            }
+            case 4: {
+              break;
+            }
+            case 5: {
+              break;
+            }
+            case 6: {
+              break;
+            }
+            case 7: {
+              variant8.val.trap = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) };
+              break;
+            }
+            case 8: {
+              variant8.val.exhausted = (int32_t) *((uint8_t*) (ptr + (8+2*sizeof(void*))));
+              break;
+            }
+            case 9: {
+              variant8.val.exit_code = (uint32_t) (*((int32_t*) (ptr + (8+2*sizeof(void*)))));
+              break;
+            }
+            case 10: {
+              variant8.val.other = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant9.val.down = variant8;
+          break;
+        }
+      }
+
+      result.val.err = variant9;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+void atoll_process_mailbox_reply(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_reference_t *request, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload) {
+  __wasm_import_atoll_process_mailbox_reply((int64_t) ((*to).node), (int64_t) ((*to).id), (int64_t) ((*request).node), (int64_t) ((*request).id), (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len);
+}
+
+void atoll_process_mailbox_alias(atoll_process_mailbox_reference_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_mailbox_alias(ptr);
+  *ret = (atoll_process_types_reference_t) {
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+  };
+}
+
+bool atoll_process_mailbox_unalias(atoll_process_mailbox_reference_t *alias) {
+  int32_t ret = __wasm_import_atoll_process_mailbox_unalias((int64_t) ((*alias).node), (int64_t) ((*alias).id));
+  return ret;
+}
+
+void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, atoll_process_signals_exit_reason_t *reason) {
+  int32_t variant;
+  uint8_t * variant10;
+  size_t variant11;
+  switch ((int32_t) (*reason).tag) {
+    case 0: {
+      variant = 0;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 1: {
+      variant = 1;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 2: {
+      const process_list_u8_t *payload1 = &(*reason).val.shutdown_with;
+      variant = 2;
+      variant10 = (uint8_t *) (*payload1).ptr;
+      variant11 = (*payload1).len;
+      break;
+    }
+    case 3: {
+      variant = 3;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 4: {
+      variant = 4;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 5: {
+      variant = 5;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 6: {
+      variant = 6;
+      variant10 = 0;
+      variant11 = 0;
+      break;
+    }
+    case 7: {
+      const process_string_t *payload6 = &(*reason).val.trap;
+      variant = 7;
+      variant10 = (uint8_t *) (*payload6).ptr;
+      variant11 = (*payload6).len;
+      break;
+    }
+    case 8: {
+      const atoll_process_types_budget_t *payload7 = &(*reason).val.exhausted;
+      variant = 8;
+      variant10 = (uint8_t *) (int32_t) *payload7;
+      variant11 = 0;
+      break;
+    }
+    case 9: {
+      const uint32_t *payload8 = &(*reason).val.exit_code;
+      variant = 9;
+      variant10 = (uint8_t *) (int32_t) (*payload8);
+      variant11 = 0;
+      break;
+    }
+    case 10: {
+      const process_list_u8_t *payload9 = &(*reason).val.other;
+      variant = 10;
+      variant10 = (uint8_t *) (*payload9).ptr;
+      variant11 = (*payload9).len;
+      break;
+    }
+  }
+  __wasm_import_atoll_process_signals_exit_process((int64_t) ((*process).node), (int64_t) ((*process).id), variant, variant10, variant11);
+}
+
+bool atoll_process_signals_trap_exit(bool trap) {
+  int32_t ret = __wasm_import_atoll_process_signals_trap_exit(trap);
+  return ret;
+}
+
+void atoll_process_signals_link(atoll_process_signals_pid_t *process) {
+  __wasm_import_atoll_process_signals_link((int64_t) ((*process).node), (int64_t) ((*process).id));
+}
+
+void atoll_process_signals_unlink(atoll_process_signals_pid_t *process) {
+  __wasm_import_atoll_process_signals_unlink((int64_t) ((*process).node), (int64_t) ((*process).id));
+}
+
+void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, atoll_process_signals_reference_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  int32_t variant;
+  int64_t variant1;
+  int64_t variant2;
+  switch ((int32_t) (*target).tag) {
+    case 0: {
+      const atoll_process_types_pid_t *payload = &(*target).val.process;
+      variant = 0;
+      variant1 = (int64_t) ((*payload).node);
+      variant2 = (int64_t) ((*payload).id);
+      break;
+    }
+    case 1: {
+      const process_string_t *payload0 = &(*target).val.name;
+      variant = 1;
+      variant1 = (int64_t) (uint8_t *) (*payload0).ptr;
+      variant2 = (int64_t) (*payload0).len;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_signals_monitor(variant, variant1, variant2, ptr);
+  *ret = (atoll_process_types_reference_t) {
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+  };
+}
+
+bool atoll_process_signals_demonitor(atoll_process_signals_reference_t *monitor, bool flush) {
+  int32_t ret = __wasm_import_atoll_process_signals_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id), flush);
+  return ret;
+}
+
+bool atoll_process_names_register(process_string_t *name, atoll_process_names_pid_t *process, atoll_process_names_register_error_t *err) {
+  __attribute__((__aligned__(1)))
+  uint8_t ret_area[2];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_names_register((uint8_t *) (*name).ptr, (*name).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_process_names_result_void_register_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (int32_t) *((uint8_t*) (ptr + 1));
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool atoll_process_names_unregister(process_string_t *name) {
+  int32_t ret = __wasm_import_atoll_process_names_unregister((uint8_t *) (*name).ptr, (*name).len);
+  return ret;
+}
+
+bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[24];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_names_whereis((uint8_t *) (*name).ptr, (*name).len, ptr);
+  atoll_process_names_option_pid_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (atoll_process_types_pid_t) {
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+      };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+void atoll_process_names_registered(process_list_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_names_registered(ptr);
+  *ret = (process_list_string_t) { (process_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool atoll_process_groups_join(process_string_t *group, atoll_process_groups_pid_t *process, atoll_process_groups_join_error_t *err) {
+  __attribute__((__aligned__(1)))
+  uint8_t ret_area[2];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_groups_join((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_process_groups_result_void_join_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (int32_t) *((uint8_t*) (ptr + 1));
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool atoll_process_groups_leave(process_string_t *group, atoll_process_groups_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_process_groups_leave((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id));
+  return ret;
+}
+
+void atoll_process_groups_members(process_string_t *group, atoll_process_groups_list_pid_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_groups_members((uint8_t *) (*group).ptr, (*group).len, ptr);
+  *ret = (atoll_process_groups_list_pid_t) { (atoll_process_groups_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void atoll_process_groups_which_groups(process_list_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_groups_which_groups(ptr);
+  *ret = (process_list_string_t) { (process_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void atoll_process_groups_monitor(process_string_t *group, atoll_process_groups_monitored_group_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_groups_monitor((uint8_t *) (*group).ptr, (*group).len, ptr);
+  *ret = (atoll_process_groups_monitored_group_t) {
+    (atoll_process_groups_reference_t) (atoll_process_types_reference_t) {
+      (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+      (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+    },
+    (atoll_process_groups_list_pid_t) (atoll_process_groups_list_pid_t) { (atoll_process_groups_pid_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+  };
+}
+
+bool atoll_process_groups_demonitor(atoll_process_groups_reference_t *monitor) {
+  int32_t ret = __wasm_import_atoll_process_groups_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id));
+  return ret;
+}
+
+void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, atoll_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_process_timers_reference_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  int32_t variant;
+  int64_t variant2;
+  int64_t variant3;
+  switch ((int32_t) (*to).tag) {
+    case 0: {
+      const atoll_process_types_pid_t *payload0 = &(*to).val.process;
+      variant = 0;
+      variant2 = (int64_t) ((*payload0).node);
+      variant3 = (int64_t) ((*payload0).id);
+      break;
+    }
+    case 1: {
+      const process_string_t *payload1 = &(*to).val.name;
+      variant = 1;
+      variant2 = (int64_t) (uint8_t *) (*payload1).ptr;
+      variant3 = (int64_t) (*payload1).len;
+      break;
+    }
+  }
+  int32_t option;
+  int64_t option6;
+  int64_t option7;
+  if (((*envelope).reference).is_some) {
+    const atoll_process_mailbox_reference_t *payload5 = &((*envelope).reference).val;
+    option = 1;
+    option6 = (int64_t) ((*payload5).node);
+    option7 = (int64_t) ((*payload5).id);
+  } else {
+    option = 0;
+    option6 = 0;
+    option7 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_timers_send_after((int64_t) (delay), variant, variant2, variant3, (int32_t) ((*envelope).tag), option, option6, option7, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len, ptr);
+  *ret = (atoll_process_types_reference_t) {
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+  };
+}
+
+void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, uint32_t tag, atoll_process_timers_reference_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  int32_t variant;
+  int64_t variant1;
+  int64_t variant2;
+  switch ((int32_t) (*to).tag) {
+    case 0: {
+      const atoll_process_types_pid_t *payload = &(*to).val.process;
+      variant = 0;
+      variant1 = (int64_t) ((*payload).node);
+      variant2 = (int64_t) ((*payload).id);
+      break;
+    }
+    case 1: {
+      const process_string_t *payload0 = &(*to).val.name;
+      variant = 1;
+      variant1 = (int64_t) (uint8_t *) (*payload0).ptr;
+      variant2 = (int64_t) (*payload0).len;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_timers_start_timer((int64_t) (delay), variant, variant1, variant2, (int32_t) (tag), ptr);
+  *ret = (atoll_process_types_reference_t) {
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+  };
+}
+
+bool atoll_process_timers_cancel_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_timers_cancel_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
+  atoll_process_timers_option_duration_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool atoll_process_timers_read_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[16];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_timers_read_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
+  atoll_process_timers_option_duration_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
 }
 
 bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_process_spawning_list_spawn_option_t *options, atoll_process_spawning_pid_t *ret, atoll_process_spawning_spawn_error_t *err) {
@@ -682,10 +1528,13 @@ bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_strin
           break;
         }
         case 5: {
-          variant.val.not_supported = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
           break;
         }
         case 6: {
+          variant.val.not_supported = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 7: {
           variant.val.other = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
           break;
         }
@@ -702,6 +1551,121 @@ bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_strin
     *err = result.val.err;
     return 0;
   }
+}
+
+void atoll_process_inspection_processes(atoll_process_inspection_list_pid_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_inspection_processes(ptr);
+  *ret = (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atoll_process_inspection_process_info_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(88+18*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_inspection_info((int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_process_inspection_option_process_info_t option2;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option2.is_some = false;
+      break;
+    }
+    case 1: {
+      option2.is_some = true;
+      atoll_process_inspection_option_pid_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + 64))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (atoll_process_types_pid_t) {
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + 72))),
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + 80))),
+          };
+          break;
+        }
+      }
+      process_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + 88))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+1*sizeof(void*))))), (*((size_t*) (ptr + (88+2*sizeof(void*))))) };
+          break;
+        }
+      }
+      process_option_string_t option1;
+      switch ((int32_t) *((uint8_t*) (ptr + (88+3*sizeof(void*))))) {
+        case 0: {
+          option1.is_some = false;
+          break;
+        }
+        case 1: {
+          option1.is_some = true;
+          option1.val = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+4*sizeof(void*))))), (*((size_t*) (ptr + (88+5*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option2.val = (atoll_process_inspection_process_info_t) {
+        (atoll_process_inspection_status_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (atoll_process_inspection_priority_t) (int32_t) *((uint8_t*) (ptr + 9)),
+        (bool) (int32_t) *((uint8_t*) (ptr + 10)),
+        (bool) (int32_t) *((uint8_t*) (ptr + 11)),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
+        (atoll_process_inspection_duration_t) (uint64_t) (*((int64_t*) (ptr + 56))),
+        (atoll_process_inspection_option_pid_t) option,
+        (process_option_string_t) option0,
+        (process_option_string_t) option1,
+        (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+6*sizeof(void*))))), (*((size_t*) (ptr + (88+7*sizeof(void*))))) },
+        (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+8*sizeof(void*))))), (*((size_t*) (ptr + (88+9*sizeof(void*))))) },
+        (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+10*sizeof(void*))))), (*((size_t*) (ptr + (88+11*sizeof(void*))))) },
+        (atoll_process_inspection_list_pid_t) (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+12*sizeof(void*))))), (*((size_t*) (ptr + (88+13*sizeof(void*))))) },
+        (atoll_process_inspection_list_destination_t) (atoll_process_inspection_list_destination_t) { (atoll_process_inspection_destination_t*)(*((uint8_t **) (ptr + (88+14*sizeof(void*))))), (*((size_t*) (ptr + (88+15*sizeof(void*))))) },
+        (atoll_process_inspection_list_pid_t) (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+16*sizeof(void*))))), (*((size_t*) (ptr + (88+17*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option2.val;
+  return option2.is_some;
+}
+
+void atoll_process_inspection_counters(atoll_process_inspection_system_counters_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[56];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_atoll_process_inspection_counters(ptr);
+  *ret = (atoll_process_inspection_system_counters_t) {
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
+    (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
+  };
+}
+
+bool atoll_process_debugging_suspend(atoll_process_debugging_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_process_debugging_suspend((int64_t) ((*process).node), (int64_t) ((*process).id));
+  return ret;
+}
+
+bool atoll_process_debugging_resume(atoll_process_debugging_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_process_debugging_resume((int64_t) ((*process).node), (int64_t) ((*process).id));
+  return ret;
 }
 
 __attribute__((__export_name__("run")))

@@ -37,6 +37,30 @@ typedef struct atoll_process_types_reference_t {
 // A length of time in nanoseconds.
 typedef uint64_t atoll_process_types_duration_t;
 
+// Whom to signal: a process by its pid, or whichever process has a name at that moment.
+typedef struct atoll_process_types_destination_t {
+  uint8_t tag;
+  union {
+    atoll_process_types_pid_t     process;
+    process_string_t     name;
+  } val;
+} atoll_process_types_destination_t;
+
+// This process.
+#define ATOLL_PROCESS_TYPES_DESTINATION_PROCESS 0
+// The process that is registered under this name.
+#define ATOLL_PROCESS_TYPES_DESTINATION_NAME 1
+
+// How urgently a process wants to run. OTP: `process_flag(priority, …)`.
+// 
+// Of eight turns, seven go to `high` processes as long as there are any that can run; of the turns that are left,
+// seven of eight go to `normal` ones and one to `low` ones. So nobody starves, which in OTP is not so.
+typedef uint8_t atoll_process_types_priority_t;
+
+#define ATOLL_PROCESS_TYPES_PRIORITY_LOW 0
+#define ATOLL_PROCESS_TYPES_PRIORITY_NORMAL 1
+#define ATOLL_PROCESS_TYPES_PRIORITY_HIGH 2
+
 // How a payload is to be read. The host carries the mark and never looks inside.
 typedef uint8_t atoll_process_types_format_t;
 
@@ -82,7 +106,8 @@ typedef struct atoll_process_types_exit_reason_t {
 #define ATOLL_PROCESS_TYPES_EXIT_REASON_SHUTDOWN 1
 // The same, with a term of its own.
 #define ATOLL_PROCESS_TYPES_EXIT_REASON_SHUTDOWN_WITH 2
-// It was told to die at once: the signal that can't be trapped. Its links see `killed`.
+// As a signal sent by `exit-process`: die at once, which can't be trapped; the process ends with `killed`.
+// As a process's own reason, or through a link, a reason like any other.
 #define ATOLL_PROCESS_TYPES_EXIT_REASON_KILL 3
 // It was ended by `kill`.
 #define ATOLL_PROCESS_TYPES_EXIT_REASON_KILLED 4
@@ -118,25 +143,25 @@ typedef struct atoll_process_types_message_t {
   process_list_u8_t   payload;
 } atoll_process_types_message_t;
 
-// A linked process ended, and this one traps exits.
+// A linked process ended, or somebody sent an exit signal, and this process traps exits. OTP: `{'EXIT', From, Reason}`.
 typedef struct atoll_process_types_exit_signal_t {
-  // The process that ended.
+  // The process that ended or that sent the signal.
   atoll_process_types_pid_t   sender;
   // Why.
   atoll_process_types_exit_reason_t   reason;
 } atoll_process_types_exit_signal_t;
 
-// A monitored process ended, or was not there.
+// A monitored process ended, or was not there. OTP: `{'DOWN', Monitor, process, Target, Reason}`.
 typedef struct atoll_process_types_down_signal_t {
   // The monitor that this answers.
   atoll_process_types_reference_t   monitor;
-  // The process that was watched.
-  atoll_process_types_pid_t   process;
-  // Why it ended.
+  // What was monitored, as it was said: the pid, or the name.
+  atoll_process_types_destination_t   target;
+  // Why it ended; `noproc` if it was not there when the monitor began.
   atoll_process_types_exit_reason_t   reason;
 } atoll_process_types_down_signal_t;
 
-// A timer of this process ran out.
+// A timer ran out. OTP: `{timeout, Timer, Tag}`.
 typedef struct atoll_process_types_timer_signal_t {
   // The timer.
   atoll_process_types_reference_t   timer;
@@ -144,10 +169,27 @@ typedef struct atoll_process_types_timer_signal_t {
   uint32_t   tag;
 } atoll_process_types_timer_signal_t;
 
+// What happened to a group's membership.
+typedef uint8_t atoll_process_types_group_change_t;
+
+// A process joined.
+#define ATOLL_PROCESS_TYPES_GROUP_CHANGE_JOINED 0
+// It left, or ended.
+#define ATOLL_PROCESS_TYPES_GROUP_CHANGE_LEFT 1
+
+// The membership of a monitored group changed. OTP: `pg`'s `{Ref, join | leave, Group, Pids}`.
+typedef struct atoll_process_types_group_signal_t {
+  // The monitor that this answers.
+  atoll_process_types_reference_t   monitor;
+  // What happened.
+  atoll_process_types_group_change_t   change;
+  // The process that it is about.
+  atoll_process_types_pid_t   process;
+} atoll_process_types_group_signal_t;
+
 // What a mailbox holds, in one queue, in the order of arrival.
 // 
-// A signal is a case of its own and can't be forged by a message. In this version every event is a message;
-// the other cases belong to links, monitors and timers.
+// A signal is a case of its own and can't be forged by a message.
 typedef struct atoll_process_types_event_t {
   uint8_t tag;
   union {
@@ -155,31 +197,42 @@ typedef struct atoll_process_types_event_t {
     atoll_process_types_exit_signal_t     exit;
     atoll_process_types_down_signal_t     down;
     atoll_process_types_timer_signal_t     timer;
+    atoll_process_types_group_signal_t     group;
   } val;
 } atoll_process_types_event_t;
 
 // A message.
 #define ATOLL_PROCESS_TYPES_EVENT_MESSAGE 0
-// A linked process ended.
+// A linked process ended, or somebody sent an exit signal.
 #define ATOLL_PROCESS_TYPES_EVENT_EXIT 1
 // A monitored process ended.
 #define ATOLL_PROCESS_TYPES_EVENT_DOWN 2
 // A timer ran out.
 #define ATOLL_PROCESS_TYPES_EVENT_TIMER 3
+// A monitored group changed.
+#define ATOLL_PROCESS_TYPES_EVENT_GROUP 4
 
 typedef atoll_process_types_pid_t atoll_process_lifecycle_pid_t;
 
 typedef atoll_process_types_exit_reason_t atoll_process_lifecycle_exit_reason_t;
 
+typedef atoll_process_types_priority_t atoll_process_lifecycle_priority_t;
+
 typedef atoll_process_types_pid_t atoll_process_mailbox_pid_t;
 
 typedef atoll_process_types_reference_t atoll_process_mailbox_reference_t;
+
+typedef atoll_process_types_destination_t atoll_process_mailbox_destination_t;
 
 typedef atoll_process_types_duration_t atoll_process_mailbox_duration_t;
 
 typedef atoll_process_types_format_t atoll_process_mailbox_format_t;
 
+typedef atoll_process_types_message_t atoll_process_mailbox_message_t;
+
 typedef atoll_process_types_event_t atoll_process_mailbox_event_t;
+
+typedef atoll_process_types_exit_reason_t atoll_process_mailbox_exit_reason_t;
 
 typedef struct {
   bool is_some;
@@ -203,6 +256,7 @@ typedef uint8_t atoll_process_mailbox_event_kinds_t;
 #define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_EXIT (1 << 1)
 #define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_DOWN (1 << 2)
 #define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_TIMER (1 << 3)
+#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_GROUP (1 << 4)
 
 typedef struct {
   uint32_t *ptr;
@@ -226,10 +280,24 @@ typedef struct atoll_process_mailbox_selector_t {
 #define ATOLL_PROCESS_MAILBOX_SELECTOR_TAG 1
 // A message with one of these tags (at most 64).
 #define ATOLL_PROCESS_MAILBOX_SELECTOR_TAGS 2
-// A message, down-signal or timer-signal with this reference.
+// A message, down-signal, timer-signal or group-signal with this reference. If the calling process made the
+// reference not long ago, what was in the mailbox before it was made is not searched.
 #define ATOLL_PROCESS_MAILBOX_SELECTOR_REFERENCE 3
 // An event of one of these kinds.
 #define ATOLL_PROCESS_MAILBOX_SELECTOR_KINDS 4
+
+// Why a call has no answer.
+typedef struct atoll_process_mailbox_call_error_t {
+  uint8_t tag;
+  union {
+    atoll_process_mailbox_exit_reason_t     down;
+  } val;
+} atoll_process_mailbox_call_error_t;
+
+// None came in time.
+#define ATOLL_PROCESS_MAILBOX_CALL_ERROR_TIMEOUT 0
+// The process ended before it answered; `noproc` if it was not there.
+#define ATOLL_PROCESS_MAILBOX_CALL_ERROR_DOWN 1
 
 typedef struct {
   bool is_some;
@@ -241,21 +309,111 @@ typedef struct {
   atoll_process_mailbox_event_t val;
 } atoll_process_mailbox_option_event_t;
 
+typedef struct {
+  bool is_err;
+  union {
+    atoll_process_mailbox_message_t ok;
+    atoll_process_mailbox_call_error_t err;
+  } val;
+} atoll_process_mailbox_result_message_call_error_t;
+
+typedef atoll_process_types_pid_t atoll_process_signals_pid_t;
+
+typedef atoll_process_types_reference_t atoll_process_signals_reference_t;
+
+typedef atoll_process_types_destination_t atoll_process_signals_destination_t;
+
+typedef atoll_process_types_exit_reason_t atoll_process_signals_exit_reason_t;
+
+typedef atoll_process_types_pid_t atoll_process_names_pid_t;
+
+// Why a name was not registered.
+typedef uint8_t atoll_process_names_register_error_t;
+
+// Another process has it.
+#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_TAKEN 0
+// The process has a name already.
+#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_ALREADY_NAMED 1
+// There is no such process.
+#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_NOPROC 2
+// It is empty, or longer than 255 bytes.
+#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_BAD_NAME 3
+
+typedef struct {
+  bool is_err;
+  union {
+    atoll_process_names_register_error_t err;
+  } val;
+} atoll_process_names_result_void_register_error_t;
+
+typedef struct {
+  bool is_some;
+  atoll_process_names_pid_t val;
+} atoll_process_names_option_pid_t;
+
+typedef struct {
+  process_string_t *ptr;
+  size_t len;
+} process_list_string_t;
+
+typedef atoll_process_types_pid_t atoll_process_groups_pid_t;
+
+typedef atoll_process_types_reference_t atoll_process_groups_reference_t;
+
+// Why a process did not join.
+typedef uint8_t atoll_process_groups_join_error_t;
+
+// There is no such process.
+#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_NOPROC 0
+// The name is empty, or longer than 255 bytes.
+#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_BAD_NAME 1
+// The process is in 1024 groups already, counting each as often as it has joined it.
+#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_TOO_MANY 2
+
+typedef struct {
+  atoll_process_groups_pid_t *ptr;
+  size_t len;
+} atoll_process_groups_list_pid_t;
+
+// A group when it began to be monitored.
+typedef struct atoll_process_groups_monitored_group_t {
+  // What the group-signals to come carry.
+  atoll_process_groups_reference_t   monitor;
+  // Who is in it now.
+  atoll_process_groups_list_pid_t   members;
+} atoll_process_groups_monitored_group_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    atoll_process_groups_join_error_t err;
+  } val;
+} atoll_process_groups_result_void_join_error_t;
+
+typedef atoll_process_types_reference_t atoll_process_timers_reference_t;
+
+typedef atoll_process_types_destination_t atoll_process_timers_destination_t;
+
+typedef atoll_process_types_duration_t atoll_process_timers_duration_t;
+
+typedef atoll_process_mailbox_envelope_t atoll_process_timers_envelope_t;
+
+typedef struct {
+  bool is_some;
+  atoll_process_timers_duration_t val;
+} atoll_process_timers_option_duration_t;
+
 typedef atoll_process_types_pid_t atoll_process_spawning_pid_t;
 
 typedef atoll_process_types_reference_t atoll_process_spawning_reference_t;
 
-// How urgently a process wants to run. OTP: `process_flag(priority, …)`.
-typedef uint8_t atoll_process_spawning_priority_t;
-
-#define ATOLL_PROCESS_SPAWNING_PRIORITY_LOW 0
-#define ATOLL_PROCESS_SPAWNING_PRIORITY_NORMAL 1
-#define ATOLL_PROCESS_SPAWNING_PRIORITY_HIGH 2
+typedef atoll_process_types_priority_t atoll_process_spawning_priority_t;
 
 // One option of a spawn. OTP: `spawn_opt/4`.
 // 
-// An option that the host does not carry out is refused with `not-supported`, never ignored: `link`, `monitor`,
-// `name` and `priority` are refused in this version.
+// All of them take effect with the spawn itself, or there is no process: nobody can see it without its name, and it
+// can't end before it is linked and monitored. An option that a host does not carry out is refused with
+// `not-supported`, never ignored.
 typedef struct atoll_process_spawning_spawn_option_t {
   uint8_t tag;
   union {
@@ -270,7 +428,7 @@ typedef struct atoll_process_spawning_spawn_option_t {
 
 // Link the new process to this one.
 #define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_LINK 0
-// Monitor it; the down-signal carries this reference, made by `mailbox.make-reference`.
+// Monitor it; the down-signal carries this reference, made by `mailbox.make-reference` for this one monitor.
 #define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_MONITOR 1
 // Register it under this name.
 #define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_NAME 2
@@ -302,10 +460,12 @@ typedef struct atoll_process_spawning_spawn_error_t {
 #define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NO_MEMORY 3
 // The argument is larger than a message may be.
 #define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_ARGUMENT_TOO_LARGE 4
+// Another process has the name.
+#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NAME_TAKEN 5
 // The host does not carry out this option.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 5
+#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 6
 // Anything else, in words.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 6
+#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 7
 
 typedef struct {
   bool is_some;
@@ -325,19 +485,135 @@ typedef struct {
   } val;
 } atoll_process_spawning_result_pid_spawn_error_t;
 
+typedef atoll_process_types_pid_t atoll_process_inspection_pid_t;
+
+typedef atoll_process_types_destination_t atoll_process_inspection_destination_t;
+
+typedef atoll_process_types_duration_t atoll_process_inspection_duration_t;
+
+typedef atoll_process_types_priority_t atoll_process_inspection_priority_t;
+
+// What a process does at the moment. OTP: `process_info(_, status)`.
+typedef uint8_t atoll_process_inspection_status_t;
+
+// It is in its turn.
+#define ATOLL_PROCESS_INSPECTION_STATUS_RUNNING 0
+// It waits for its turn.
+#define ATOLL_PROCESS_INSPECTION_STATUS_RUNNABLE 1
+// It waits for something to arrive in its mailbox.
+#define ATOLL_PROCESS_INSPECTION_STATUS_WAITING 2
+// It waits for the host: a file, a socket, its output.
+#define ATOLL_PROCESS_INSPECTION_STATUS_WAITING_FOR_HOST 3
+// It was suspended.
+#define ATOLL_PROCESS_INSPECTION_STATUS_SUSPENDED 4
+// It is ending.
+#define ATOLL_PROCESS_INSPECTION_STATUS_EXITING 5
+// It is a mailbox of the host's own.
+#define ATOLL_PROCESS_INSPECTION_STATUS_HOST 6
+
+typedef struct {
+  bool is_some;
+  atoll_process_inspection_pid_t val;
+} atoll_process_inspection_option_pid_t;
+
+typedef struct {
+  atoll_process_inspection_pid_t *ptr;
+  size_t len;
+} atoll_process_inspection_list_pid_t;
+
+typedef struct {
+  atoll_process_inspection_destination_t *ptr;
+  size_t len;
+} atoll_process_inspection_list_destination_t;
+
+// A process at one moment. OTP: `process_info/1`.
+typedef struct atoll_process_inspection_process_info_t {
+  // What it does.
+  atoll_process_inspection_status_t   status;
+  // How urgently it wants to run.
+  atoll_process_inspection_priority_t   priority;
+  // Does it trap exits?
+  bool   trap_exit;
+  // Has it asked to be hibernated when it waits next?
+  bool   hibernates;
+  // Reductions so far, to the end of its last turn.
+  uint64_t   reductions;
+  // Bytes that its linear memories hold.
+  uint64_t   memory_bytes;
+  // Events that wait in its mailbox.
+  uint64_t   mailbox_events;
+  // Bytes that wait in its mailbox.
+  uint64_t   mailbox_bytes;
+  // Timers that it has started and that have not run out.
+  uint64_t   timers;
+  // How long ago it was spawned.
+  atoll_process_inspection_duration_t   age;
+  // The process that spawned it; none if the host did.
+  atoll_process_inspection_option_pid_t   parent;
+  // Its registered name.
+  process_option_string_t   name;
+  // The label that it was spawned with.
+  process_option_string_t   label;
+  // Its program.
+  process_string_t   program;
+  // The function that it was spawned with. OTP: `initial_call`.
+  process_string_t   function;
+  // The innermost function of the guest that was active when the process last waited for its mailbox and was asked
+  // for; `function` if it was not. OTP: `current_function`.
+  process_string_t   current_function;
+  // The processes that it is linked to.
+  atoll_process_inspection_list_pid_t   links;
+  // What it monitors.
+  atoll_process_inspection_list_destination_t   monitors;
+  // Who monitors it.
+  atoll_process_inspection_list_pid_t   monitored_by;
+} atoll_process_inspection_process_info_t;
+
+// A system at one moment.
+typedef struct atoll_process_inspection_system_counters_t {
+  // Processes alive, mailboxes of the host included.
+  uint64_t   processes;
+  // Processes spawned since the start.
+  uint64_t   spawned;
+  // Processes that crashed.
+  uint64_t   crashed;
+  // Reductions of all processes that have ended.
+  uint64_t   reductions;
+  // Names registered.
+  uint64_t   names;
+  // Groups that have members.
+  uint64_t   groups;
+  // Timers that run, those of `receive` included.
+  uint64_t   timers;
+} atoll_process_inspection_system_counters_t;
+
+typedef struct {
+  bool is_some;
+  atoll_process_inspection_process_info_t val;
+} atoll_process_inspection_option_process_info_t;
+
+typedef atoll_process_types_pid_t atoll_process_debugging_pid_t;
+
 // Imported Functions from `atoll:process/lifecycle@0.1.0`
 // The calling process. OTP: `self/0`.
 extern void atoll_process_lifecycle_self(atoll_process_lifecycle_pid_t *ret);
 // The argument that the calling process was spawned with; empty for the first process of a system unless it
 // was given one. May be asked again.
 extern void atoll_process_lifecycle_argument(process_list_u8_t *ret);
-// Ends the calling process. Never returns. OTP: `exit/1`.
+// Ends the calling process with any reason, `kill` included. Never returns. OTP: `exit/1`.
 extern void atoll_process_lifecycle_exit(atoll_process_lifecycle_exit_reason_t *reason);
-// Does this process live? A process that is ending is no longer alive. OTP: `is_process_alive/1`, but for any
-// local pid.
+// Does this process live? A process that is ending is no longer alive, and what the caller has sent it before has
+// arrived. OTP: `is_process_alive/1`.
 extern bool atoll_process_lifecycle_is_alive(atoll_process_lifecycle_pid_t *process);
 // Gives up the rest of the time slice. OTP: `yield/0`.
 extern void atoll_process_lifecycle_yield_now(void);
+// Sets how urgently the calling process wants to run, and returns what was set before; `normal` at first.
+// OTP: `process_flag(priority, …)`.
+extern atoll_process_lifecycle_priority_t atoll_process_lifecycle_set_priority(atoll_process_lifecycle_priority_t priority);
+// Advises the host that the calling process expects to wait for long the next time that it waits for its mailbox, so
+// that its memory is worth packing. The advice holds for that one wait; a host need not follow it. OTP:
+// `hibernate/3`, but it returns, and nothing is discarded.
+extern void atoll_process_lifecycle_hibernate(void);
 
 // Imported Functions from `atoll:process/mailbox@0.1.0`
 // Copies a message into a process's mailbox. Never waits, and never says whether the process was there.
@@ -347,11 +623,92 @@ extern void atoll_process_lifecycle_yield_now(void);
 // bytes than its limit ends the *receiver* with `exhausted(mailbox)`, as OTP's `max_heap_size` does.
 // OTP: `erlang:send/2`.
 extern void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
+// The same to the process that is registered under a name. False if there is none. OTP: `Name ! Message`, which
+// raises `badarg` then.
+extern bool atoll_process_mailbox_send_named(process_string_t *name, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // Takes the first event that fits, waiting for one no longer than the timeout: `none` when that has run out.
 // A timeout of 0 takes what is there; none at all waits for ever. OTP: `receive … after`.
 extern bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_event_t *ret);
 // A new reference. OTP: `make_ref/0`.
 extern void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference_t *ret);
+// Asks a process, and waits for its answer: sends a message with a new reference, monitors the process meanwhile,
+// and takes the message that it sends by `reply` with this reference. When this function has returned, an answer
+// to this request no longer reaches the mailbox, nor does a down-signal. What was in the mailbox before the
+// request is not searched. OTP: `gen_server:call/3`.
+extern bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_message_t *ret, atoll_process_mailbox_call_error_t *err);
+// Answers a request: sends a message with its reference to the process that made it. It is dropped unless that
+// process waits in `call` for this reference, or has made it by `alias` and not withdrawn it; by arriving it
+// ends the one or the other. OTP: `gen_server:reply/2`, sending to an alias.
+extern void atoll_process_mailbox_reply(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_reference_t *request, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload);
+// A new reference by which the calling process can be sent one `reply`. OTP: `alias([reply])`.
+extern void atoll_process_mailbox_alias(atoll_process_mailbox_reference_t *ret);
+// Withdraws an alias: a `reply` that has not arrived is dropped. False if it was none, or was used.
+// OTP: `unalias/1`.
+extern bool atoll_process_mailbox_unalias(atoll_process_mailbox_reference_t *alias);
+
+// Imported Functions from `atoll:process/signals@0.1.0`
+// Sends an exit signal. Never says whether the process was there. OTP: `exit/2`.
+// 
+// `kill` ends the process with `killed`, whatever it does. Any other reason is an exit event to a process that
+// traps exits; to one that does not, `normal` means nothing, unless it is the caller itself, and everything else
+// ends it with that reason.
+extern void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, atoll_process_signals_exit_reason_t *reason);
+// Are exit signals to the calling process to become events in its mailbox, instead of ending it? Returns what was
+// set before; false at first. OTP: `process_flag(trap_exit, …)`.
+extern bool atoll_process_signals_trap_exit(bool trap);
+// Links the calling process and another one: when one ends, the other is sent an exit signal with its reason. Once
+// is as good as twice; with oneself it means nothing. If there is no such process, the caller is sent an exit
+// signal with `noproc`. OTP: `link/1`.
+extern void atoll_process_signals_link(atoll_process_signals_pid_t *process);
+// Removes the link. When this has returned, no exit signal through it will arrive; one that has arrived stays.
+// OTP: `unlink/1`.
+extern void atoll_process_signals_unlink(atoll_process_signals_pid_t *process);
+// Monitors a process: when it ends, a down-signal with the reference arrives, once; at once, with `noproc`, if there
+// is no such process. A process may be monitored several times. A name means the process that has it now.
+// Of oneself it means nothing. OTP: `monitor/2`.
+extern void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, atoll_process_signals_reference_t *ret);
+// Ends a monitor of the calling process: when this has returned, no down-signal of it will arrive. With `flush`,
+// one that has arrived and was not received is removed, too. True if the monitor was still there, so that
+// there was and will be no down-signal. OTP: `demonitor/2` with `info`.
+extern bool atoll_process_signals_demonitor(atoll_process_signals_reference_t *monitor, bool flush);
+
+// Imported Functions from `atoll:process/names@0.1.0`
+// Gives a process a name. OTP: `register/2`.
+extern bool atoll_process_names_register(process_string_t *name, atoll_process_names_pid_t *process, atoll_process_names_register_error_t *err);
+// Takes a name away. False if nobody had it. OTP: `unregister/1`.
+extern bool atoll_process_names_unregister(process_string_t *name);
+// Who has this name. OTP: `whereis/1`.
+extern bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid_t *ret);
+// All names, sorted. OTP: `registered/0`.
+extern void atoll_process_names_registered(process_list_string_t *ret);
+
+// Imported Functions from `atoll:process/groups@0.1.0`
+// Makes a process a member, once more if it is one already. It leaves when it ends. OTP: `pg:join/2`.
+extern bool atoll_process_groups_join(process_string_t *group, atoll_process_groups_pid_t *process, atoll_process_groups_join_error_t *err);
+// Undoes one join. False if the process is no member. OTP: `pg:leave/2`.
+extern bool atoll_process_groups_leave(process_string_t *group, atoll_process_groups_pid_t *process);
+// The members, each as often as it has joined, in no particular order. OTP: `pg:get_members/1`.
+extern void atoll_process_groups_members(process_string_t *group, atoll_process_groups_list_pid_t *ret);
+// The groups that have members, sorted. OTP: `pg:which_groups/0`.
+extern void atoll_process_groups_which_groups(process_list_string_t *ret);
+// Monitors a group's membership: a group-signal arrives for every join and leave from now on. The group need not
+// have members. OTP: `pg:monitor/1`.
+extern void atoll_process_groups_monitor(process_string_t *group, atoll_process_groups_monitored_group_t *ret);
+// Ends such a monitor, and removes its group-signals from the mailbox. False if it was none of the calling
+// process's. OTP: `pg:demonitor/1`.
+extern bool atoll_process_groups_demonitor(atoll_process_groups_reference_t *monitor);
+
+// Imported Functions from `atoll:process/timers@0.1.0`
+// Sends a message in so much time, in the name of the calling process. Whoever has a name then gets it.
+// OTP: `erlang:send_after/3`.
+extern void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, atoll_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_process_timers_reference_t *ret);
+// Sends a timer-signal in so much time. OTP: `erlang:start_timer/3`.
+extern void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, uint32_t tag, atoll_process_timers_reference_t *ret);
+// Cancels a timer of the calling process, and returns the time that was left; none if it has run out or is none:
+// then its message or signal has been sent. OTP: `erlang:cancel_timer/1`.
+extern bool atoll_process_timers_cancel_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret);
+// The time that is left of a timer of the calling process. OTP: `erlang:read_timer/1`.
+extern bool atoll_process_timers_read_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret);
 
 // Imported Functions from `atoll:process/spawning@0.1.0`
 // Starts a process: an instance of its own, running `function`.
@@ -362,10 +719,29 @@ extern void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference
 // from being made is an error here, never a pid that dies. OTP: `spawn/3`.
 extern bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_process_spawning_list_spawn_option_t *options, atoll_process_spawning_pid_t *ret, atoll_process_spawning_spawn_error_t *err);
 
+// Imported Functions from `atoll:process/inspection@0.1.0`
+// Every process that is alive. OTP: `processes/0`.
+extern void atoll_process_inspection_processes(atoll_process_inspection_list_pid_t *ret);
+// What a process is and does; none if it has ended. OTP: `process_info/1`.
+extern bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atoll_process_inspection_process_info_t *ret);
+// The system's counters.
+extern void atoll_process_inspection_counters(atoll_process_inspection_system_counters_t *ret);
+
+// Imported Functions from `atoll:process/debugging@0.1.0`
+// Suspends a process: when this has returned it gets no turn until it has been resumed as often as it was suspended,
+// or whoever suspended it has ended. It can still be signalled, and killed. False if there is no such process, or it
+// is the caller itself. OTP: `erlang:suspend_process/1`.
+extern bool atoll_process_debugging_suspend(atoll_process_debugging_pid_t *process);
+// Undoes one suspension by the calling process. False if it had suspended no such process.
+// OTP: `erlang:resume_process/1`.
+extern bool atoll_process_debugging_resume(atoll_process_debugging_pid_t *process);
+
 // Exported Functions from `process`
 void exports_process_run(void);
 
 // Helper Functions
+
+void atoll_process_types_destination_free(atoll_process_types_destination_t *ptr);
 
 void process_list_u8_free(process_list_u8_t *ptr);
 
@@ -383,7 +759,13 @@ void atoll_process_types_event_free(atoll_process_types_event_t *ptr);
 
 void atoll_process_lifecycle_exit_reason_free(atoll_process_lifecycle_exit_reason_t *ptr);
 
+void atoll_process_mailbox_destination_free(atoll_process_mailbox_destination_t *ptr);
+
+void atoll_process_mailbox_message_free(atoll_process_mailbox_message_t *ptr);
+
 void atoll_process_mailbox_event_free(atoll_process_mailbox_event_t *ptr);
+
+void atoll_process_mailbox_exit_reason_free(atoll_process_mailbox_exit_reason_t *ptr);
 
 void atoll_process_mailbox_option_reference_free(atoll_process_mailbox_option_reference_t *ptr);
 
@@ -393,9 +775,35 @@ void process_list_u32_free(process_list_u32_t *ptr);
 
 void atoll_process_mailbox_selector_free(atoll_process_mailbox_selector_t *ptr);
 
+void atoll_process_mailbox_call_error_free(atoll_process_mailbox_call_error_t *ptr);
+
 void atoll_process_mailbox_option_duration_free(atoll_process_mailbox_option_duration_t *ptr);
 
 void atoll_process_mailbox_option_event_free(atoll_process_mailbox_option_event_t *ptr);
+
+void atoll_process_mailbox_result_message_call_error_free(atoll_process_mailbox_result_message_call_error_t *ptr);
+
+void atoll_process_signals_destination_free(atoll_process_signals_destination_t *ptr);
+
+void atoll_process_signals_exit_reason_free(atoll_process_signals_exit_reason_t *ptr);
+
+void atoll_process_names_result_void_register_error_free(atoll_process_names_result_void_register_error_t *ptr);
+
+void atoll_process_names_option_pid_free(atoll_process_names_option_pid_t *ptr);
+
+void process_list_string_free(process_list_string_t *ptr);
+
+void atoll_process_groups_list_pid_free(atoll_process_groups_list_pid_t *ptr);
+
+void atoll_process_groups_monitored_group_free(atoll_process_groups_monitored_group_t *ptr);
+
+void atoll_process_groups_result_void_join_error_free(atoll_process_groups_result_void_join_error_t *ptr);
+
+void atoll_process_timers_destination_free(atoll_process_timers_destination_t *ptr);
+
+void atoll_process_timers_envelope_free(atoll_process_timers_envelope_t *ptr);
+
+void atoll_process_timers_option_duration_free(atoll_process_timers_option_duration_t *ptr);
 
 void atoll_process_spawning_spawn_option_free(atoll_process_spawning_spawn_option_t *ptr);
 
@@ -406,6 +814,18 @@ void process_option_string_free(process_option_string_t *ptr);
 void atoll_process_spawning_list_spawn_option_free(atoll_process_spawning_list_spawn_option_t *ptr);
 
 void atoll_process_spawning_result_pid_spawn_error_free(atoll_process_spawning_result_pid_spawn_error_t *ptr);
+
+void atoll_process_inspection_destination_free(atoll_process_inspection_destination_t *ptr);
+
+void atoll_process_inspection_option_pid_free(atoll_process_inspection_option_pid_t *ptr);
+
+void atoll_process_inspection_list_pid_free(atoll_process_inspection_list_pid_t *ptr);
+
+void atoll_process_inspection_list_destination_free(atoll_process_inspection_list_destination_t *ptr);
+
+void atoll_process_inspection_process_info_free(atoll_process_inspection_process_info_t *ptr);
+
+void atoll_process_inspection_option_process_info_free(atoll_process_inspection_option_process_info_t *ptr);
 
 // Sets the string `ret` to reference the input string `s` without copying it
 void process_string_set(process_string_t *ret, const char*s);

@@ -1,20 +1,23 @@
 //! What the contract's functions do, whichever way they are called.
 
 use crate::engine::state::Exit;
-use crate::process::{Budget, ExitReason, Outgoing, Pid};
+use crate::process::{Budget, ExitReason, Pid, Reference};
+use crate::scheduler::Priority;
 use crate::system::current::Current;
-use crate::system::spawn::{Spawn, SpawnError, SpawnOptions, label};
+use crate::system::spawn::{Parent, Spawn, SpawnError, SpawnOptions, label};
 
 /// Options that one spawn may list.
 pub(super) const SPAWN_OPTIONS_MAX: usize = 32;
 
-/// One option of a spawn, as far as it is carried out.
+/// One option of a spawn.
 pub(super) enum SpawnOption {
+    Link,
+    Monitor(Reference),
+    Name(Box<str>),
+    Priority(Priority),
     MaxMemory(u64),
     MaxMailbox(u64),
     Label(Box<str>),
-    /// One that is not, by name.
-    NotSupported(&'static str),
 }
 
 /// Checks a payload's size before it is copied out of the guest.
@@ -25,10 +28,14 @@ pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result
     Ok(())
 }
 
-/// `mailbox.send`.
+/// Ends the guest if somebody has told its process to end, or it has just told itself. Asked at the beginning of every
+/// call, and after whatever answers differently to, or about, a process that is dead.
 #[inline]
-pub(super) fn send(current: &mut Current, to: Pid, message: Outgoing) {
-    current.send(to, message);
+pub(super) fn survives(current: &Current) -> wasmtime::Result<()> {
+    match current.doom() {
+        None => Ok(()),
+        Some(ending) => Err(Exit(ending).into()),
+    }
 }
 
 /// `spawning.spawn`.
@@ -50,26 +57,31 @@ pub(super) fn spawn(
     let mut given = SpawnOptions::default();
     for option in options {
         match option {
+            SpawnOption::Link => given.link = true,
+            SpawnOption::Monitor(reference) => given.monitors.push(reference),
+            SpawnOption::Name(name) => given.name = Some(name.into()),
+            SpawnOption::Priority(priority) => given.priority = priority,
             SpawnOption::MaxMemory(bytes) => given.memory_bytes_max = Some(bytes),
             SpawnOption::MaxMailbox(bytes) => given.mailbox_bytes_max = Some(bytes),
             SpawnOption::Label(text) => given.label = Some(label(&text)),
-            SpawnOption::NotSupported(name) => return Err(SpawnError::NotSupported(name.into())),
         }
     }
+    current.check_ties(given.link, &given.monitors)?;
+    let parent = Parent {
+        index: current.index(),
+        pid: current.pid,
+    };
     let shared = current.shared.clone();
-    shared.spawn(Spawn {
+    let spawn = Spawn {
         program,
         function: function.to_owned(),
         argument,
         options: given,
-    })
+    };
+    shared.spawn(spawn, Some(parent))
 }
 
-/// `lifecycle.exit`: what it ends with. A process that exits with `kill` is seen to have been killed, as in OTP.
+/// `lifecycle.exit`: what it ends with.
 pub(super) fn exit(reason: ExitReason) -> wasmtime::Error {
-    Exit(match reason {
-        ExitReason::Kill => ExitReason::Killed,
-        reason => reason,
-    })
-    .into()
+    Exit::own(reason)
 }

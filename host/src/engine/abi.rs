@@ -17,10 +17,13 @@ pub(crate) const RAW_TAKE: &str = "take";
 pub(crate) enum Shape {
     /// By one call, which does everything.
     Direct,
-    /// By a call that may answer "again", when the process has to give up its turn first.
+    /// By a call that may answer "again", a negative number, when the process has to give up its turn first. What else it
+    /// answers is the function's result, if it has one.
     Retry,
-    /// The same, and it may leave a list, for which the guest's `cabi_realloc` has to make room.
-    RetryThenList,
+    /// The same, and it may leave lists, for which the guest's `cabi_realloc` has to make room. It answers with an i64:
+    /// 0 for none, else the first list's size in bytes, and its alignment from bit 32 on. Taking a list answers in the
+    /// same way for the next one.
+    RetryThenLists,
 }
 
 /// One function of the contract.
@@ -48,15 +51,60 @@ macro_rules! function {
 /// All of them.
 pub(crate) const FUNCTIONS: &[Function] = &[
     function!("lifecycle" "self" (I32) -> () Direct),
-    function!("lifecycle" "argument" (I32) -> () RetryThenList),
+    function!("lifecycle" "argument" (I32) -> () RetryThenLists),
     function!("lifecycle" "exit" (I32 I32 I32) -> () Direct),
-    function!("lifecycle" "is-alive" (I64 I64) -> (I32) Direct),
+    function!("lifecycle" "is-alive" (I64 I64) -> (I32) Retry),
     function!("lifecycle" "yield-now" () -> () Retry),
+    function!("lifecycle" "set-priority" (I32) -> (I32) Direct),
+    function!("lifecycle" "hibernate" () -> () Direct),
     function!("mailbox" "send" (I64 I64 I32 I32 I64 I64 I32 I32 I32) -> () Retry),
-    function!("mailbox" "receive" (I32 I64 I64 I32 I64 I32) -> () RetryThenList),
+    function!("mailbox" "send-named" (I32 I32 I32 I32 I64 I64 I32 I32 I32) -> (I32) Retry),
+    function!("mailbox" "receive" (I32 I64 I64 I32 I64 I32) -> () RetryThenLists),
     function!("mailbox" "make-reference" (I32) -> () Direct),
-    function!("spawning" "spawn" (I32 I32 I32 I32 I32 I32 I32 I32 I32 I32) -> () RetryThenList),
+    function!("mailbox" "call" (I32 I64 I64 I32 I32 I32 I32 I32 I64 I32) -> () RetryThenLists),
+    function!("mailbox" "reply" (I64 I64 I64 I64 I32 I32 I32 I32) -> () Retry),
+    function!("mailbox" "alias" (I32) -> () Retry),
+    function!("mailbox" "unalias" (I64 I64) -> (I32) Retry),
+    function!("signals" "exit-process" (I64 I64 I32 I32 I32) -> () Retry),
+    function!("signals" "trap-exit" (I32) -> (I32) Direct),
+    function!("signals" "link" (I64 I64) -> () Retry),
+    function!("signals" "unlink" (I64 I64) -> () Retry),
+    function!("signals" "monitor" (I32 I64 I64 I32) -> () Retry),
+    function!("signals" "demonitor" (I64 I64 I32) -> (I32) Retry),
+    function!("names" "register" (I32 I32 I64 I64 I32) -> () Retry),
+    function!("names" "unregister" (I32 I32) -> (I32) Retry),
+    function!("names" "whereis" (I32 I32 I32) -> () Retry),
+    function!("names" "registered" (I32) -> () RetryThenLists),
+    function!("groups" "join" (I32 I32 I64 I64 I32) -> () Retry),
+    function!("groups" "leave" (I32 I32 I64 I64) -> (I32) Retry),
+    function!("groups" "members" (I32 I32 I32) -> () RetryThenLists),
+    function!("groups" "which-groups" (I32) -> () RetryThenLists),
+    function!("groups" "monitor" (I32 I32 I32) -> () RetryThenLists),
+    function!("groups" "demonitor" (I64 I64) -> (I32) Retry),
+    function!("timers" "send-after" (I64 I32 I64 I64 I32 I32 I64 I64 I32 I32 I32 I32) -> () Retry),
+    function!("timers" "start-timer" (I64 I32 I64 I64 I32 I32) -> () Retry),
+    function!("timers" "cancel-timer" (I64 I64 I32) -> () Retry),
+    function!("timers" "read-timer" (I64 I64 I32) -> () Retry),
+    function!("spawning" "spawn" (I32 I32 I32 I32 I32 I32 I32 I32 I32 I32) -> () RetryThenLists),
+    function!("inspection" "processes" (I32) -> () RetryThenLists),
+    function!("inspection" "info" (I64 I64 I32) -> () RetryThenLists),
+    function!("inspection" "counters" (I32) -> () Retry),
+    function!("debugging" "suspend" (I64 I64) -> (I32) Retry),
+    function!("debugging" "resume" (I64 I64) -> (I32) Retry),
 ];
+
+/// The name by which core modules import an interface of the contract.
+pub(crate) fn interface_module(interface: &str) -> String {
+    format!("{PACKAGE}{interface}@0.1.0")
+}
+
+impl Function {
+    /// What a rewritten import is called: names like `monitor` are those of several interfaces.
+    pub(crate) fn raw_name(&self) -> String {
+        let interface = self.interface.strip_prefix(PACKAGE).unwrap_or_default();
+        format!("{interface}/{}", self.name)
+    }
+}
 
 /// The function that a core module imports under these names.
 pub(crate) fn function(module: &str, name: &str) -> Option<&'static Function> {
@@ -69,10 +117,26 @@ pub(crate) fn function(module: &str, name: &str) -> Option<&'static Function> {
 pub(crate) mod layout {
     /// `pid` and `reference`: two u64.
     pub(crate) const ID_BYTES: usize = 16;
+    /// `option<pid>`.
+    pub(crate) const OPTION_PID_BYTES: usize = 24;
+    /// `option<duration>`.
+    pub(crate) const OPTION_DURATION_BYTES: usize = 16;
     /// `result<pid, spawn-error>`.
     pub(crate) const SPAWN_RESULT_BYTES: usize = 24;
+    /// `result<_, register-error>` and `result<_, join-error>`.
+    pub(crate) const RESULT_ENUM_BYTES: usize = 2;
     /// `option<event>`.
     pub(crate) const OPTION_EVENT_BYTES: usize = 80;
+    /// `result<message, call-error>`.
+    pub(crate) const CALL_RESULT_BYTES: usize = 72;
+    /// `monitored-group`.
+    pub(crate) const MONITORED_GROUP_BYTES: usize = 24;
+    /// `option<process-info>`.
+    pub(crate) const OPTION_INFO_BYTES: usize = 160;
+    /// `destination`.
+    pub(crate) const DESTINATION_BYTES: usize = 24;
+    /// `system-counters`.
+    pub(crate) const COUNTERS_BYTES: usize = 56;
     /// One element of `list<spawn-option>`.
     pub(crate) const SPAWN_OPTION_BYTES: usize = 24;
 }
@@ -160,14 +224,21 @@ mod tests {
         };
         assert_eq!(size_of("pid"), layout::ID_BYTES);
         assert_eq!(size_of("reference"), layout::ID_BYTES);
+        assert_eq!(size_of("destination"), layout::DESTINATION_BYTES);
         assert_eq!(size_of("spawn-option"), layout::SPAWN_OPTION_BYTES);
-        assert_eq!(
-            size_of_result("mailbox", "receive"),
-            layout::OPTION_EVENT_BYTES
-        );
-        assert_eq!(
-            size_of_result("spawning", "spawn"),
-            layout::SPAWN_RESULT_BYTES
-        );
+        for (interface, function, bytes) in [
+            ("mailbox", "receive", layout::OPTION_EVENT_BYTES),
+            ("mailbox", "call", layout::CALL_RESULT_BYTES),
+            ("spawning", "spawn", layout::SPAWN_RESULT_BYTES),
+            ("names", "register", layout::RESULT_ENUM_BYTES),
+            ("names", "whereis", layout::OPTION_PID_BYTES),
+            ("groups", "join", layout::RESULT_ENUM_BYTES),
+            ("groups", "monitor", layout::MONITORED_GROUP_BYTES),
+            ("timers", "cancel-timer", layout::OPTION_DURATION_BYTES),
+            ("inspection", "info", layout::OPTION_INFO_BYTES),
+            ("inspection", "counters", layout::COUNTERS_BYTES),
+        ] {
+            assert_eq!(size_of_result(interface, function), bytes, "{function}");
+        }
     }
 }

@@ -351,7 +351,7 @@ impl Reader {
         let list = |import: &&Import| {
             import
                 .contract
-                .is_some_and(|function| function.shape == Shape::RetryThenList)
+                .is_some_and(|function| function.shape == Shape::RetryThenLists)
         };
         match analysis.imports.iter().find(list) {
             Some(import) if analysis.realloc.is_none() => {

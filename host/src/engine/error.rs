@@ -21,6 +21,9 @@ pub enum LoadErrorKind {
     Invalid,
     /// It imports what nobody provides: `env.print`.
     UnknownImport,
+    /// It imports an interface of the contract that the host does not grant: `atoll:process/inspection` without
+    /// `allow_inspect`.
+    NotGranted,
     /// It imports a function of the contract with other parameters or results than the contract's.
     WrongSignature,
     /// It exports neither the world's `run` nor WASI's entry.
@@ -63,6 +66,9 @@ impl LoadError {
             LoadErrorKind::UnknownImport => {
                 "a guest may import atoll:process/* 0.1.0 and WASI; `atoll inspect FILE` lists what this one wants"
             }
+            LoadErrorKind::NotGranted => {
+                "grant it, if you trust the program: `--allow-inspect` to look at processes, `--allow-debug` to suspend them"
+            }
             LoadErrorKind::WrongSignature => {
                 "generate its bindings again from the contract in wit/"
             }
@@ -94,6 +100,7 @@ impl fmt::Display for LoadError {
             LoadErrorKind::TooLarge => "the module is too large",
             LoadErrorKind::Invalid => "the module is not valid",
             LoadErrorKind::UnknownImport => "the module imports something that does not exist",
+            LoadErrorKind::NotGranted => "the module imports what it is not granted",
             LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",
             LoadErrorKind::NoEntry => "the module has no entry point",
             LoadErrorKind::NoMemory => "the module exports no memory",

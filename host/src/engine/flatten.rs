@@ -9,7 +9,7 @@
 //!
 //!   ```text
 //!   receive(…, ret):  loop:  n = raw.receive(…, ret)      ; n < 0: give up the turn at the loop's edge, then again
-//!                     if n > 0:  p = cabi_realloc(0, 0, 1, n);  raw.take(p)
+//!                     while n ≠ 0:  p = cabi_realloc(0, 0, alignment of n, size of n);  n = raw.take(p)
 //!   ```
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
 //!   turns. They move to the front of every function that can be spawned.
@@ -73,7 +73,7 @@ struct Rewriter<'a> {
 struct Types {
     /// () -> ()
     unit: u32,
-    /// (i32) -> ()
+    /// (i32) -> (i64)
     take: u32,
     /// (i32 i32 i32) -> ()
     bulk: u32,
@@ -92,7 +92,7 @@ impl<'a> Rewriter<'a> {
             .collect();
         let takes = glued
             .iter()
-            .any(|(_, function)| function.shape == Shape::RetryThenList);
+            .any(|(_, function)| function.shape == Shape::RetryThenLists);
         Rewriter {
             analysis,
             glued,
@@ -144,27 +144,42 @@ impl<'a> Rewriter<'a> {
 
     fn glue(&self, import: u32, function: &abi::Function) -> Function {
         let params = function.params.len() as u32;
-        let (length, pointer) = (params, params + 1);
-        let mut body = Function::new([(2, ValType::I32)]);
+        let answer = params;
+        let lists = function.shape == Shape::RetryThenLists;
+        let answer_type = if lists { ValType::I64 } else { ValType::I32 };
+        let mut body = Function::new([(1, answer_type)]);
         let mut code = body.instructions();
         code.loop_(BlockType::Empty);
         for param in 0..params {
             code.local_get(param);
         }
-        code.call(import)
-            .local_tee(length)
-            .i32_const(0)
-            .i32_lt_s()
-            .br_if(0)
-            .end();
-        if let (Shape::RetryThenList, Some(realloc)) = (function.shape, self.analysis.realloc) {
-            code.local_get(length).if_(BlockType::Empty);
-            code.i32_const(0)
-                .i32_const(0)
-                .i32_const(1)
-                .local_get(length);
-            code.call(self.moved(realloc)).local_tee(pointer);
-            code.call(self.analysis.imported_functions).end();
+        code.call(import).local_tee(answer);
+        if lists {
+            code.i64_const(0).i64_lt_s();
+        } else {
+            code.i32_const(0).i32_lt_s();
+        }
+        code.br_if(0).end();
+        if let (true, Some(realloc)) = (lists, self.analysis.realloc) {
+            code.local_get(answer).i64_const(0).i64_ne();
+            code.if_(BlockType::Empty).loop_(BlockType::Empty);
+            code.i32_const(0).i32_const(0);
+            code.local_get(answer)
+                .i64_const(32)
+                .i64_shr_u()
+                .i32_wrap_i64();
+            code.local_get(answer).i32_wrap_i64();
+            code.call(self.moved(realloc));
+            code.call(self.analysis.imported_functions)
+                .local_tee(answer)
+                .i64_const(0)
+                .i64_ne()
+                .br_if(0)
+                .end()
+                .end();
+        }
+        if !function.results.is_empty() {
+            code.local_get(answer);
         }
         code.end();
         body
@@ -201,7 +216,7 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), Error> {
         utils::parse_type_section(self, types, section)?;
         types.ty().function([], []);
-        types.ty().function([ValType::I32], []);
+        types.ty().function([ValType::I32], [ValType::I64]);
         types.ty().function([ValType::I32; 3], []);
         for (_, function) in &self.glued {
             let params: Vec<ValType> = function
@@ -212,8 +227,14 @@ impl Reencode for Rewriter<'_> {
                     _ => ValType::I32,
                 })
                 .collect();
-            types.ty().function(params.iter().copied(), [ValType::I32]);
-            types.ty().function(params, []);
+            let answer = match function.shape {
+                Shape::RetryThenLists => ValType::I64,
+                Shape::Direct | Shape::Retry => ValType::I32,
+            };
+            types.ty().function(params.iter().copied(), [answer]);
+            // What the contract's functions return, if not by memory, is an i32.
+            let results = function.results.iter().map(|_| ValType::I32);
+            types.ty().function(params, results.collect::<Vec<_>>());
         }
         Ok(())
     }
@@ -228,7 +249,7 @@ impl Reencode for Rewriter<'_> {
             match self.glued.iter().position(|(glued, _)| *glued == index) {
                 Some(place) => {
                     let raw = EntityType::Function(self.types().glue + 2 * place as u32);
-                    imports.import(RAW_MODULE, import.name, raw);
+                    imports.import(RAW_MODULE, &self.glued[place].1.raw_name(), raw);
                 }
                 None => {
                     let ty = self.entity_type(import.ty)?;

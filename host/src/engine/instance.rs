@@ -6,6 +6,7 @@ use super::slots::{Home, HomeClass, Slots, Warm, at_home};
 use super::state::{Exit, State};
 use crate::process::{Budget, ExitReason};
 use crate::system::SpawnError;
+use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::system::program::{Body, End, Limits, Runnable};
 use crate::text::printable_name;
@@ -18,7 +19,7 @@ use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 
 /// Fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
-const FUEL: u64 = u64::MAX;
+pub(crate) const FUEL: u64 = u64::MAX;
 
 /// A loaded program: what both kinds have in common, and what only its kind has.
 pub(super) struct Program<K: Kind> {
@@ -36,6 +37,9 @@ pub(super) trait Kind: Send + Sync + Sized {
 
     /// Can its processes be in a host call that is completed by something else than mail?
     fn has_host_calls(&self) -> bool;
+
+    /// Is the function with this index of its module the guest's own?
+    fn is_guest_function(&self, index: u32) -> bool;
 
     /// Makes an instance that is about to run a function.
     fn start(
@@ -62,7 +66,7 @@ impl Common {
     fn store(&self, current: Current, limits: Limits) -> Store<State> {
         let state = State::new(current, limits.memory_bytes_max, self.wasi.clone());
         let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| state);
         store.set_fuel(FUEL).expect("the engine counts fuel");
         store
     }
@@ -106,6 +110,10 @@ impl<K: Kind> Runnable for Program<K> {
             .iter()
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    fn is_guest_function(&self, index: u32) -> bool {
+        self.kind.is_guest_function(index)
     }
 
     fn has_host_calls(&self) -> bool {
@@ -168,6 +176,10 @@ impl Kind for Core {
 
     fn has_host_calls(&self) -> bool {
         self.imports_wasi
+    }
+
+    fn is_guest_function(&self, index: u32) -> bool {
+        self.originals.index(index).is_some()
     }
 
     fn start(
@@ -266,6 +278,10 @@ impl Kind for Component {
         true
     }
 
+    fn is_guest_function(&self, _index: u32) -> bool {
+        true
+    }
+
     fn start(
         program: &Program<Component>,
         function: u32,
@@ -284,7 +300,7 @@ impl Kind for Component {
                     let function =
                         instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, export)?;
                     let (outcome,) = function.call_async(&mut store, ()).await?;
-                    return outcome.map_err(|()| Exit(ExitReason::ExitCode(1)).into());
+                    return outcome.map_err(|()| Exit::own(ExitReason::ExitCode(1)));
                 }
                 let function = instance.get_typed_func::<(), ()>(&mut store, export)?;
                 function.call_async(&mut store, ()).await
@@ -325,32 +341,38 @@ fn end(
     let reductions = used + store.data().current.charged();
     let Err(error) = result else {
         return End {
-            reason: ExitReason::Normal,
+            ending: own_end(ExitReason::Normal),
             reductions,
             backtrace: Vec::new(),
         };
     };
-    let reason = if let Some(Exit(reason)) = error.downcast_ref() {
-        reason.clone()
+    let ending = if let Some(Exit(ending)) = error.downcast_ref() {
+        ending.clone()
     } else if let Some(code) = crate::wasi::exit_code(&error) {
-        match code {
+        own_end(match code {
             0 => ExitReason::Normal,
             code => ExitReason::ExitCode(code as u32),
-        }
+        })
     } else if crate::wasi::exhausted_handles(&error) {
-        ExitReason::Exhausted(Budget::Resources)
+        own_end(ExitReason::Exhausted(Budget::Resources))
     } else {
-        ExitReason::Trap(error.root_cause().to_string().into())
+        own_end(ExitReason::Trap(error.root_cause().to_string().into()))
     };
-    let backtrace = match reason {
-        ExitReason::Trap(_) | ExitReason::Exhausted(_) => backtrace(&error, original),
-        _ => Vec::new(),
+    let backtrace = if ending.is_crash {
+        backtrace(&error, original)
+    } else {
+        Vec::new()
     };
     End {
-        reason,
+        ending,
         reductions,
         backtrace,
     }
+}
+
+fn own_end(reason: ExitReason) -> Ending {
+    let is_crash = reason.is_crash();
+    Ending { reason, is_crash }
 }
 
 /// The names of the guest's own functions that were active, innermost first.
@@ -360,10 +382,24 @@ fn backtrace(error: &wasmtime::Error, original: impl Fn(u32) -> Option<u32>) -> 
     };
     let name = |frame: &wasmtime::FrameInfo| {
         let index = original(frame.func_index())?;
-        Some(match frame.func_name() {
-            Some(name) => printable_name(&format!("{:#}", rustc_demangle::demangle(name))),
-            None => format!("function {index}"),
-        })
+        Some(frame_name(frame, index))
     };
     backtrace.frames().iter().filter_map(name).collect()
+}
+
+/// What a guest's function is called, for people.
+fn frame_name(frame: &wasmtime::FrameInfo, index: u32) -> String {
+    match frame.func_name() {
+        Some(name) => printable_name(&format!("{:#}", rustc_demangle::demangle(name))),
+        None => format!("function {index}"),
+    }
+}
+
+/// The innermost function of the guest's own that is active.
+pub(crate) fn current_function(guest: &wasmtime::Caller<'_, State>) -> Option<String> {
+    let backtrace = WasmBacktrace::force_capture(guest);
+    let program = &guest.data().current.program;
+    let mut frames = backtrace.frames().iter();
+    let frame = frames.find(|frame| program.is_guest_function(frame.func_index()))?;
+    Some(frame_name(frame, frame.func_index()))
 }

@@ -28,6 +28,23 @@ pub(crate) struct Engine {
     slice_reductions: u64,
     module_bytes_max: u64,
     memory_bytes_max: u64,
+    grants: Grants,
+}
+
+/// The interfaces of the contract that are capabilities of their own, and which of them are granted.
+#[derive(Clone, Copy)]
+pub(crate) struct Grants {
+    pub(crate) inspection: bool,
+    pub(crate) debugging: bool,
+}
+
+impl Grants {
+    /// May a program import this interface?
+    fn allow(self, interface: &str) -> bool {
+        let is = |name: &str| interface.contains(name);
+        (self.inspection || !is("atoll:process/inspection@"))
+            && (self.debugging || !is("atoll:process/debugging@"))
+    }
 }
 
 /// A file's bytes as binary wasm, sorted by what they are.
@@ -52,8 +69,12 @@ impl Engine {
         let mut core = Linker::new(&wasmtime);
         contract::link_core(&mut core)?;
         crate::wasi::add_preview1(&mut core, State::preview1)?;
+        let grants = Grants {
+            inspection: system.allow_inspect,
+            debugging: system.allow_debug,
+        };
         let mut component = component::Linker::new(&wasmtime);
-        contract::link_component(&mut component)?;
+        contract::link_component(&mut component, grants)?;
         crate::wasi::add_preview2(&mut component)?;
         Ok(Engine {
             wasmtime,
@@ -64,7 +85,18 @@ impl Engine {
             slice_reductions: system.reductions.into(),
             module_bytes_max: system.max_module,
             memory_bytes_max: system.max_memory,
+            grants,
         })
+    }
+
+    /// Slots that hold a process's memory and stack.
+    pub(crate) fn slots_in_use(&self) -> usize {
+        self.slots.in_use()
+    }
+
+    /// WASI contexts of processes, each with the handles that its process has open.
+    pub(crate) fn contexts_open(&self) -> usize {
+        self.wasi.contexts_open()
     }
 
     /// Makes a program of a module, a component, or the text of either.
@@ -95,6 +127,14 @@ impl Engine {
             );
             return Err(LoadError::new(Kind::UnknownImport, text));
         }
+        if let Some(import) = analysis
+            .imports
+            .iter()
+            .find(|import| !self.grants.allow(&import.module))
+        {
+            let text = printable_name(&import.module);
+            return Err(LoadError::new(Kind::NotGranted, text));
+        }
         let entry = analysis
             .entry()
             .ok_or_else(|| no_entry(&analysis.functions))?;
@@ -118,6 +158,12 @@ impl Engine {
         let memory_bytes_min = unwrap::memory_bytes_min(bytes)?;
         self.check_memory(memory_bytes_min)?;
         let component = Component::new(&self.wasmtime, bytes).map_err(compile)?;
+        let ty = component.component_type();
+        let mut imports = ty.imports(&self.wasmtime);
+        if let Some((name, _)) = imports.find(|(name, _)| !self.grants.allow(name)) {
+            return Err(LoadError::new(Kind::NotGranted, printable_name(name)));
+        }
+        drop(imports);
         let instance = self
             .component
             .instantiate_pre(&component)

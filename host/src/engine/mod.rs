@@ -18,4 +18,5 @@ mod unwrap;
 
 pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};
-pub(crate) use load::Engine;
+pub(crate) use instance::{FUEL, current_function};
+pub(crate) use load::{Engine, Grants};

@@ -80,6 +80,8 @@ struct Room {
     free: Vec<usize>,
     /// What is left of the extent that was taken last.
     fresh: Range<usize>,
+    /// How many slots were ever given out.
+    made: usize,
 }
 
 /// There is no slot of that size: the reservation is used up.
@@ -170,6 +172,16 @@ impl Slots {
         }))
     }
 
+    /// How many slots are in use, homes and large ones.
+    pub(crate) fn in_use(&self) -> usize {
+        let classes = self.home.iter().chain(&self.large);
+        let in_use = classes.map(|class| {
+            let room = lock(&class.room);
+            room.made - room.free.len()
+        });
+        in_use.sum()
+    }
+
     fn take(&self, class: &Class) -> Result<usize, OutOfSlots> {
         let mut room = lock(&class.room);
         if let Some(offset) = room.free.pop() {
@@ -186,6 +198,7 @@ impl Slots {
         }
         let offset = room.fresh.start;
         room.fresh.start += class.stride;
+        room.made += 1;
         Ok(offset)
     }
 

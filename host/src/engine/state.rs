@@ -1,10 +1,12 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
 use crate::process::{Budget, ExitReason};
+use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::wasi::Wasi;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Memory, ResourceLimiter};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -19,7 +21,7 @@ const PARTS_MAX: usize = 64;
 pub(crate) struct State {
     pub(crate) current: Current,
     pub(crate) memory: Option<Memory>,
-    /// A list that waits for the guest to make room for it.
+    /// Lists that wait for the guest to make room for them.
     pub(crate) pending: Option<Pending>,
     /// The fuel interval is set to give up the turn at once; whoever goes on sets it back.
     pub(crate) giving_up_turn: bool,
@@ -27,14 +29,48 @@ pub(crate) struct State {
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
     wasi: Arc<Wasi>,
-    preview1: Option<Box<WasiP1Ctx>>,
-    preview2: Option<Box<(WasiCtx, ResourceTable)>>,
+    preview1: Option<Box<Context<WasiP1Ctx>>>,
+    preview2: Option<Box<Context<(WasiCtx, ResourceTable)>>>,
 }
 
-/// A list of bytes, and where in guest memory its pointer and length belong.
+/// A WASI context, with the files and sockets that its process has open.
+struct Context<T> {
+    wasi: T,
+    /// Counts it as long as it is there. Dropped last: its handles are closed when it is no longer counted.
+    _counted: Arc<()>,
+}
+
+/// Lists on their way into guest memory, one after the other.
 pub(crate) struct Pending {
+    pub(crate) next: PendingList,
+    pub(crate) more: Option<Box<MoreLists>>,
+}
+
+/// The lists behind the first, which are seldom.
+#[derive(Default)]
+pub(crate) struct MoreLists {
+    /// The next one last.
+    pub(crate) waiting: Vec<PendingList>,
+    /// Where those that were taken lie in guest memory, in their order.
+    pub(crate) taken: Vec<u32>,
+}
+
+/// One list.
+pub(crate) struct PendingList {
     pub(crate) bytes: PendingBytes,
-    pub(crate) pointer_at: u32,
+    /// Its elements: what the guest sees as its length.
+    pub(crate) count: u32,
+    pub(crate) alignment: u32,
+    pub(crate) pointer_at: PointerAt,
+}
+
+/// Where a list's pointer and length belong.
+#[derive(Clone, Copy)]
+pub(crate) enum PointerAt {
+    /// At this address.
+    Address(u32),
+    /// In the element bytes of the list that was taken as the so-manieth, so far from their start.
+    Within { list: u32, offset: u32 },
 }
 
 /// A payload on its way, not copied again.
@@ -70,17 +106,64 @@ impl State {
     /// The context for WASI preview 1, made when it is first asked for: most processes never do.
     pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
         let wasi = &self.wasi;
-        self.preview1
-            .get_or_insert_with(|| Box::new(wasi.preview1()))
+        let context = self.preview1.get_or_insert_with(|| {
+            Box::new(Context {
+                wasi: wasi.preview1(),
+                _counted: wasi.counted(),
+            })
+        });
+        &mut context.wasi
+    }
+}
+
+/// Counts what the process's memories and tables hold, and lets everybody see the former.
+impl ResourceLimiter for State {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grows = self.limits.memory_growing(current, desired, maximum);
+        self.current
+            .entry()
+            .memory_bytes
+            .store(self.limits.bytes, Ordering::Relaxed);
+        Ok(grows)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.limits.table_growing(current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        PARTS_MAX
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = &self.wasi;
-        let (ctx, table) = &mut **self
-            .preview2
-            .get_or_insert_with(|| Box::new(wasi.preview2()));
+        let context = self.preview2.get_or_insert_with(|| {
+            Box::new(Context {
+                wasi: wasi.preview2(),
+                _counted: wasi.counted(),
+            })
+        });
+        let (ctx, table) = &mut context.wasi;
         WasiCtxView { ctx, table }
     }
 }
@@ -103,58 +186,42 @@ impl MemoryLimits {
     }
 }
 
-impl ResourceLimiter for MemoryLimits {
+impl MemoryLimits {
     // What a memory's or table's own maximum forbids is not counted, because it will not come about. A growth that
     // fails for want of a slot stays counted: then there is no more to be had anyway.
 
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let bytes = self.bytes.saturating_add((desired - current) as u64);
         if bytes > self.bytes_max || maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+            return false;
         }
         self.bytes = bytes;
-        Ok(true)
+        true
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let elements = self.elements.saturating_add(desired - current);
         if elements > TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+            return false;
         }
         self.elements = elements;
-        Ok(true)
-    }
-
-    fn instances(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn tables(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn memories(&self) -> usize {
-        PARTS_MAX
+        true
     }
 }
 
-/// Carries a process's own end out of its guest code.
+/// Carries a process's end out of its guest code.
 #[derive(Debug)]
-pub(crate) struct Exit(pub(crate) ExitReason);
+pub(crate) struct Exit(pub(crate) Ending);
 
 impl Exit {
+    /// The process ends of itself, or by its own fault.
+    pub(crate) fn own(reason: ExitReason) -> wasmtime::Error {
+        let is_crash = reason.is_crash();
+        wasmtime::Error::from(Exit(Ending { reason, is_crash }))
+    }
+
     pub(crate) fn exhausted(budget: Budget) -> wasmtime::Error {
-        wasmtime::Error::from(Exit(ExitReason::Exhausted(budget)))
+        Exit::own(ExitReason::Exhausted(budget))
     }
 }
 
@@ -162,6 +229,6 @@ impl std::error::Error for Exit {}
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the process ends: {}", self.0)
+        write!(f, "the process ends: {}", self.0.reason)
     }
 }

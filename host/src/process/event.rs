@@ -74,24 +74,54 @@ impl Outgoing {
     }
 }
 
+/// Whom to signal: the contract's `destination`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// This process.
+    Process(Pid),
+    /// The process that is registered under this name at that moment.
+    Name(Box<str>),
+}
+
+impl From<Pid> for Destination {
+    fn from(pid: Pid) -> Destination {
+        Destination::Process(pid)
+    }
+}
+
+impl From<&str> for Destination {
+    fn from(name: &str) -> Destination {
+        Destination::Name(name.into())
+    }
+}
+
+/// What happened to a group's membership: the contract's `group-change`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GroupChange {
+    /// A process joined.
+    Joined,
+    /// It left, or ended.
+    Left,
+}
+
 /// What a mailbox holds: the contract's `event`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A message.
     Message(Message),
-    /// A linked process ended.
+    /// A linked process ended, or somebody sent an exit signal.
     Exit {
-        /// The process that ended.
+        /// The process that ended, or that sent the signal.
         sender: Pid,
         /// Why.
         reason: ExitReason,
     },
-    /// A monitored process ended.
+    /// A monitored process ended, or was not there.
     Down {
         /// The monitor that this answers.
         monitor: Reference,
-        /// The process that was watched.
-        process: Pid,
+        /// What was watched, as it was said.
+        target: Destination,
         /// Why it ended.
         reason: ExitReason,
     },
@@ -102,6 +132,15 @@ pub enum Event {
         /// The mark it was set with.
         tag: u32,
     },
+    /// A monitored group changed.
+    Group {
+        /// The monitor that this answers.
+        monitor: Reference,
+        /// What happened.
+        change: GroupChange,
+        /// The process that it is about.
+        process: Pid,
+    },
 }
 
 impl Event {
@@ -109,31 +148,29 @@ impl Event {
     pub(crate) fn weight_bytes(&self) -> u64 {
         let extra = match self {
             Event::Message(message) => message.payload.len(),
-            Event::Exit { reason, .. } | Event::Down { reason, .. } => match reason {
-                ExitReason::Trap(text) => text.len(),
-                ExitReason::ShutdownWith(term) | ExitReason::Other(term) => term.len(),
-                _ => 0,
-            },
-            Event::Timer { .. } => 0,
+            Event::Exit { reason, .. } | Event::Down { reason, .. } => reason.len(),
+            Event::Timer { .. } | Event::Group { .. } => 0,
         };
         (size_of::<Event>() + extra) as u64
     }
 
-    fn kind(&self) -> Kinds {
+    pub(crate) fn kind(&self) -> Kinds {
         match self {
             Event::Message(_) => Kinds::MESSAGE,
             Event::Exit { .. } => Kinds::EXIT,
             Event::Down { .. } => Kinds::DOWN,
             Event::Timer { .. } => Kinds::TIMER,
+            Event::Group { .. } => Kinds::GROUP,
         }
     }
 
-    fn reference(&self) -> Option<Reference> {
+    pub(crate) fn reference(&self) -> Option<Reference> {
         match self {
             Event::Message(message) => message.reference,
             Event::Exit { .. } => None,
             Event::Down { monitor, .. } => Some(*monitor),
             Event::Timer { timer, .. } => Some(*timer),
+            Event::Group { monitor, .. } => Some(*monitor),
         }
     }
 }
@@ -151,10 +188,12 @@ impl Kinds {
     pub const DOWN: Kinds = Kinds(4);
     /// Timers that ran out.
     pub const TIMER: Kinds = Kinds(8);
+    /// Changes of monitored groups.
+    pub const GROUP: Kinds = Kinds(16);
 
     /// The set with these bits; the contract ignores bits that name no kind.
     pub fn from_bits(bits: u8) -> Kinds {
-        Kinds(bits & 0b1111)
+        Kinds(bits & 0b1_1111)
     }
 
     /// Is every kind of `other` in this set?

@@ -1,4 +1,5 @@
-//! Processes as values: identities, events, exit reasons, selection, the queue that a receiver searches.
+//! Processes as values: identities, events, exit reasons, selection, the queue that a receiver searches, and what ties
+//! one process to others.
 //!
 //! This room knows what OTP says about processes and messages. It never sees wasm, threads or clocks: whatever is
 //! here can be tested without any of them.
@@ -7,12 +8,18 @@ mod event;
 mod exit;
 mod id;
 mod queue;
+mod small_map;
+mod ties;
 
-pub use event::{Event, Format, Kinds, Message, Outgoing, Payload, Selector};
+pub use event::{
+    Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Payload, Selector,
+};
 pub use exit::{Budget, ExitReason};
 pub(crate) use id::{Cipher, ID_BITS};
 pub use id::{Pid, Reference};
 pub(crate) use queue::Queue;
+pub(crate) use small_map::SmallMap;
+pub(crate) use ties::{AliasUse, Monitored, Ties};
 
 /// The longest list of tags that one selector may hold.
 pub const SELECTOR_TAGS_MAX: usize = 64;

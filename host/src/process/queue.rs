@@ -6,7 +6,11 @@
 //! point was looked at already" stays true while the queue moves.
 
 use super::{Event, Reference, Selector};
+use crate::broken::{Rule, breaks};
 use std::collections::VecDeque;
+
+/// References that are remembered: requests that are under way at once and answered in any order are found quickly.
+const MARKS: usize = 4;
 
 /// Buffers larger than this are given back when they run empty, so that one flood does not cost memory for ever.
 const CAPACITY_KEPT: usize = 16;
@@ -17,8 +21,10 @@ pub(crate) struct Queue {
     gaps: usize,
     /// The position of the first element of `events`.
     front: u64,
-    /// The newest reference that this process made, and the position from which an event can carry it.
-    mark: Option<(Reference, u64)>,
+    /// The newest references that this process made, and for each the position from which an event can carry it.
+    marks: [Option<(Reference, u64)>; MARKS],
+    /// Where the next mark goes.
+    next_mark: usize,
     /// Events looked at since [`Queue::take_looks`] was asked last.
     looks: u64,
 }
@@ -38,10 +44,23 @@ impl Queue {
     #[inline]
     pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {
         let from = from.max(self.first_possible(selector));
+        if breaks(Rule::SelectiveOrder) && *selector != Selector::Any {
+            return self.take_last(selector);
+        }
+        self.take_if(from, |event| selector.fits(event))
+    }
+
+    /// Takes the first event at or after `from` of which `fits` holds.
+    #[inline]
+    pub(crate) fn take_if(
+        &mut self,
+        from: u64,
+        fits: impl Fn(&Event) -> bool,
+    ) -> Result<Event, u64> {
         let first = from.saturating_sub(self.front) as usize;
         let mut index = first;
         while let Some(place) = self.events.get_mut(index) {
-            if place.as_ref().is_some_and(|event| selector.fits(event)) {
+            if place.as_ref().is_some_and(&fits) {
                 let event = place
                     .take()
                     .expect("the place was just seen to hold an event");
@@ -56,6 +75,16 @@ impl Queue {
         Err(self.end())
     }
 
+    /// What a build that breaks the rule of order does.
+    #[cold]
+    fn take_last(&mut self, selector: &Selector) -> Result<Event, u64> {
+        let fits = |place: &Option<Event>| place.as_ref().is_some_and(|event| selector.fits(event));
+        match self.events.iter().rposition(fits) {
+            Some(index) => self.take_if(self.front + index as u64, |_| true),
+            None => Err(self.end()),
+        }
+    }
+
     /// How many events were passed over since this was asked last: what the searches have cost.
     #[inline]
     pub(crate) fn take_looks(&mut self) -> u64 {
@@ -64,7 +93,8 @@ impl Queue {
 
     /// Remembers that no event that is here now can carry `reference`, because it has only just been made.
     pub(crate) fn mark(&mut self, reference: Reference) {
-        self.mark = Some((reference, self.end()));
+        self.marks[self.next_mark] = Some((reference, self.end()));
+        self.next_mark = (self.next_mark + 1) % MARKS;
     }
 
     fn end(&self) -> u64 {
@@ -72,12 +102,15 @@ impl Queue {
     }
 
     fn first_possible(&self, selector: &Selector) -> u64 {
-        match (selector, self.mark) {
-            (Selector::Reference(wanted), Some((marked, position))) if *wanted == marked => {
-                position
-            }
-            _ => 0,
-        }
+        let Selector::Reference(wanted) = selector else {
+            return 0;
+        };
+        let marked = self
+            .marks
+            .iter()
+            .flatten()
+            .find(|(marked, _)| marked == wanted);
+        marked.map_or(0, |(_, position)| *position)
     }
 
     #[inline]
@@ -96,25 +129,22 @@ impl Queue {
         }
     }
 
-    /// Removes all gaps. Positions before the mark and after it stay on their sides; others are searched anew.
+    /// Removes all gaps. Positions before a mark and after it stay on their sides; others are searched anew.
     fn compact(&mut self) {
         let end = self.end();
-        let mark_index = self
-            .mark
-            .map(|(_, position)| position.saturating_sub(self.front) as usize);
-        let gaps_after_mark = mark_index.map_or(0, |index| {
-            self.events
+        for (_, position) in self.marks.iter_mut().flatten() {
+            let index = position.saturating_sub(self.front) as usize;
+            let gaps_after = self
+                .events
                 .range(index.min(self.events.len())..)
                 .filter(|place| place.is_none())
-                .count()
-        });
+                .count();
+            *position += gaps_after as u64;
+        }
         self.events.retain(Option::is_some);
         self.gaps = 0;
         // The end keeps its position, so that a search that was told to go on from there still does.
         self.front = end - self.events.len() as u64;
-        if let Some((_, position)) = &mut self.mark {
-            *position += gaps_after_mark as u64;
-        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! The scheduler: runs tasks on one thread per core, and timers beside them.
 //!
-//! It knows tasks by number, cores, queues, stealing, parking and deadlines. It never sees what a task is:
-//! whoever owns the tasks implements [`Work`], and says with [`Scheduler::schedule`] that one can run.
+//! It knows tasks by number, three priorities, cores, queues, stealing, parking and deadlines. It never sees what
+//! a task is: whoever owns the tasks implements [`Work`], and says with [`Scheduler::schedule`] that one can run.
 //!
 //! ```text
 //!   any thread                      scheduler thread (one per core)                 owner of the tasks
 //!   ──────────                      ───────────────────────────────                 ──────────────────
-//!   schedule ──► injector ───┐      worker: pick ──► run one turn ───────────────►  Work::run
-//!      └── wakes a sleeper   ├────►   ▲        own queue, in order  ◄── Again ────────┘   │
+//!   schedule ──► injectors ──┐      worker: pick ──► run one turn ───────────────►  Work::run
+//!      └── wakes a sleeper   ├────►   ▲        own queues, in order ◄── Again ────────┘   │
 //!   other workers' queues ───┘        │        (parked: gone until scheduled)  ◄─ Parked ─┘
-//!                                     ├── schedule, called within a turn: own queue ◄─────┘
+//!                                     ├── schedule, called within a turn: own queues ◄────┘
 //!   arm, cancel ──► a wheel ────► worker: deadlines due? ────────────────────────►  Work::fire
 //!                                     │
 //!   stop ─────────────────────► nothing to do: search, then sleep until woken or the wheel's deadline
@@ -18,21 +18,36 @@
 //! | file | holds |
 //! |---|---|
 //! | here | what all threads share, and the operations of any thread |
-//! | `worker` | one scheduler thread: what runs next, stealing, the clock, sleeping |
+//! | `worker` | one scheduler thread: what runs next, the clock, sleeping |
+//! | `priority` | the priorities, and how turns are shared among them |
+//! | `queues` | the queues of each thread and the injectors, one for each priority |
+//! | `thief` | what is taken from other threads' queues, and what isn't |
 //! | `sleepers` | who sleeps and who is to be woken, and why no wake-up is lost |
 //! | `wheel`, `slab` | deadlines |
 //! | `seam` | time, randomness and sleeping |
 //!
 //! What can be relied on: a task gets one turn for each time that it was scheduled or returned
-//! [`After::Again`]; the tasks of a queue run in the order in which they came; every fourth turn of a busy
-//! scheduler belongs to what was scheduled from outside, if there is such; a timer never fires early; nobody
+//! [`After::Again`]; the tasks of a queue run in the order in which they came; every fourth turn of a priority
+//! belongs to what was scheduled with it from outside, if there is such; a timer never fires early; nobody
 //! spins while there is nothing to do.
+//!
+//! # Priorities
+//!
+//! Of eight turns, seven go to `High` tasks as long as there are any that can run; of the turns that are left,
+//! seven of eight go to `Normal` ones and one to `Low` ones. So nobody starves: a `Low` task at the front of its
+//! queue has its turn after 63 others at the latest. Only turns that two sides could have had are counted, so a
+//! priority that is alone loses nothing. Each thread shares its own turns like this, among what waits in its
+//! queues and in the injectors; between threads, who has nothing to do takes the most urgent first, and who is
+//! busy evens out each priority now and then.
 
+mod priority;
+mod queues;
 mod seam;
 mod slab;
 mod sleepers;
 #[cfg(test)]
 mod tests;
+mod thief;
 #[cfg(test)]
 mod virtual_world;
 mod wheel;
@@ -43,14 +58,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_deque::{Injector, Stealer};
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::{Parker, Unparker};
 
+pub use priority::Priority;
 pub use seam::{Seam, World};
 #[cfg(test)]
 pub(crate) use virtual_world::VirtualWorld;
 
+use queues::{Injectors, Queues, Stealers};
 use sleepers::Sleepers;
 use wheel::{NEVER, Wheel, WheelKey};
 
@@ -63,8 +79,8 @@ pub const SCHEDULERS_MAX: usize = 1024;
 /// What becomes of a task after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// It wants to go on: to the back of the queue.
-    Again,
+    /// It wants to go on: to the back of the queue of this priority.
+    Again(Priority),
     /// It waits, or is no more: somebody will schedule it, or nobody.
     Parked,
 }
@@ -122,7 +138,7 @@ pub struct Scheduler<W: Work> {
     id: u64,
     seam: Arc<Seam>,
     /// Tasks scheduled by threads that have no queue of their own here.
-    injector: Injector<Task>,
+    injectors: Injectors,
     sleepers: CachePadded<Sleepers>,
     lanes: Box<[CachePadded<Lane<W::Timer>>]>,
     stopping: AtomicBool,
@@ -134,7 +150,7 @@ pub struct Scheduler<W: Work> {
 
 /// What others may touch of one scheduler thread.
 struct Lane<T> {
-    stealer: Stealer<Task>,
+    stealers: Stealers,
     unparker: Unparker,
     timers: Mutex<Timers<T>>,
     /// Not after the wheel's next deadline; written with `timers` locked. Lets the owner see that nothing is
@@ -162,7 +178,7 @@ struct Counts {
 
 /// What one scheduler thread alone may touch.
 struct Seat {
-    queue: crossbeam_deque::Worker<Task>,
+    queues: Queues,
     parker: Parker,
 }
 
@@ -180,7 +196,7 @@ impl<W: Work> Scheduler<W> {
         );
         let seats: Vec<Seat> = (0..schedulers)
             .map(|_| Seat {
-                queue: crossbeam_deque::Worker::new_fifo(),
+                queues: Queues::new(),
                 parker: Parker::new(),
             })
             .collect();
@@ -191,7 +207,7 @@ impl<W: Work> Scheduler<W> {
         Arc::new(Scheduler {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             seam: options.seam,
-            injector: Injector::new(),
+            injectors: Injectors::new(),
             sleepers: CachePadded::new(Sleepers::new(schedulers)),
             lanes,
             stopping: AtomicBool::new(false),
@@ -236,13 +252,13 @@ impl<W: Work> Scheduler<W> {
         Ok(threads)
     }
 
-    /// Has a task run: on a thread of this scheduler, at the back of that thread's own queue; from any other
-    /// thread, on whichever scheduler has time first.
-    pub fn schedule(&self, task: Task) {
-        if worker::push_to_own_queue(self.id, task) {
+    /// Has a task run: on a thread of this scheduler, at the back of that thread's own queue of this priority; from
+    /// any other thread, on whichever scheduler has time first.
+    pub fn schedule(&self, task: Task, priority: Priority) {
+        if worker::push_to_own_queue(self.id, task, priority) {
             return;
         }
-        self.injector.push(task);
+        self.injectors.push(task, priority);
         if let Some(sleeper) = self.sleepers.wake_one() {
             self.lanes[sleeper].unparker.unpark();
         }
@@ -283,6 +299,14 @@ impl<W: Work> Scheduler<W> {
         lock(&lane.timers).wheel.cancel(key.key)
     }
 
+    /// How many timers are armed at the moment, for statistics: neither handed to [`Work::fire`] nor cancelled.
+    pub fn timers_armed(&self) -> usize {
+        self.lanes
+            .iter()
+            .map(|lane| lock(&lane.timers).wheel.len())
+            .sum()
+    }
+
     /// The seam's monotonic clock, in nanoseconds.
     pub fn now(&self) -> u64 {
         self.seam.now()
@@ -310,7 +334,7 @@ impl<W: Work> Scheduler<W> {
 impl<T: Copy> Lane<T> {
     fn new(seat: &Seat) -> Self {
         Lane {
-            stealer: seat.queue.stealer(),
+            stealers: seat.queues.stealers(),
             unparker: seat.parker.unparker().clone(),
             timers: Mutex::new(Timers {
                 wheel: Wheel::new(),

@@ -43,6 +43,8 @@ pub(super) struct Slab<T> {
     /// The chunk that emptied last. It keeps its memory until the next one empties: one timer armed and
     /// cancelled again and again must not allocate each time.
     spare: Option<u32>,
+    /// How many nodes are in use, in all chunks.
+    used_count: usize,
 }
 
 impl<T> Slab<T> {
@@ -52,6 +54,7 @@ impl<T> Slab<T> {
             chunks: Vec::new(),
             open: Vec::new(),
             spare: None,
+            used_count: 0,
         }
     }
 
@@ -77,6 +80,7 @@ impl<T> Slab<T> {
         *entry = Entry::Used(value);
         chunk.free = next_free;
         chunk.used_count += 1;
+        self.used_count += 1;
         if chunk.free.is_none() {
             self.open.pop();
         }
@@ -98,6 +102,7 @@ impl<T> Slab<T> {
         };
         chunk.free = Some(place as u16);
         chunk.used_count -= 1;
+        self.used_count -= 1;
         if was_full {
             self.open.push(chunk_index);
         }
@@ -105,6 +110,11 @@ impl<T> Slab<T> {
             self.release_spare_for(chunk_index);
         }
         value
+    }
+
+    /// How many nodes are in.
+    pub(super) fn len(&self) -> usize {
+        self.used_count
     }
 
     /// The node at `index`, if there is one.

@@ -13,14 +13,14 @@
 //!
 //! # Why no wake-up is lost
 //!
-//! A task that another thread puts into the injector must not lie there while everybody sleeps. Both sides
+//! A task that another thread puts into an injector must not lie there while everybody sleeps. Both sides
 //! write, fence and then read what the other one wrote:
 //!
 //! | who brings a task | who goes to sleep |
 //! |---|---|
-//! | puts the task into the injector | enters itself: counts itself asleep (`register`) |
+//! | puts the task into an injector | enters itself: counts itself asleep (`register`) |
 //! | fence (`wake_one`) | fence (`register`) |
-//! | looks for somebody asleep | looks at the queues once more; only then parks |
+//! | looks for somebody asleep | looks at all injectors once more; only then parks |
 //!
 //! Sequentially consistent fences have one order. If the bringer's comes first, the sleeper's last look finds
 //! the task; if the sleeper's comes first, the bringer sees it counted and wakes it, and since a parker keeps
@@ -103,7 +103,7 @@ impl Sleepers {
         true
     }
 
-    /// After a task went into the injector: who is to be woken for it, if anybody sleeps. It counts as
+    /// After a task went into an injector: who is to be woken for it, if anybody sleeps. It counts as
     /// searching from now on.
     pub(super) fn wake_one(&self) -> Option<usize> {
         fence(Ordering::SeqCst);

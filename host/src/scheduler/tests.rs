@@ -1,5 +1,7 @@
 //! The scheduler as a whole, on real threads. Each test waits for what must happen, without limit: a lost
-//! wake-up shows as a test that hangs.
+//! wake-up shows as a test that hangs. What priorities are for is in a file of its own.
+
+mod priorities;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -103,6 +105,11 @@ fn run(
     })
 }
 
+/// Tasks of every priority, by turns.
+fn priority_of(task: Task) -> Priority {
+    [Priority::Low, Priority::Normal, Priority::High][task as usize % 3]
+}
+
 /// So that a turn takes some microseconds.
 fn compute() {
     for _spin in 0..500 {
@@ -126,13 +133,13 @@ fn every_scheduled_turn_runs_once() {
                 return After::Parked;
             }
             if task.is_multiple_of(2) {
-                return After::Again;
+                return After::Again(priority_of(task / 2));
             }
-            scheduler.schedule(task);
+            scheduler.schedule(task, priority_of(task));
             After::Parked
         });
         for task in 0..TASKS {
-            running.scheduler.schedule(task);
+            running.scheduler.schedule(task, priority_of(task));
         }
         for _task in 0..TASKS {
             all_done.recv().expect("each task comes to its end");
@@ -159,7 +166,7 @@ fn no_wake_up_from_outside_is_lost() {
             After::Parked
         });
         for round in 0..20_000 {
-            running.scheduler.schedule(round);
+            running.scheduler.schedule(round, priority_of(round));
             // Most of the time everybody is on the way to sleep just now: the moment that matters.
             assert_eq!(has_run.recv().expect("it runs"), round);
             for _spin in 0..round % 512 {
@@ -191,7 +198,7 @@ fn no_wake_up_is_lost_between_many_threads() {
             let scheduler = &running.scheduler;
             scope.spawn(move || {
                 for _round in 0..ROUNDS {
-                    scheduler.schedule(producer);
+                    scheduler.schedule(producer, priority_of(producer));
                     has_run.recv().expect("it runs");
                 }
             });
@@ -208,35 +215,40 @@ fn tasks_of_a_queue_run_in_order() {
     let (ran, has_run) = mpsc::channel();
     let running = run(1, move |scheduler, task| {
         if task == 0 {
-            (1..100).for_each(|task| scheduler.schedule(task));
+            (1..100).for_each(|task| scheduler.schedule(task, Priority::Normal));
         }
         ran.send(task).expect("the test waits");
         After::Parked
     });
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, Priority::Normal);
     assert!(has_run.iter().take(100).eq(0..100));
 }
 
 /// Runs `tasks` computing tasks that all begin on one thread, until `threads` of them had turns of some.
-fn spread(schedulers: usize, tasks: u32, threads: usize) {
+fn spread(
+    schedulers: usize,
+    tasks: u32,
+    threads: usize,
+    priority_of: impl Fn(Task) -> Priority + Copy + Send + Sync + 'static,
+) {
     let seen: Arc<Mutex<HashSet<ThreadId>>> = Arc::default();
     let (done, is_done) = mpsc::channel();
     let running = run(schedulers, move |scheduler, task| {
         if task == 0 {
-            (1..=tasks).for_each(|task| scheduler.schedule(task));
+            (1..=tasks).for_each(|task| scheduler.schedule(task, priority_of(task)));
             return After::Parked;
         }
         compute();
         let mut seen = seen.lock().expect("not poisoned");
         seen.insert(thread::current().id());
         if seen.len() < threads {
-            return After::Again;
+            return After::Again(priority_of(task));
         }
         done.send(()).expect("the test waits");
         After::Parked
     });
     running.wait_until_all_sleep();
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, Priority::Normal);
     for _task in 0..tasks {
         is_done.recv().expect("each task comes to its end");
     }
@@ -245,15 +257,18 @@ fn spread(schedulers: usize, tasks: u32, threads: usize) {
 
 #[test]
 fn computing_tasks_spread_over_the_schedulers() {
-    spread(2, 100, 2);
-    spread(4, 100, 4);
+    spread(2, 100, 2, |_| Priority::Normal);
+    spread(4, 100, 4, priority_of);
+    spread(2, 100, 2, |_| Priority::Low);
 }
 
 #[test]
 fn two_computing_tasks_do_not_share_a_scheduler_while_another_sleeps() {
     // One of them is in its turn nearly all the time, the other one alone in the queue.
     for _round in 0..50 {
-        spread(2, 2, 2);
+        spread(2, 2, 2, |_| Priority::Normal);
+        spread(2, 2, 2, |_| Priority::High);
+        spread(2, 2, 2, priority_of);
     }
 }
 
@@ -275,31 +290,43 @@ fn busy_schedulers_even_out_their_queues() {
         } else {
             let mut busy = both_busy.lock().expect("not poisoned");
             if busy.insert(own) && busy.len() == 2 {
-                (2..100).for_each(|task| scheduler.schedule(task));
+                (2..100).for_each(|task| scheduler.schedule(task, Priority::Normal));
             }
         }
-        After::Again
+        After::Again(Priority::Normal)
     });
-    running.scheduler.schedule(0);
-    running.scheduler.schedule(1);
+    running.scheduler.schedule(0, Priority::Normal);
+    running.scheduler.schedule(1, Priority::Normal);
     is_done.recv().expect("the crowd gets to both threads");
 }
 
 #[test]
 fn a_talking_pair_stays_on_one_scheduler() {
+    for priorities in [
+        [Priority::Normal; 2],
+        [Priority::Low; 2],
+        [Priority::High, Priority::Normal],
+        [Priority::Low, Priority::High],
+    ] {
+        talking_pair(priorities);
+    }
+}
+
+fn talking_pair(priorities: [Priority; 2]) {
     const TURNS: u64 = 100_000;
     let turns = AtomicU64::new(0);
     let (done, is_done) = mpsc::channel();
     let running = run(2, move |scheduler, task| {
         if turns.fetch_add(1, Ordering::Relaxed) < TURNS {
-            scheduler.schedule(1 - task);
+            let other = 1 - task;
+            scheduler.schedule(other, priorities[other as usize]);
         } else {
             done.send(()).expect("the test waits");
         }
         After::Parked
     });
     running.wait_until_all_sleep();
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, priorities[0]);
     is_done.recv().expect("they come to the end");
     running.wait_until_all_sleep();
     let mut turns: Vec<_> = running
@@ -326,15 +353,15 @@ fn the_outside_is_served_beside_a_full_queue() {
             return After::Parked;
         }
         if task == 0 {
-            (1..BUSY).for_each(|task| scheduler.schedule(task));
+            (1..BUSY).for_each(|task| scheduler.schedule(task, Priority::Normal));
             // As from outside, but at a moment that is known: another thread schedules it during this turn.
             let scheduler = scheduler.clone();
-            let outside = thread::spawn(move || scheduler.schedule(BUSY + 1));
+            let outside = thread::spawn(move || scheduler.schedule(BUSY + 1, Priority::Normal));
             outside.join().expect("no panic");
         }
-        After::Again
+        After::Again(Priority::Normal)
     });
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, Priority::Normal);
     assert!(has_run.recv().expect("it runs") <= 4);
 }
 
@@ -349,12 +376,12 @@ fn stop_ends_busy_and_sleeping_threads_and_drops_what_they_held() {
     for busy in 0..4 {
         let scheduler = make(2, Seam::real());
         for task in 0..busy {
-            scheduler.schedule(task);
+            scheduler.schedule(task, Priority::Normal);
         }
         let (running, is_running) = mpsc::channel();
         let work = Arc::new(Tasks {
             scheduler: scheduler.clone(),
-            turn: Box::new(|_, _| After::Again),
+            turn: Box::new(|_, _| After::Again(Priority::Normal)),
             fired: Box::new(|_, _| After::Parked),
         });
         let left_count = Arc::new(AtomicUsize::new(0));
@@ -381,7 +408,7 @@ fn stop_ends_busy_and_sleeping_threads_and_drops_what_they_held() {
         }
         assert_eq!(left_count.load(Ordering::SeqCst), 2);
         // Giving more to a stopped scheduler is harmless.
-        scheduler.schedule(7);
+        scheduler.schedule(7, Priority::Normal);
         assert!(scheduler.cancel(scheduler.arm(5, 5)));
     }
 }
@@ -394,21 +421,21 @@ fn two_schedulers_in_one_program_keep_apart() {
     let second = run(2, move |_, task| {
         if let Some(first) = &*first_of_two.lock().expect("not poisoned") {
             // From a thread of the second, so for the first it comes from outside.
-            first.schedule(task + 1);
+            first.schedule(task + 1, Priority::Normal);
         }
         After::Parked
     });
     let target = second.scheduler.clone();
     let first = run(2, move |_, task| {
         if task < 10_000 {
-            target.schedule(task);
+            target.schedule(task, Priority::Normal);
         } else {
             ran.send(task).expect("the test waits");
         }
         After::Parked
     });
     *answered.lock().expect("not poisoned") = Some(first.scheduler.clone());
-    first.scheduler.schedule(0);
+    first.scheduler.schedule(0, Priority::Normal);
     assert_eq!(has_run.recv().expect("it runs"), 10_000);
     answered.lock().expect("not poisoned").take();
 }
@@ -430,7 +457,7 @@ fn timers_fire_beside_busy_tasks_and_never_early() {
                 scheduler.arm(armed_for.load(Ordering::SeqCst), 1);
                 return After::Parked;
             }
-            After::Again
+            After::Again(Priority::Normal)
         },
         move |scheduler, timer| {
             let now_ns = scheduler.now();
@@ -444,7 +471,7 @@ fn timers_fire_beside_busy_tasks_and_never_early() {
         },
     );
     for task in 0..5 {
-        running.scheduler.schedule(task);
+        running.scheduler.schedule(task, Priority::Normal);
     }
     for _timer in 0..TIMERS {
         let late_ns = has_fired.recv().expect("it fires");
@@ -538,7 +565,7 @@ fn any_thread_cancels_and_each_timer_ends_one_way() {
             done.send(()).expect("the test waits");
         },
     );
-    (0..TIMERS).for_each(|task| running.scheduler.schedule(task));
+    (0..TIMERS).for_each(|task| running.scheduler.schedule(task, Priority::Normal));
     let mut cancelled_count = 0;
     let mut seen_count = 0;
     while seen_count < TIMERS {
@@ -577,7 +604,7 @@ fn many_timers_at_once_do_not_hold_up_the_tasks() {
             if (1..TIMERS).contains(&counted.load(Ordering::SeqCst)) {
                 between.store(true, Ordering::SeqCst);
             }
-            After::Again
+            After::Again(Priority::Normal)
         },
         move |_, _| {
             if fired_count.fetch_add(1, Ordering::SeqCst) + 1 == TIMERS {
@@ -588,7 +615,7 @@ fn many_timers_at_once_do_not_hold_up_the_tasks() {
     for timer in 0..TIMERS {
         running.scheduler.arm(1_000_000, timer as u32);
     }
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, Priority::Normal);
     world.advance(1_000_000);
     is_done.recv().expect("all fire");
     assert!(
@@ -600,7 +627,7 @@ fn many_timers_at_once_do_not_hold_up_the_tasks() {
 #[test]
 fn nobody_is_awake_while_there_is_nothing_to_do() {
     let running = run(3, |_, _| After::Parked);
-    running.scheduler.schedule(0);
+    running.scheduler.schedule(0, Priority::Normal);
     running.wait_until_all_sleep();
     let before = running.scheduler.counters();
     for _look in 0..1000 {
@@ -611,5 +638,31 @@ fn nobody_is_awake_while_there_is_nothing_to_do() {
     for (before, after) in before.iter().zip(&after) {
         assert!(after.parks - before.parks <= 1);
         assert_eq!(after.turns, before.turns);
+    }
+}
+
+#[test]
+fn armed_timers_are_counted_until_they_fire_or_are_cancelled() {
+    let world = VirtualWorld::new(1);
+    let (fired, has_fired) = mpsc::channel();
+    let running = start(
+        make(3, Seam::new(world.clone())),
+        |_, _| After::Parked,
+        move |scheduler, timer| {
+            fired
+                .send((timer, scheduler.timers_armed()))
+                .expect("the test waits")
+        },
+    );
+    let scheduler = &running.scheduler;
+    assert_eq!(scheduler.timers_armed(), 0);
+    // Armed from outside, so they are in different wheels.
+    let keys = [1000, 2000, 3000, 4000].map(|deadline_ns| scheduler.arm(deadline_ns, 7));
+    assert_eq!(scheduler.timers_armed(), 4);
+    assert!(scheduler.cancel(keys[3]) && !scheduler.cancel(keys[3]));
+    assert_eq!(scheduler.timers_armed(), 3);
+    for left in [2, 1, 0] {
+        world.advance(1000);
+        assert_eq!(has_fired.recv().expect("it fires"), (7, left));
     }
 }

@@ -158,6 +158,11 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
+    /// How many timers are armed: neither handed out nor cancelled.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Moves the timers that are due at `now_ns` to the end of `due`, in order. Looks at `steps_max` timers
     /// at most, so that the caller can let others run in between; true if there is more to do now.
     pub(super) fn expire(&mut self, now_ns: u64, steps_max: usize, due: &mut Vec<T>) -> bool {
@@ -435,6 +440,7 @@ mod tests {
                 }
                 None => assert_eq!(next_ns, NEVER),
             }
+            assert_eq!(self.wheel.len(), self.model.len());
         }
 
         fn run(&mut self, rounds: u32, bits: u32) {

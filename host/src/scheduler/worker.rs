@@ -4,22 +4,28 @@
 //! sleep. `pick` is the only place that decides what runs next.
 
 use std::cell::OnceCell;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_deque::{Steal, Stealer, Worker as Queue};
-
+use super::priority::{Each, Priority, Ready, Shares};
+use super::queues::Queues;
+use super::thief::Thief;
 use super::wheel::NEVER;
 use super::{After, Lane, Scheduler, Seat, Task, Work, lock};
 
-/// Every so many turns the injector comes before the own queue: what the outside waits for (I/O that is ready,
-/// calls of the embedding program) is served beside any number of busy tasks, and takes at most this share.
+/// After so many turns of a priority from the own queue one belongs to its injector, if that holds something: what
+/// the outside waits for (I/O that is ready, calls of the embedding program) is served beside any number of busy
+/// tasks, and takes at most this share. Counted per priority: were it by all turns, the turns of one priority might
+/// miss the right ones for ever.
+const OWN_TURNS_PER_INJECTED: u64 = 3;
+
+/// A scheduler that is busy with `Normal` tasks of its own looks every so many turns whether something came from
+/// outside. Who brings it writes what is read here, so a look may cost as much as some empty turns.
 const TURNS_PER_INJECTOR_LOOK: u64 = 4;
 
-/// Every so many turns the own queue is compared with another one, and evened out: schedulers that are all busy
+/// Every so many turns the own queues are compared with another one's, and evened out: schedulers that are all busy
 /// never search, and a task among many would get less of a core than one among few for as long as they run.
 const TURNS_PER_BALANCE: u64 = 64;
 
@@ -42,15 +48,11 @@ const SEARCH_ROUNDS: u32 = 6;
 const SEARCH_ROUNDS_WATCHING: u32 = 40;
 /// Processor hints between two rounds, which take 0.1 to 1 µs.
 const SPINS_PER_ROUND: u32 = 16;
-/// A task alone in a queue is taken when it has been there for so many rounds with its owner in the same
-/// turn, some microseconds: longer than a turn of a pair that talks, shorter than a slice of computing.
-const LONE_TASK_ROUNDS: u32 = 6;
-
 /// What a scheduler thread knows about itself, for `schedule` and `arm` called on it.
 struct Own {
     scheduler_id: u64,
     lane: usize,
-    queue: Rc<Queue<Task>>,
+    queues: Rc<Queues>,
 }
 
 thread_local! {
@@ -59,11 +61,11 @@ thread_local! {
 }
 
 /// Puts a task into the own queue, if the calling thread is one of that scheduler's.
-pub(super) fn push_to_own_queue(scheduler_id: u64, task: Task) -> bool {
+pub(super) fn push_to_own_queue(scheduler_id: u64, task: Task, priority: Priority) -> bool {
     // A thread that is ending has no own queue any more.
     OWN.try_with(|own| match own.get() {
         Some(own) if own.scheduler_id == scheduler_id => {
-            own.queue.push(task);
+            own.queues.push(task, priority);
             true
         }
         _ => false,
@@ -113,6 +115,8 @@ pub(super) struct Worker<W: Work> {
     work: Arc<W>,
     lane: usize,
     seat: OwnSeat,
+    shares: Shares,
+    outside: Outside,
     thief: Thief,
     clock: ClockLooks,
     turns: u64,
@@ -122,19 +126,37 @@ pub(super) struct Worker<W: Work> {
     due: Vec<W::Timer>,
 }
 
+/// What a scheduler thread remembers of the injectors.
+struct Outside {
+    /// Which held something at the last look.
+    ready: Ready,
+    /// For each priority, the turns from the own queue since the last one from the injector.
+    own_turns: Each<u64>,
+}
+
+impl Outside {
+    fn new() -> Self {
+        Outside {
+            ready: Ready::default(),
+            // The first who comes needn't wait.
+            own_turns: Each::new(|_| OWN_TURNS_PER_INJECTED),
+        }
+    }
+}
+
 /// A `Seat` that has been taken.
 struct OwnSeat {
-    queue: Rc<Queue<Task>>,
+    queues: Rc<Queues>,
     parker: crossbeam_utils::sync::Parker,
 }
 
 impl<W: Work> Worker<W> {
     fn new(scheduler: Arc<Scheduler<W>>, work: Arc<W>, lane: usize, seat: Seat) -> Self {
-        let queue = Rc::new(seat.queue);
+        let queues = Rc::new(seat.queues);
         let own = Own {
             scheduler_id: scheduler.id,
             lane,
-            queue: queue.clone(),
+            queues: queues.clone(),
         };
         assert!(
             OWN.with(|cell| cell.set(own)).is_ok(),
@@ -142,13 +164,15 @@ impl<W: Work> Worker<W> {
         );
         scheduler.seam.adopt(seat.parker.unparker());
         Worker {
+            shares: Shares::default(),
+            outside: Outside::new(),
             thief: Thief::new(lane, scheduler.lanes.len(), scheduler.seam.random_u64()),
             clock: ClockLooks::new(),
             scheduler,
             work,
             lane,
             seat: OwnSeat {
-                queue,
+                queues,
                 parker: seat.parker,
             },
             turns: 0,
@@ -170,51 +194,77 @@ impl<W: Work> Worker<W> {
         self.end_search();
     }
 
-    /// The one place that decides what runs next: in turn the own queue and, now and then first, the injector;
-    /// and only while searching the queues of others.
+    /// The one place that decides what runs next.
+    ///
+    /// 1. Among the priorities: of eight turns, seven go to `High` tasks as long as there are any that can run; of
+    ///    the turns that are left, seven of eight go to `Normal` ones and one to `Low` ones. [`Shares`] counts.
+    /// 2. Within the priority: the own queue in its order, but every fourth turn the injector, if it holds
+    ///    something. So what comes from outside never overtakes what is more urgent.
+    /// 3. If nothing can run here, and only while searching: the queues of others, the most urgent first.
     fn pick(&mut self) -> Option<Task> {
-        if self.turns.is_multiple_of(TURNS_PER_INJECTOR_LOOK)
-            && let Some(task) = self.take_injected()
-        {
-            return Some(task);
-        }
         if self.turns % TURNS_PER_BALANCE == 1
-            && self.thief.balance(&self.scheduler.lanes, &self.seat.queue)
+            && self.thief.balance(&self.scheduler.lanes, &self.seat.queues)
         {
             add(&self.lane().counts.steals, 1);
         }
-        if let Some(task) = self.seat.queue.pop() {
+        if !self.is_choice_possible()
+            && let Some(task) = self.pop_own(Priority::Normal)
+        {
             return Some(task);
         }
-        if let Some(task) = self.take_injected_batch() {
-            return Some(task);
+        loop {
+            self.outside.ready = self.scheduler.injectors.ready();
+            let ready = self.seat.queues.ready().or(self.outside.ready);
+            let Some(priority) = self.shares.choose(ready) else {
+                break;
+            };
+            if let Some(task) = self.take(priority) {
+                self.shares.count(priority, ready);
+                return Some(task);
+            }
+            // Others were faster, so it was nobody's turn.
         }
         if !self.is_searching {
             return None;
         }
-        let stolen = self.thief.steal(&self.scheduler.lanes, &self.seat.queue);
+        let stolen = self.thief.steal(&self.scheduler.lanes, &self.seat.queues);
         if stolen.is_some() {
             add(&self.lane().counts.steals, 1);
         }
         stolen
     }
 
-    /// One task from the injector. One only: others would have to wait behind the whole own queue.
-    fn take_injected(&self) -> Option<Task> {
-        let injector = &self.scheduler.injector;
-        if injector.is_empty() {
-            return None;
+    /// False if only the own queue of `Normal` can hold something, as far as is known: the usual case, told apart
+    /// because every turn pays for the question.
+    fn is_choice_possible(&mut self) -> bool {
+        let injectors = &self.scheduler.injectors;
+        if self.turns.is_multiple_of(TURNS_PER_INJECTOR_LOOK) {
+            self.outside.ready = injectors.ready();
         }
-        until_settled(|| injector.steal())
+        // `High` can't wait for the next look, and is rare enough that nobody writes there while it is read.
+        !self.seat.queues.are_only_normal()
+            || !self.outside.ready.is_none()
+            || injectors.has(Priority::High)
     }
 
-    /// A task from the injector, and some more for the own queue, which is empty.
-    fn take_injected_batch(&self) -> Option<Task> {
-        let injector = &self.scheduler.injector;
-        if injector.is_empty() {
-            return None;
+    /// A task of this priority, from the own queue or from the injector.
+    fn take(&mut self, priority: Priority) -> Option<Task> {
+        let queues = &*self.seat.queues;
+        let is_outside_due = self.outside.own_turns[priority] >= OWN_TURNS_PER_INJECTED;
+        if self.outside.ready.has(priority)
+            && (is_outside_due || queues.is_empty(priority))
+            && let Some(task) = self.scheduler.injectors.take(priority, queues)
+        {
+            self.outside.own_turns[priority] = 0;
+            return Some(task);
         }
-        until_settled(|| injector.steal_batch_and_pop(&self.seat.queue))
+        self.pop_own(priority)
+    }
+
+    fn pop_own(&mut self, priority: Priority) -> Option<Task> {
+        let task = self.seat.queues.pop(priority);
+        self.outside.own_turns[priority] += u64::from(task.is_some());
+        task
     }
 
     /// One turn of a task.
@@ -223,7 +273,7 @@ impl<W: Work> Worker<W> {
         // Two can run and one of them waits for the other: somebody else may have time for it. A pair of tasks
         // that talk by turns never gets here, so it stays together; whoever searches is enough, as it will
         // come here, too, when it has found more than one.
-        if !self.seat.queue.is_empty()
+        if !self.seat.queues.are_empty()
             && let Some(helper) = self.scheduler.sleepers.wake_helper()
         {
             self.scheduler.lanes[helper].unparker.unpark();
@@ -233,8 +283,8 @@ impl<W: Work> Worker<W> {
             .counts
             .turns
             .store(self.turns, Ordering::Relaxed);
-        if self.work.run(task) == After::Again {
-            self.seat.queue.push(task);
+        if let After::Again(priority) = self.work.run(task) {
+            self.seat.queues.push(task, priority);
         }
     }
 
@@ -332,8 +382,8 @@ impl<W: Work> Worker<W> {
     fn is_work_left(&self) -> bool {
         let scheduler = &self.scheduler;
         scheduler.is_stopping()
-            || !scheduler.injector.is_empty()
-            || scheduler.lanes.iter().any(|lane| lane.stealer.len() >= 2)
+            || !scheduler.injectors.are_empty()
+            || scheduler.lanes.iter().any(|lane| lane.stealers.len() >= 2)
     }
 
     /// Parks, unless a timer is due.
@@ -403,129 +453,68 @@ impl ClockLooks {
     }
 }
 
-/// Takes tasks from other schedulers' queues.
-///
-/// From a queue of two and more it takes half. A single task it leaves alone at first: it may be one of a pair
-/// that talk by turns, whose next turn comes at once and who would only be torn apart. But two tasks that compute look
-/// the same, one in its turn and one waiting; so a single task is taken when it has waited for a while and the
-/// owner is still in the same turn.
-struct Thief {
-    lane: usize,
-    /// Per lane, what was seen of its single task.
-    watches: Box<[Watch]>,
-    random_state: u64,
-}
-
-/// A single task that waits in a lane.
-#[derive(Clone, Copy, Default)]
-struct Watch {
-    /// Rounds for which it has been seen.
-    rounds: u32,
-    /// The owner's turn meanwhile.
-    turns: u64,
-}
-
-impl Thief {
-    fn new(lane: usize, lane_count: usize, seed: u64) -> Self {
-        Thief {
-            lane,
-            watches: vec![Watch::default(); lane_count].into(),
-            // Zero would stay zero for ever.
-            random_state: seed | 1,
-        }
-    }
-
-    /// A new search: what was seen in an earlier one is too old.
-    fn begin_watch(&mut self) {
-        self.watches.fill(Watch::default());
-    }
-
-    /// Whether some single task is being watched.
-    fn is_watching(&self) -> bool {
-        self.watches.iter().any(|watch| watch.rounds > 0)
-    }
-
-    /// Looks at every other lane once, beginning anywhere, and takes what it may into `queue`, but for the
-    /// first task.
-    fn steal<T>(
-        &mut self,
-        lanes: &[impl Deref<Target = Lane<T>>],
-        queue: &Queue<Task>,
-    ) -> Option<Task> {
-        let start = self.random_below(lanes.len());
-        for index in (start..lanes.len()).chain(0..start) {
-            if index == self.lane {
-                continue;
-            }
-            if self.may_steal(index, &lanes[index])
-                && let Some(task) = take_half(&lanes[index].stealer, queue)
-            {
-                return Some(task);
-            }
-        }
-        None
-    }
-
-    /// Takes tasks from one lane, any, if its queue is longer than the own one: as many as make them equal.
-    /// True if there were some.
-    fn balance<T>(&mut self, lanes: &[impl Deref<Target = Lane<T>>], queue: &Queue<Task>) -> bool {
-        let index = self.random_below(lanes.len());
-        if index == self.lane {
-            return false;
-        }
-        let victim = &lanes[index].stealer;
-        let surplus = victim.len().saturating_sub(queue.len());
-        // At a surplus of one, moving it would only turn the difference round.
-        surplus >= 2
-            && victim
-                .steal_batch_with_limit(queue, surplus / 2)
-                .is_success()
-    }
-
-    fn may_steal<T>(&mut self, index: usize, lane: &Lane<T>) -> bool {
-        let watch = &mut self.watches[index];
-        match lane.stealer.len() {
-            0 => {
-                watch.rounds = 0;
-                false
-            }
-            1 => {
-                let turns = lane.counts.turns.load(Ordering::Relaxed);
-                if watch.turns != turns {
-                    *watch = Watch { rounds: 0, turns };
-                }
-                watch.rounds += 1;
-                watch.rounds >= LONE_TASK_ROUNDS
-            }
-            _ => true,
-        }
-    }
-
-    /// Marsaglia's xorshift: any lane is as good as another, they only shouldn't all begin with the same.
-    fn random_below(&mut self, bound: usize) -> usize {
-        self.random_state ^= self.random_state << 13;
-        self.random_state ^= self.random_state >> 7;
-        self.random_state ^= self.random_state << 17;
-        (self.random_state % bound as u64) as usize
-    }
-}
-
-fn take_half(victim: &Stealer<Task>, queue: &Queue<Task>) -> Option<Task> {
-    until_settled(|| victim.steal_batch_and_pop(queue))
-}
-
-/// Tries until the answer isn't "somebody came between": each time that it is, another thread has succeeded.
-fn until_settled(mut attempt: impl FnMut() -> Steal<Task>) -> Option<Task> {
-    loop {
-        match attempt() {
-            Steal::Success(task) => return Some(task),
-            Steal::Empty => return None,
-            Steal::Retry => {}
-        }
-    }
-}
-
 /// Adds to a counter that only the calling thread writes.
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, Seam, VirtualWorld};
+    use super::*;
+
+    /// Nobody's tasks: they are not run here.
+    struct Nobody;
+
+    impl Work for Nobody {
+        type Timer = ();
+
+        fn run(&self, _task: Task) -> After {
+            After::Parked
+        }
+
+        fn fire(&self, _timer: ()) {}
+    }
+
+    /// Calls `check` with the first of two schedulers and the other one's queues, on a thread of its own, as a
+    /// thread has one worker.
+    fn with_worker(check: impl FnOnce(Worker<Nobody>, Queues) + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let scheduler = Scheduler::<Nobody>::new(Options {
+                    schedulers: 2,
+                    seam: Arc::new(Seam::new(VirtualWorld::new(1))),
+                });
+                let mut seats = std::mem::take(&mut *lock(&scheduler.seats));
+                let other = seats.pop().expect("two seats").queues;
+                let own = seats.pop().expect("two seats");
+                check(Worker::new(scheduler, Arc::new(Nobody), 0, own), other);
+            });
+        });
+    }
+
+    #[test]
+    fn the_last_look_before_sleeping_sees_every_injector() {
+        for priority in Priority::DESCENDING {
+            with_worker(|worker, _| {
+                assert!(!worker.is_work_left());
+                worker.scheduler.injectors.push(1, priority);
+                assert!(worker.is_work_left());
+            });
+        }
+    }
+
+    #[test]
+    fn the_last_look_before_sleeping_sees_two_tasks_of_another_in_whichever_queues() {
+        for one in Priority::DESCENDING {
+            for two in Priority::DESCENDING {
+                with_worker(|worker, other| {
+                    other.push(1, one);
+                    assert!(!worker.is_work_left(), "its owner will run it");
+                    other.push(2, two);
+                    assert!(worker.is_work_left());
+                });
+            }
+        }
+    }
 }

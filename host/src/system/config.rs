@@ -22,11 +22,19 @@ pub struct Config {
     pub max_mailbox: u64,
     /// Bytes that one payload or argument may have. A larger one ends its sender. Default: 64 MiB.
     pub max_message: u64,
+    /// Links, monitors, aliases and timers that one process may hold, all together. More end it. Default: 2,097,152: a
+    /// million timers, and as much again.
+    pub max_ties: u32,
     /// Bytes of native stack that one process's wasm frames may take. Default: 128 KiB, some thousand frames; more
     /// costs address space and, with a million processes, page tables.
     pub max_stack: usize,
     /// Bytes that a module may have. Default: 256 MiB.
     pub max_module: u64,
+    /// Let guests look at processes: list them, and ask what they do. Default: no; a program that imports
+    /// `atoll:process/inspection` is not loaded.
+    pub allow_inspect: bool,
+    /// Let guests suspend processes. Default: no; a program that imports `atoll:process/debugging` is not loaded.
+    pub allow_debug: bool,
     /// Keep compiled code on disk, so that the next start is fast. Default: yes.
     pub cache: bool,
     /// What WASI programs may touch. Default: nothing.
@@ -50,8 +58,11 @@ impl Default for Config {
             max_memory: 1 << 30,
             max_mailbox: 64 << 20,
             max_message: 64 << 20,
+            max_ties: 1 << 21,
             max_stack: 128 << 10,
             max_module: 256 << 20,
+            allow_inspect: false,
+            allow_debug: false,
             cache: true,
             grants: Grants::default(),
             output: Output::inherit(),

@@ -1,10 +1,13 @@
 //! A process seen from inside: what its guest code may ask of the system, whichever way the guest is linked.
 
-use super::Shared;
+use super::calls::Call;
+use super::control::Ending;
 use super::handover;
 use super::program::Runnable;
-use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
-use crate::scheduler::TimerKey;
+use super::timers::{Alarm, AlarmOf};
+use super::{RegisterError, Shared, table};
+use crate::process::{Event, Kinds, Outgoing, Pid, Queue, Reference, Selector};
+use crate::scheduler::{Priority, TimerKey};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +15,9 @@ use std::sync::atomic::Ordering;
 const SPAWN_REDUCTIONS: u64 = 400;
 /// A message costs one reduction, and one more for each of these many bytes that are copied.
 const BYTES_PER_REDUCTION: u64 = 64;
+
+/// A link, a monitor, a timer, a name: what making or removing one costs.
+const TIE_REDUCTIONS: u64 = 8;
 
 /// A search through the mailbox costs a reduction for each of these many events that it passes over.
 const LOOKS_PER_REDUCTION: u64 = 16;
@@ -25,6 +31,11 @@ pub(crate) struct Current {
     index: u32,
     queue: Queue,
     wait: Option<Wait>,
+    pub(super) call: Option<Call>,
+    /// A process was suspended and its turn is waited for.
+    pub(super) is_suspending: bool,
+    /// A process that was asked where it is.
+    pub(super) asked_where: Option<Pid>,
     /// How many waits had a timer; numbers them, so that a late timer is known for what it is.
     alarms: u32,
     /// Reductions charged for the host's work since the last pause.
@@ -48,13 +59,6 @@ pub(crate) enum Received {
     Wait,
 }
 
-/// What the system does when a timer of a receive runs out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alarm {
-    pub(crate) pid: Pid,
-    pub(crate) number: u32,
-}
-
 impl Current {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -71,6 +75,9 @@ impl Current {
             index,
             queue: Queue::default(),
             wait: None,
+            call: None,
+            is_suspending: false,
+            asked_where: None,
             alarms: 0,
             debt: 0,
             charged: 0,
@@ -137,7 +144,7 @@ impl Current {
             let deadline_ns = self.shared.scheduler.now().saturating_add(timeout_ns);
             let alarm = Alarm {
                 pid: self.pid,
-                number: self.alarms,
+                of: AlarmOf::Wait(self.alarms),
             };
             self.shared.scheduler.arm(deadline_ns, alarm)
         });
@@ -165,11 +172,98 @@ impl Current {
             .deliver(to, Event::Message(message.from(self.pid)));
     }
 
+    /// Sends to whoever has the name. OTP: `Name ! Message`.
+    pub(crate) fn send_named(&mut self, name: &str, message: Outgoing) -> bool {
+        let to = self.shared.whereis(name);
+        match to {
+            Some(pid) => self.send(pid, message),
+            None => self.charge_copy(0),
+        }
+        to.is_some()
+    }
+
+    /// Answers a request. OTP: sending to an alias.
+    pub(crate) fn reply(&mut self, to: Pid, request: Reference, message: Outgoing) {
+        self.charge_copy(message.payload.len());
+        self.shared.reply(self.pid, to, request, message);
+    }
+
     /// A new reference, by which its answer will be found quickly.
     pub(crate) fn make_reference(&mut self) -> Reference {
         let reference = self.shared.make_reference();
-        self.queue.mark(reference);
+        self.mark_reference(reference);
         reference
+    }
+
+    /// Notes that nothing which is in the mailbox now carries a reference.
+    ///
+    /// What has arrived but was not taken over yet counts as coming later: it is searched in vain, once.
+    pub(super) fn mark_reference(&mut self, reference: Reference) {
+        self.queue.mark(reference);
+    }
+
+    /// Takes an event that is there, without waiting.
+    pub(super) fn take_now(&mut self, selector: &Selector) -> Option<Event> {
+        self.take_over_mail();
+        let taken = self.queue.take(selector, 0).ok()?;
+        self.charge_search();
+        handover::taken(taken.weight_bytes());
+        Some(taken)
+    }
+
+    /// Removes the first event of these kinds with this reference from the mailbox. Was there one?
+    pub(super) fn discard(&mut self, reference: Reference, kinds: Kinds) -> bool {
+        self.take_over_mail();
+        let fits =
+            |event: &Event| kinds.contains(event.kind()) && event.reference() == Some(reference);
+        let taken = self.queue.take_if(0, fits);
+        self.charge_search();
+        if let Ok(event) = &taken {
+            handover::taken(event.weight_bytes());
+        }
+        taken.is_ok()
+    }
+
+    pub(super) fn take_over_mail(&mut self) {
+        handover::mail(|arrived| self.queue.append(arrived));
+        self.fetch_mail();
+    }
+
+    /// How the process is to end, if somebody has said so since its turn began: what it calls now is its last call.
+    #[inline]
+    pub(crate) fn doom(&self) -> Option<Ending> {
+        if !self.entry().is_doomed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.entry().control().ending.clone()
+    }
+
+    /// OTP: `register/2`.
+    pub(crate) fn register(&mut self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        self.charge_tie();
+        self.shared.register(name, pid)
+    }
+
+    /// OTP: `unregister/1`.
+    pub(crate) fn unregister(&mut self, name: &str) -> bool {
+        self.charge_tie();
+        self.shared.unregister(name)
+    }
+
+    /// OTP: `whereis/1`.
+    pub(crate) fn whereis(&mut self, name: &str) -> Option<Pid> {
+        self.charge_tie();
+        self.shared.whereis(name)
+    }
+
+    /// OTP: `process_flag(priority, …)`.
+    pub(crate) fn set_priority(&mut self, priority: Priority) -> Priority {
+        std::mem::replace(&mut self.entry().control().priority, priority)
+    }
+
+    /// Notes that the next wait is expected to be long.
+    pub(crate) fn hibernate(&mut self) {
+        self.entry().control().hibernates = true;
     }
 
     /// Charges for a payload that the host copies.
@@ -182,6 +276,17 @@ impl Current {
     pub(crate) fn charge_spawn(&mut self, argument_bytes: usize) {
         self.charge(SPAWN_REDUCTIONS);
         self.charge_copy(argument_bytes);
+    }
+
+    /// Charges for a link, a monitor, or whatever else ties two processes.
+    #[inline]
+    pub(super) fn charge_tie(&mut self) {
+        self.charge(TIE_REDUCTIONS);
+    }
+
+    /// Charges for so many.
+    pub(super) fn charge_ties(&mut self, count: usize) {
+        self.charge(TIE_REDUCTIONS * count as u64);
     }
 
     #[inline]
@@ -212,7 +317,11 @@ impl Current {
         self.charged
     }
 
-    fn entry(&self) -> &super::table::Entry {
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn entry(&self) -> &table::Entry {
         self.shared.table.entry(self.index)
     }
 }

@@ -13,20 +13,27 @@ pub(super) type Arrived = VecDeque<Option<Event>>;
 
 thread_local! {
     static TURN: Turn = const {
-        Turn { arrived: RefCell::new(VecDeque::new()), taken_bytes: Cell::new(0), awaits_mail: Cell::new(false) }
+        Turn { arrived: RefCell::new(VecDeque::new()), taken_bytes: Cell::new(0), taken_events: Cell::new(0),
+            awaits_mail: Cell::new(false), reductions: Cell::new(0)
+        }
     };
 }
 
 struct Turn {
     arrived: RefCell<Arrived>,
     taken_bytes: Cell<u64>,
+    taken_events: Cell<u64>,
     awaits_mail: Cell<bool>,
+    reductions: Cell<u64>,
 }
 
 /// What a turn leaves behind.
 pub(super) struct Left {
     pub(super) awaits_mail: bool,
     pub(super) taken_bytes: u64,
+    pub(super) taken_events: u64,
+    /// All reductions so far, if the process had occasion to say; 0 if not.
+    pub(super) reductions: u64,
 }
 
 /// Begins a turn; `arrived` is left empty.
@@ -36,6 +43,8 @@ pub(super) fn begin(arrived: &mut Arrived) {
         debug_assert!(turn.arrived.borrow().is_empty());
         std::mem::swap(&mut *turn.arrived.borrow_mut(), arrived);
         turn.taken_bytes.set(0);
+        turn.taken_events.set(0);
+        turn.reductions.set(0);
         turn.awaits_mail.set(false);
     });
 }
@@ -52,6 +61,8 @@ pub(super) fn end(arrived: &mut Arrived) -> Left {
         Left {
             awaits_mail: turn.awaits_mail.get(),
             taken_bytes: turn.taken_bytes.get(),
+            taken_events: turn.taken_events.get(),
+            reductions: turn.reductions.get(),
         }
     })
 }
@@ -69,10 +80,24 @@ pub(super) fn mail(receive: impl FnOnce(&mut Arrived)) -> bool {
     })
 }
 
-/// The process has taken so much out of its mailbox.
+/// The process has taken an event of so many bytes out of its mailbox.
 #[inline]
 pub(super) fn taken(bytes: u64) {
-    TURN.with(|turn| turn.taken_bytes.set(turn.taken_bytes.get() + bytes));
+    TURN.with(|turn| {
+        turn.taken_bytes.set(turn.taken_bytes.get() + bytes);
+        turn.taken_events.set(turn.taken_events.get() + 1);
+    });
+}
+
+/// What the process has taken out of its mailbox in this turn: events, and their bytes.
+pub(super) fn taken_so_far() -> (u64, u64) {
+    TURN.with(|turn| (turn.taken_events.get(), turn.taken_bytes.get()))
+}
+
+/// The process has used so many reductions since its start.
+#[inline]
+pub(crate) fn reductions(count: u64) {
+    TURN.with(|turn| turn.reductions.set(count));
 }
 
 /// The process waits for mail: it will give up its turn now.

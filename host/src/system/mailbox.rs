@@ -1,10 +1,10 @@
 //! Mailboxes of the host: a pid among the processes, with the embedding program behind it.
 
 use super::Shared;
-use super::current::Alarm;
+use super::control::Phase;
 use super::spawn::SpawnError;
-use super::table::Phase;
-use crate::process::{Event, Outgoing, Pid, Queue, Reference, Selector};
+use super::timers::{Alarm, AlarmOf};
+use crate::process::{Event, ExitReason, Outgoing, Pid, Queue, Reference, Selector};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,6 +48,17 @@ impl HostMailbox {
     /// Sends in the name of this mailbox. Never waits, and never says whether the process was there.
     pub fn send(&self, to: Pid, message: Outgoing) {
         self.shared.send_from(self.pid, to, message);
+    }
+
+    /// Sends an exit signal in the name of this mailbox. OTP: `exit/2`.
+    pub fn exit_process(&self, to: Pid, reason: ExitReason) {
+        self.shared.send_exit(self.pid, to, reason);
+    }
+
+    /// Answers a request of a guest that waits in `call`, or made an alias. It is dropped if that does not want to know
+    /// any more. OTP: `gen_server:reply/2`.
+    pub fn reply(&self, to: Pid, request: Reference, message: Outgoing) {
+        self.shared.reply(self.pid, to, request, message);
     }
 
     /// A new reference, by which an answer can be received.
@@ -104,7 +115,9 @@ impl HostMailbox {
         loop {
             match self.queue.take(selector, *position) {
                 Ok(event) => {
-                    entry.control().mailbox_bytes -= event.weight_bytes();
+                    let mut control = entry.control();
+                    control.mailbox_bytes -= event.weight_bytes();
+                    control.mailbox_events -= 1;
                     return Poll::Ready(Some(event));
                 }
                 Err(end) => *position = end,
@@ -125,7 +138,7 @@ impl HostMailbox {
                 drop(control);
                 let alarm = Alarm {
                     pid: self.pid,
-                    number: self.alarms,
+                    of: AlarmOf::Wait(self.alarms),
                 };
                 *timer = Some(self.shared.scheduler.arm(deadline_ns, alarm));
             }
@@ -136,18 +149,7 @@ impl HostMailbox {
 
 impl Drop for HostMailbox {
     fn drop(&mut self) {
-        let mut control = self.shared.table.entry(self.index).control();
-        control.phase = Phase::Absent;
-        control.alarm = 0;
-        control.expired = false;
-        let left = (
-            std::mem::take(&mut control.arrived),
-            control.waker.take(),
-            std::mem::take(&mut control.watchers),
-        );
-        drop(control);
-        drop(left);
-        self.shared.table.release(self.index);
+        self.shared.close_mailbox(self.index);
     }
 }
 

@@ -1,7 +1,18 @@
-//! A system: programs, the process table, limits, start and end.
+//! A system: programs, the process table, signals, limits, start and end.
 //!
 //! This room knows what happens to processes. It never sees wasmtime's types (a program is a [`program::Runnable`],
 //! an execution a [`program::Body`]) and never a thread (the scheduler calls [`Work::run`] for one turn).
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | the system from outside, and the delivery of events |
+//! | `table`, `control` | where a pid leads, and what others may touch of a process |
+//! | `current`, `handover` | a process seen from inside its turn |
+//! | `turn` | one turn |
+//! | `spawn`, `farewell` | beginning and end |
+//! | `signals`, `calls`, `timers`, `names`, `groups` | what ties processes to each other |
+//! | `inspect`, `report` | what is told of processes |
+//! | `stop` | the end of the whole system |
 //!
 //! ```text
 //!   guest code                    system                               scheduler
@@ -12,38 +23,58 @@
 //!      └─ nothing: awaits = Mail, give up the turn ──► end of run: Parked
 //!                                                                      arm ──► fire ──► expired, schedule
 //!   spawn ──► Shared::spawn: entry, instance ───────────────────────► schedule
-//!   return, trap, exit ──► end of run: finish: drop all, tell watchers
+//!   return, trap, exit ──► end of run: finish: drop all, tell the linked, then those who monitor
 //! ```
 
+pub(crate) mod calls;
+pub(crate) mod control;
 pub(crate) mod current;
+pub(crate) mod groups;
+pub(crate) mod handover;
 pub(crate) mod program;
 pub(crate) mod spawn;
-pub(crate) mod table;
+pub(crate) mod timers;
 
 mod config;
-mod handover;
+mod farewell;
+mod inspect;
 mod mailbox;
+mod names;
 mod report;
+mod signals;
+mod stop;
+mod table;
 mod turn;
 mod watch;
 
 pub use config::{Config, CrashHook, Error};
+pub use inspect::{Holdings, ProcessInfo, Status};
 pub use mailbox::HostMailbox;
+pub use names::RegisterError;
 pub use report::{Counters, CrashReport};
 pub use spawn::{Spawn, SpawnError};
 pub use watch::Watch;
 
 use crate::engine::{Engine, LoadError};
-use crate::process::{Budget, Cipher, Event, ExitReason, Outgoing, Pid, Reference};
+use crate::process::{Cipher, Event, ExitReason, Outgoing, Pid, Reference};
 use crate::scheduler::{self, Scheduler, Seam};
 use crate::wasi::Wasi;
+use control::Nudge;
+use groups::Groups;
+use names::Names;
 use program::Runnable;
 use report::Tally;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use table::{Nudge, Phase, Table, lock};
+use std::time::Duration;
+use stop::Departures;
+use table::{Table, lock, lock_write};
+
+/// How often, and how far apart, [`System::info`] looks whether a process has said where it is.
+const ANSWER_LOOKS: u32 = 50;
+const ANSWER_LOOKS_APART: Duration = Duration::from_micros(200);
 
 /// A running system of processes. Clones are handles to the same one.
 ///
@@ -75,14 +106,16 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     counters: Tally,
     programs: RwLock<HashMap<String, Arc<dyn Runnable>>>,
+    names: Names,
+    groups: Groups,
     node: u64,
     reference_cipher: Cipher,
     references: AtomicU64,
     stopping: AtomicBool,
     /// Processes with code to run: all but the host's mailboxes.
     guests: AtomicU32,
-    /// Told when the last guest is gone while the system is shutting down.
-    all_gone: (Mutex<()>, Condvar),
+    /// Tells who waits for processes to end.
+    departures: Departures,
 }
 
 impl System {
@@ -110,12 +143,14 @@ impl System {
             scheduler: Scheduler::new(options),
             counters: Tally::default(),
             programs: RwLock::default(),
+            names: Names::default(),
+            groups: Groups::default(),
             node,
             reference_cipher: cipher(),
             references: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             guests: AtomicU32::new(0),
-            all_gone: Default::default(),
+            departures: Departures::default(),
             config,
         });
         let handle = io.handle().clone();
@@ -143,25 +178,19 @@ impl System {
     /// which guests can spawn it too. Runs none of its code. A program that had the name before goes on running.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Program, LoadError> {
         let program = self.0.engine.load(name, bytes)?;
-        let mut programs = self
-            .0
-            .shared
-            .programs
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        programs.insert(name.to_owned(), program.clone());
+        lock_write(&self.0.shared.programs).insert(name.to_owned(), program.clone());
         Ok(Program(program))
     }
 
     /// Starts a process. Its parent is the host.
     pub fn spawn(&self, spawn: Spawn) -> Result<Pid, SpawnError> {
-        self.0.shared.spawn(spawn)
+        self.0.shared.spawn(spawn, None)
     }
 
     /// Starts a process and watches it, so that its end is told however soon it comes. OTP: `spawn_monitor`.
     pub fn spawn_watched(&self, spawn: Spawn) -> Result<(Pid, Watch), SpawnError> {
         let (told, watch) = Watch::pair();
-        let pid = self.0.shared.spawn_watched(spawn, vec![told])?;
+        let pid = self.0.shared.spawn_watched(spawn, None, vec![told])?;
         Ok((pid, watch))
     }
 
@@ -182,19 +211,70 @@ impl System {
 
     /// Ends a process at once. OTP: `exit(Pid, kill)`.
     pub fn kill(&self, pid: Pid) {
-        self.0.shared.end(pid, ExitReason::Killed);
+        self.exit_process(pid, ExitReason::Kill);
+    }
+
+    /// Sends an exit signal in the name of the process itself. One that traps exits receives it as an event; `kill`
+    /// can't be trapped. OTP: `exit/2`.
+    pub fn exit_process(&self, pid: Pid, reason: ExitReason) {
+        self.0.shared.send_exit(pid, pid, reason);
+    }
+
+    /// Gives a process a name. OTP: `register/2`.
+    pub fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        self.0.shared.register(name, pid)
+    }
+
+    /// Who has this name. OTP: `whereis/1`.
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.0.shared.whereis(name)
+    }
+
+    /// Every process that is alive. OTP: `processes/0`.
+    pub fn processes(&self) -> Vec<Pid> {
+        self.0.shared.processes()
+    }
+
+    /// What a process is and does. Blocks for some milliseconds at most, in which a process that waits says which function
+    /// it is in. OTP: `process_info/1`.
+    pub fn info(&self, pid: Pid) -> Option<ProcessInfo> {
+        let shared = &self.0.shared;
+        shared.ask_where(pid);
+        for _ in 0..ANSWER_LOOKS {
+            if !shared.is_about_to_say(pid) {
+                break;
+            }
+            std::thread::sleep(ANSWER_LOOKS_APART);
+        }
+        shared.info(pid)
+    }
+
+    /// Each guest process's reductions so far, in no particular order: cheaper than asking for everything of each.
+    pub fn reductions(&self) -> Vec<(Pid, u64)> {
+        self.0.shared.reductions()
     }
 
     /// What the system has done so far.
     pub fn counters(&self) -> Counters {
-        let shared = &self.0.shared;
-        Counters {
-            processes: shared.table.live(),
-            spawned: shared.counters.spawned.load(Ordering::Relaxed),
-            crashed: shared.counters.crashed.load(Ordering::Relaxed),
-            reductions: shared.counters.reductions.load(Ordering::Relaxed),
-            schedulers: shared.scheduler.counters(),
-        }
+        self.0.shared.counters()
+    }
+
+    /// What the system holds for its processes now; nothing, when no process is left.
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = self.0.shared.holdings();
+        holdings.slots = self.0.engine.slots_in_use();
+        holdings.contexts = self.0.engine.contexts_open();
+        holdings
+    }
+
+    /// Ends the processes in order: those that nobody above them would end are sent the exit signal `shutdown`, whoever
+    /// is left without a parent by that is sent one, too, and so on. Returns when all have ended, or the grace time is
+    /// over: true if all have. Call [`System::shutdown`] then. OTP: `init:stop/0`.
+    ///
+    /// "Nobody above them": their parent is the host, or has ended. The signal comes in the name of the parent, or of the
+    /// process itself if the host is the parent.
+    pub fn stop(&self, grace: Duration) -> bool {
+        self.0.shared.stop_in_order(grace)
     }
 
     /// Ends every process, then the threads, and writes out what guests have printed. Returns when all that is done.
@@ -222,7 +302,7 @@ impl Owner {
         if schedulers.is_empty() {
             return;
         }
-        self.shared.end_all();
+        self.shared.kill_all();
         self.shared.scheduler.stop();
         for thread in schedulers {
             if thread.join().is_err() {
@@ -251,43 +331,17 @@ impl Shared {
         let Some((index, entry, mut control)) = self.table.find(to) else {
             return;
         };
-        let weight = event.weight_bytes();
-        let nudge = if control.mailbox_bytes + weight <= control.mailbox_bytes_max {
-            control.mailbox_bytes += weight;
-            control.arrived.push_back(Some(event));
-            entry.has_mail.store(true, Ordering::Release);
-            control.mail()
-        } else {
-            match control.phase {
-                // The host is trusted not to die of a flood; what it has no room for is lost to it.
-                Phase::Host => Nudge::Nothing,
-                _ => control.end_with(ExitReason::Exhausted(Budget::Mailbox)),
-            }
-        };
+        let nudge = control.receive(entry, event);
         drop(control);
         self.carry_out(index, nudge);
     }
 
-    /// Ends a process before it runs again.
-    pub(crate) fn end(&self, pid: Pid, reason: ExitReason) {
-        if let Some((index, _, mut control)) = self.table.find(pid) {
-            let nudge = control.end_with(reason);
-            drop(control);
-            self.carry_out(index, nudge);
-        }
-    }
-
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
-        self.table
-            .find(pid)
-            .is_some_and(|(_, _, control)| control.ending.is_none())
+        self.table.find(pid).is_some()
     }
 
     pub(crate) fn program(&self, name: &str) -> Option<Arc<dyn Runnable>> {
-        let programs = self
-            .programs
-            .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let programs = self.programs.read().unwrap_or_else(PoisonError::into_inner);
         programs.get(name).cloned()
     }
 
@@ -308,29 +362,8 @@ impl Shared {
     fn carry_out(&self, index: u32, nudge: Nudge) {
         match nudge {
             Nudge::Nothing => {}
-            Nudge::Schedule => self.scheduler.schedule(index),
+            Nudge::Schedule(priority) => self.scheduler.schedule(index, priority),
             Nudge::Wake(waker) => waker.wake(),
-        }
-    }
-
-    /// Ends every guest process and waits until none is left.
-    fn end_all(&self) {
-        self.stopping.store(true, Ordering::Release);
-        for (index, entry) in self.table.entries() {
-            let mut control = entry.control();
-            if matches!(control.phase, Phase::Absent | Phase::Host) {
-                continue;
-            }
-            let nudge = control.end_with(ExitReason::Killed);
-            drop(control);
-            self.carry_out(index, nudge);
-        }
-        let (gone, told) = &self.all_gone;
-        let mut guard = lock(gone);
-        while self.guests.load(Ordering::Acquire) > 0 {
-            guard = told
-                .wait(guard)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 

@@ -1,8 +1,8 @@
 //! What the system knows of programs: that they have functions, and that a function can be started.
 
+use super::control::Ending;
 use super::current::Current;
 use super::spawn::SpawnError;
-use crate::process::ExitReason;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -11,7 +11,7 @@ pub(crate) type Body = Pin<Box<dyn Future<Output = End> + Send>>;
 
 /// How an execution ended.
 pub(crate) struct End {
-    pub(crate) reason: ExitReason,
+    pub(crate) ending: Ending,
     /// The exact count of reductions, from its start.
     pub(crate) reductions: u64,
     /// The names of the functions that were active when it trapped, innermost first.
@@ -38,6 +38,9 @@ pub(crate) trait Runnable: Send + Sync {
 
     /// The names of all functions that can be spawned.
     fn function_names(&self) -> Vec<String>;
+
+    /// Is the function with this index of its module the guest's own, and not one that was added when it was loaded?
+    fn is_guest_function(&self, index: u32) -> bool;
 
     /// Can its processes be in a host call that is completed by something else than mail?
     fn has_host_calls(&self) -> bool;

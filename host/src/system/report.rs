@@ -58,6 +58,12 @@ pub struct Counters {
     pub crashed: u64,
     /// Reductions of all processes that have ended.
     pub reductions: u64,
+    /// Names registered now.
+    pub names: usize,
+    /// Groups that have members now.
+    pub groups: usize,
+    /// Timers that run now, those of `receive` included.
+    pub timers: usize,
     /// Each scheduler's own.
     pub schedulers: Vec<crate::scheduler::Counters>,
 }

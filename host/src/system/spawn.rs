@@ -1,10 +1,13 @@
 //! Spawning: from a request to a process in a run queue, or to an error and nothing.
 
+use super::control::{Awaits, Control, Identity, Phase};
 use super::current::Current;
-use super::program::{Limits, Runnable};
-use super::table::{Awaits, Control, Identity, Nudge, Phase};
+use super::names::{RegisterError, is_name};
+use super::program::{Body, Limits, Runnable};
+use super::table::Entry;
 use super::{Program, Shared};
-use crate::process::{ExitReason, Pid};
+use crate::process::{ExitReason, Monitored, Pid, Reference};
+use crate::scheduler::Priority;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +31,19 @@ pub(crate) struct SpawnOptions {
     pub(crate) memory_bytes_max: Option<u64>,
     pub(crate) mailbox_bytes_max: Option<u64>,
     pub(crate) label: Option<Box<str>>,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) priority: Priority,
+    /// Link it to its parent.
+    pub(crate) link: bool,
+    /// Monitors of the parent's on it.
+    pub(crate) monitors: smallvec::SmallVec<[Reference; 1]>,
+}
+
+/// The process that spawns another.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) index: u32,
+    pub(crate) pid: Pid,
 }
 
 impl Spawn {
@@ -65,6 +81,18 @@ impl Spawn {
         self
     }
 
+    /// Registers it under this name. OTP: `register/2`.
+    pub fn name(mut self, name: &str) -> Spawn {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// How urgently it wants to run; [`Priority::Normal`] if nothing is said.
+    pub fn priority(mut self, priority: Priority) -> Spawn {
+        self.options.priority = priority;
+        self
+    }
+
     /// A text to know it by in reports.
     pub fn label(mut self, text: &str) -> Spawn {
         self.options.label = Some(label(text));
@@ -91,6 +119,8 @@ pub enum SpawnError {
     NoMemory,
     /// The argument is larger than a message may be.
     ArgumentTooLarge,
+    /// Another process has the name.
+    NameTaken,
     /// The host does not carry out this option.
     NotSupported(String),
     /// Anything else, in words.
@@ -111,6 +141,7 @@ impl fmt::Display for SpawnError {
             SpawnError::ArgumentTooLarge => {
                 f.write_str("the argument is larger than a message may be")
             }
+            SpawnError::NameTaken => f.write_str("another process has the name"),
             SpawnError::NotSupported(option) => write!(f, "the option `{option}` is not supported"),
             SpawnError::Other(text) => f.write_str(text),
         }
@@ -129,16 +160,38 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// A process that has been made and that nobody knows yet.
+struct Newborn {
+    body: Body,
+    mailbox_bytes_max: u64,
+    identity: Identity,
+    watchers: Vec<oneshot::Sender<ExitReason>>,
+    options: Ties,
+}
+
+/// What binds a new process to its parent.
+struct Ties {
+    name: Option<Arc<str>>,
+    priority: Priority,
+    link: bool,
+    monitors: smallvec::SmallVec<[Reference; 1]>,
+}
+
 impl Shared {
     /// Spawns, or says why not; the pid is that of a process that exists.
-    pub(crate) fn spawn(self: &Arc<Shared>, spawn: Spawn) -> Result<Pid, SpawnError> {
-        self.spawn_watched(spawn, Vec::new())
+    pub(crate) fn spawn(
+        self: &Arc<Shared>,
+        spawn: Spawn,
+        parent: Option<Parent>,
+    ) -> Result<Pid, SpawnError> {
+        self.spawn_watched(spawn, parent, Vec::new())
     }
 
     /// The same, with watchers that are told of the end even if it comes before this returns.
     pub(super) fn spawn_watched(
         self: &Arc<Shared>,
         spawn: Spawn,
+        parent: Option<Parent>,
         watchers: Vec<oneshot::Sender<ExitReason>>,
     ) -> Result<Pid, SpawnError> {
         let Spawn {
@@ -153,6 +206,15 @@ impl Shared {
         let function = program
             .function(&function)
             .ok_or(SpawnError::UnknownFunction)?;
+        if let Some(name) = &options.name {
+            if !is_name(name) {
+                return Err(SpawnError::Other(RegisterError::BadName.to_string()));
+            }
+            // Found out before an instance is made for nothing; what counts is asked again at the end.
+            if self.whereis(name).is_some() {
+                return Err(SpawnError::NameTaken);
+            }
+        }
         if self.stopping.load(Ordering::Acquire) {
             return Err(SpawnError::Other("the system is shutting down".into()));
         }
@@ -171,41 +233,104 @@ impl Shared {
                 .min(self.config.max_memory),
         };
         let current = Current::new(self.clone(), program.clone(), index, pid, argument);
-        let body = program.start(function, current, limits)?;
-        let waker = program.has_host_calls().then(|| self.waker(index, pid));
-
-        self.guests.fetch_add(1, Ordering::AcqRel);
-        let mut control = self.table.entry(index).control();
-        control.phase = Phase::Scheduled;
-        control.awaits = Awaits::Host;
-        control.mailbox_bytes_max = options
-            .mailbox_bytes_max
-            .unwrap_or(u64::MAX)
-            .min(self.config.max_mailbox);
-        control.body = Some(body);
-        control.waker = waker;
-        control.watchers = watchers;
-        control.identity = Some(Identity {
-            program,
-            function,
-            label: options.label,
-        });
-        if self.stopping.load(Ordering::Acquire) {
-            // The stop may have looked at this entry before there was a process in it.
-            end_at_once(&mut control);
+        let newborn = Newborn {
+            body: program.start(function, current, limits)?,
+            mailbox_bytes_max: options
+                .mailbox_bytes_max
+                .unwrap_or(u64::MAX)
+                .min(self.config.max_mailbox),
+            identity: Identity {
+                program,
+                function,
+                label: options.label,
+                parent: parent.map(|parent| parent.pid),
+                spawned_at_ns: self.scheduler.now(),
+                current_function: None,
+            },
+            watchers,
+            options: Ties {
+                name: options.name,
+                priority: options.priority,
+                link: options.link,
+                monitors: options.monitors,
+            },
+        };
+        let priority = options.priority;
+        match newborn.options.name.clone() {
+            None => self.publish(index, pid, parent, newborn),
+            Some(name) => {
+                let publish = || self.publish(index, pid, parent, newborn);
+                self.register_newborn(name, pid, publish)
+                    .map_err(|_| SpawnError::NameTaken)?;
+            }
         }
-        drop(control);
         std::mem::forget(reservation);
         self.counters.spawned.fetch_add(1, Ordering::Relaxed);
-        self.scheduler.schedule(index);
+        self.scheduler.schedule(index, priority);
         Ok(pid)
     }
-}
 
-fn end_at_once(control: &mut Control) {
-    let nudge = control.end_with(ExitReason::Killed);
-    debug_assert!(
-        matches!(nudge, Nudge::Nothing),
-        "the process is in a run queue"
-    );
+    /// Makes a process known, with all that it was spawned with, in one step.
+    fn publish(self: &Arc<Shared>, index: u32, pid: Pid, parent: Option<Parent>, newborn: Newborn) {
+        let waker = newborn
+            .identity
+            .program
+            .has_host_calls()
+            .then(|| self.waker(index, pid));
+        self.guests.fetch_add(1, Ordering::AcqRel);
+        let entry = self.table.entry(index);
+        let is_tied = newborn.options.link || !newborn.options.monitors.is_empty();
+        match parent.filter(|_| is_tied) {
+            None => self.fill(entry, &mut entry.control(), waker, newborn),
+            Some(parent) => {
+                // In the order of the indexes, as everywhere where two are locked.
+                let parent_entry = self.table.entry(parent.index);
+                let (mut own, mut child) = if parent.index < index {
+                    let own = parent_entry.control();
+                    (own, entry.control())
+                } else {
+                    let child = entry.control();
+                    (parent_entry.control(), child)
+                };
+                if newborn.options.link {
+                    own.ties().links.insert(pid, ());
+                    child.ties().links.insert(parent.pid, ());
+                }
+                for &monitor in &newborn.options.monitors {
+                    let monitored = Monitored {
+                        process: pid,
+                        name: None,
+                    };
+                    own.ties().monitors.insert(monitor, monitored);
+                    child.ties().monitored_by.insert(monitor, parent.pid);
+                }
+                drop(own);
+                self.fill(entry, &mut child, waker, newborn);
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        entry: &Entry,
+        control: &mut Control,
+        waker: Option<std::task::Waker>,
+        newborn: Newborn,
+    ) {
+        control.phase = Phase::Scheduled;
+        control.awaits = Awaits::Host;
+        control.mailbox_bytes_max = newborn.mailbox_bytes_max;
+        control.priority = newborn.options.priority;
+        if newborn.options.name.is_some() {
+            control.ties().name = newborn.options.name;
+        }
+        control.body = Some(newborn.body);
+        control.waker = waker;
+        control.watchers = newborn.watchers;
+        control.identity = Some(newborn.identity);
+        if self.stopping.load(Ordering::Acquire) {
+            // The stop may have looked at this entry before there was a process in it. It will be scheduled anyhow.
+            let _ = control.end_with(entry, ExitReason::Killed, false);
+        }
+    }
 }

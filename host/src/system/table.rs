@@ -5,13 +5,10 @@
 //! in its [`Control`], behind that one lock, which is held for a few instructions and never while guest code or a
 //! destructor runs.
 
-use super::program::{Body, Runnable};
-use crate::process::{Cipher, Event, ExitReason, Pid};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
-use tokio::sync::oneshot;
+use super::control::{Control, Phase};
+use crate::process::{Cipher, Pid};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
 const INDEX_BITS: u32 = 24;
@@ -38,108 +35,33 @@ pub(crate) struct Entry {
     control: Mutex<Control>,
     /// Something is in `arrived`. Written under the lock; read without it, to see that there is nothing to lock for.
     pub(crate) has_mail: AtomicBool,
+    /// The process is to end: `ending` is set. Written under the lock; read without it by the process itself, whose
+    /// next call of the contract is its last.
+    pub(crate) is_doomed: AtomicBool,
+    /// Somebody wants to know which function the process is in. Written under the lock.
+    pub(crate) is_asked: AtomicBool,
+    /// Bytes that the process's linear memories hold. Written by whoever makes or runs the process.
+    pub(crate) memory_bytes: AtomicU64,
 }
 
-/// What others may touch of a process.
-pub(crate) struct Control {
-    /// Its id; 0 while the entry is free, which no id is.
-    pub(crate) id: u64,
-    generation: u32,
-    pub(crate) phase: Phase,
-    /// What the process said it waits for when it last stopped running.
-    pub(crate) awaits: Awaits,
-    /// Its waker was called since it began to run.
-    pub(crate) woken: bool,
-    /// The number of the wait that has a timer armed; 0 for none.
-    pub(crate) alarm: u32,
-    /// That timer has run out.
-    pub(crate) expired: bool,
-    /// It is to end with this reason before it runs again.
-    pub(crate) ending: Option<ExitReason>,
-    /// What arrived since the receiver looked last.
-    pub(crate) arrived: VecDeque<Option<Event>>,
-    /// What the mailbox holds, in bytes: what has arrived, and what the receiver has taken over to search.
-    pub(crate) mailbox_bytes: u64,
-    pub(crate) mailbox_bytes_max: u64,
-    /// Its execution, while it is not running.
-    pub(crate) body: Option<Body>,
-    /// Wakes it when a host call of its is complete; for guests of programs that can make such calls, and for
-    /// mailboxes of the host.
-    pub(crate) waker: Option<Waker>,
-    pub(crate) identity: Option<Identity>,
-    pub(crate) watchers: Vec<oneshot::Sender<ExitReason>>,
+/// What can be said of a process to somebody who must not be told of its end before it has done its last.
+pub(crate) enum Liveness {
+    Alive,
+    /// It is to end, but is still in its turn: what it does until then it may yet tell others.
+    Doomed,
+    Gone,
 }
 
-/// What a guest process is, for reports.
-#[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) program: Arc<dyn Runnable>,
-    pub(crate) function: u32,
-    pub(crate) label: Option<Box<str>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    /// No process, or one that is being made or unmade.
-    Absent,
-    /// A mailbox of the host's: nothing to run.
-    Host,
-    /// Not in a run queue; something must happen first.
-    Waiting,
-    /// In a run queue.
-    Scheduled,
-    /// A scheduler is running it.
-    Running,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Awaits {
-    /// The end of a host call, or nothing but its turn.
-    Host,
-    /// Something in the mailbox, or a timeout.
-    Mail,
-}
-
-/// What is to be done, once the lock is released, for a process that something happened to.
-#[must_use]
-pub(crate) enum Nudge {
-    Nothing,
-    Schedule,
-    Wake(Waker),
-}
-
-impl Control {
-    /// Something happened that ends a wait for mail.
-    pub(crate) fn mail(&mut self) -> Nudge {
-        match self.phase {
-            Phase::Waiting if self.awaits == Awaits::Mail => self.schedule(),
-            Phase::Host => self.waker.take().map_or(Nudge::Nothing, Nudge::Wake),
-            _ => Nudge::Nothing,
-        }
-    }
-
-    /// A host call may be complete.
-    pub(crate) fn wake(&mut self) -> Nudge {
-        if self.phase == Phase::Waiting && self.awaits == Awaits::Host {
-            return self.schedule();
-        }
-        self.woken = true;
-        Nudge::Nothing
-    }
-
-    /// The process must end, whatever it does now. The first reason stays.
-    pub(crate) fn end_with(&mut self, reason: ExitReason) -> Nudge {
-        self.ending.get_or_insert(reason);
-        match self.phase {
-            Phase::Waiting => self.schedule(),
-            _ => Nudge::Nothing,
-        }
-    }
-
-    fn schedule(&mut self) -> Nudge {
-        self.phase = Phase::Scheduled;
-        Nudge::Schedule
-    }
+/// Two processes, the first of which is the one that asks.
+pub(crate) enum FoundBoth<'a> {
+    Alive {
+        own: MutexGuard<'a, Control>,
+        other: MutexGuard<'a, Control>,
+        other_index: u32,
+        other_entry: &'a Entry,
+    },
+    Doomed,
+    Gone(MutexGuard<'a, Control>),
 }
 
 /// Why no entry could be had.
@@ -183,9 +105,11 @@ impl Table {
         let mut control = entry.control();
         control.generation += 1;
         let raw = u64::from(control.generation) << INDEX_BITS | u64::from(index);
-        control.id = self.cipher.encipher(raw);
-        control.mailbox_bytes = 0;
+        control.begin(self.cipher.encipher(raw));
         entry.has_mail.store(false, Ordering::Relaxed);
+        entry.is_doomed.store(false, Ordering::Relaxed);
+        entry.is_asked.store(false, Ordering::Relaxed);
+        entry.memory_bytes.store(0, Ordering::Relaxed);
         let id = control.id;
         Ok((
             index,
@@ -199,7 +123,8 @@ impl Table {
     /// Gives an entry back, whose control has been emptied by the caller.
     pub(crate) fn release(&self, index: u32) {
         let mut control = self.entry(index).control();
-        debug_assert!(control.body.is_none() && control.phase == Phase::Absent);
+        debug_assert!(control.body.is_none() && control.ties.is_none());
+        control.phase = Phase::Absent;
         control.id = 0;
         let exhausted = control.generation == GENERATION_MAX;
         drop(control);
@@ -216,18 +141,68 @@ impl Table {
         &chunk[index as usize % CHUNK]
     }
 
-    /// The living process behind a pid, locked.
+    /// The living process behind a pid, locked: none if it has ended, or is to end.
     #[inline]
     pub(crate) fn find(&self, pid: Pid) -> Option<(u32, &Entry, MutexGuard<'_, Control>)> {
+        let (index, entry) = self.place(pid)?;
+        let control = entry.control();
+        control.is_alive(pid).then_some((index, entry, control))
+    }
+
+    /// Does a process live?
+    pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
+        match self.place(pid) {
+            Some((_, entry)) => entry.control().liveness(pid),
+            None => Liveness::Gone,
+        }
+    }
+
+    /// A process's own entry and that of another one, both locked: in the order of their indexes, so that two processes
+    /// that do this to each other can't wait for each other.
+    pub(crate) fn find_both(&self, own_index: u32, other: Pid) -> FoundBoth<'_> {
+        let own_entry = self.entry(own_index);
+        // With the own index it is a process that had this entry before.
+        let place = self.place(other).filter(|(index, _)| *index != own_index);
+        let Some((other_index, other_entry)) = place else {
+            return FoundBoth::Gone(own_entry.control());
+        };
+        let (own, other_control) = if own_index < other_index {
+            let own = own_entry.control();
+            (own, other_entry.control())
+        } else {
+            let other_control = other_entry.control();
+            (own_entry.control(), other_control)
+        };
+        match other_control.liveness(other) {
+            Liveness::Alive => FoundBoth::Alive {
+                own,
+                other: other_control,
+                other_index,
+                other_entry,
+            },
+            Liveness::Doomed => FoundBoth::Doomed,
+            Liveness::Gone => FoundBoth::Gone(own),
+        }
+    }
+
+    /// Where the process behind a pid is, or was.
+    #[inline]
+    fn place(&self, pid: Pid) -> Option<(u32, &Entry)> {
         if pid.node != self.node {
             return None;
         }
         let raw = self.cipher.decipher(pid.id)?;
         let index = (raw & u64::from(PROCESSES_MAX - 1)) as u32;
         let entry = &self.chunks.get(index as usize / CHUNK)?.get()?[index as usize % CHUNK];
-        let control = entry.control();
-        // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
-        (control.id == pid.id && control.phase != Phase::Absent).then_some((index, entry, control))
+        Some((index, entry))
+    }
+
+    /// The pid of an entry whose id is this.
+    pub(crate) fn pid(&self, id: u64) -> Pid {
+        Pid {
+            node: self.node,
+            id,
+        }
     }
 
     /// Every entry that was ever in use, with its index.
@@ -238,6 +213,16 @@ impl Table {
 }
 
 impl Entry {
+    fn empty() -> Entry {
+        Entry {
+            control: Mutex::new(Control::new()),
+            has_mail: AtomicBool::new(false),
+            is_doomed: AtomicBool::new(false),
+            is_asked: AtomicBool::new(false),
+            memory_bytes: AtomicU64::new(0),
+        }
+    }
+
     #[inline]
     pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
         lock(&self.control)
@@ -245,32 +230,17 @@ impl Entry {
 }
 
 fn new_chunk() -> Box<[Entry]> {
-    let empty = || Entry {
-        control: Mutex::new(Control {
-            id: 0,
-            generation: 0,
-            phase: Phase::Absent,
-            awaits: Awaits::Host,
-            woken: false,
-            alarm: 0,
-            expired: false,
-            ending: None,
-            arrived: VecDeque::new(),
-            mailbox_bytes: 0,
-            mailbox_bytes_max: 0,
-            body: None,
-            waker: None,
-            identity: None,
-            watchers: Vec::new(),
-        }),
-        has_mail: AtomicBool::new(false),
-    };
-    (0..CHUNK).map(|_| empty()).collect()
+    (0..CHUNK).map(|_| Entry::empty()).collect()
 }
 
 /// Locks, whatever a panicking holder may have left: no holder leaves a half-made change behind.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same for writing.
+pub(crate) fn lock_write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! One turn of a process: from the run queue into its code and out again, and the end of it.
+//! One turn of a process: from the run queue into its code and out again.
 
-use super::current::Alarm;
+use super::Shared;
+use super::control::{Awaits, Control, Ending, Phase};
+use super::handover;
 use super::program::End;
-use super::report::CrashReport;
-use super::table::{Awaits, Phase, lock};
-use super::{Shared, handover};
-use crate::process::{ExitReason, Pid};
+use super::timers::{Alarm, AlarmOf};
+use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -18,17 +18,32 @@ impl Work for Shared {
     fn run(&self, task: Task) -> After {
         let entry = self.table.entry(task);
         let mut control = entry.control();
+        if let Some(farewell) = control.farewell.take() {
+            let priority = control.priority;
+            drop(control);
+            return self.go_on_ending(task, *farewell, priority);
+        }
         debug_assert_eq!(control.phase, Phase::Scheduled);
+        if control.suspensions > 0 && control.ending.is_none() {
+            control.phase = Phase::Waiting;
+            control.is_held_back = true;
+            return After::Parked;
+        }
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
-        if let Some(reason) = control.ending.take() {
-            control.phase = Phase::Running;
+        if let Some(ending) = control.ending.take() {
+            // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
+            control.ending = Some(ending.clone());
+            let reductions = control.reductions;
             drop(control);
             // Dropping a suspended execution unwinds its host frames and frees what it owns.
             drop(body);
-            self.finish(task, End::told(reason));
-            return After::Parked;
+            return self.finish(task, End::told(ending, reductions));
+        }
+        if control.awaits == Awaits::Mail {
+            // The wait that the advice was for is over.
+            control.hibernates = false;
         }
         control.phase = Phase::Running;
         control.woken = false;
@@ -44,26 +59,26 @@ impl Work for Shared {
         let end = match polled {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(end)) => Some(end),
-            Err(_) => Some(End::told(ExitReason::Trap(
-                "the host failed; this is a defect of Atoll".into(),
-            ))),
+            Err(_) => Some(End::told(host_failed(), 0)),
         };
         if let Some(end) = end {
             drop(body);
             handover::end(&mut entry.control().arrived);
-            self.finish(task, end);
-            return After::Parked;
+            return self.finish(task, end);
         }
 
         let mut control = entry.control();
+        control.only_says = false;
         let has_host_calls = waker.is_some();
         let left = handover::end(&mut control.arrived);
         control.mailbox_bytes -= left.taken_bytes;
+        control.mailbox_events -= left.taken_events;
         control.awaits = if left.awaits_mail {
             Awaits::Mail
         } else {
             Awaits::Host
         };
+        self.count_reductions(&mut control, left.reductions);
         control.waker = waker;
         control.body = Some(body);
         let runnable = control.ending.is_some()
@@ -75,7 +90,7 @@ impl Work for Shared {
             };
         if runnable {
             control.phase = Phase::Scheduled;
-            After::Again
+            After::Again(control.priority)
         } else {
             control.phase = Phase::Waiting;
             After::Parked
@@ -83,11 +98,22 @@ impl Work for Shared {
     }
 
     fn fire(&self, alarm: Alarm) {
+        let number = match alarm.of {
+            AlarmOf::Wait(number) => number,
+            AlarmOf::Timer(id) => {
+                let timer = Reference {
+                    node: self.node,
+                    id,
+                };
+                return self.fire_timer(alarm.pid, timer);
+            }
+        };
         let Some((index, _, mut control)) = self.table.find(alarm.pid) else {
             return;
         };
-        if control.alarm == alarm.number {
+        if control.alarm == number {
             control.expired = true;
+            control.only_says = false;
             let nudge = control.mail();
             drop(control);
             self.carry_out(index, nudge);
@@ -97,60 +123,29 @@ impl Work for Shared {
 
 impl End {
     /// The end of a process that did not get to say anything.
-    fn told(reason: ExitReason) -> End {
+    fn told(ending: Ending, reductions: u64) -> End {
         End {
-            reason,
-            reductions: 0,
+            ending,
+            reductions,
             backtrace: Vec::new(),
         }
     }
 }
 
-impl Shared {
-    /// Removes every trace of a process whose execution is gone, and tells who wants to know.
-    fn finish(&self, index: u32, end: End) {
-        let entry = self.table.entry(index);
-        let mut control = entry.control();
-        let id = control.id;
-        control.phase = Phase::Absent;
-        control.ending = None;
-        control.alarm = 0;
-        control.expired = false;
-        let arrived = std::mem::take(&mut control.arrived);
-        let identity = control.identity.take();
-        let waker = control.waker.take();
-        let watchers = std::mem::take(&mut control.watchers);
-        drop(control);
-        drop((arrived, waker));
+fn host_failed() -> Ending {
+    Ending {
+        reason: ExitReason::Trap("the host failed; this is a defect of Atoll".into()),
+        is_crash: true,
+    }
+}
 
-        self.counters
-            .reductions
-            .fetch_add(end.reductions, Ordering::Relaxed);
-        if end.reason.is_crash() {
-            self.counters.crashed.fetch_add(1, Ordering::Relaxed);
-            if let Some(identity) = identity {
-                (self.config.on_crash)(&CrashReport {
-                    pid: Pid {
-                        node: self.node,
-                        id,
-                    },
-                    program: identity.program.name().to_owned(),
-                    function: identity.program.function_name(identity.function).to_owned(),
-                    label: identity.label.map(String::from),
-                    reason: end.reason.clone(),
-                    backtrace: end.backtrace,
-                });
-            }
-        }
-        self.table.release(index);
-        for watcher in watchers {
-            // A watcher that has gone needs no answer.
-            let _ = watcher.send(end.reason.clone());
-        }
-        if self.guests.fetch_sub(1, Ordering::AcqRel) == 1 && self.stopping.load(Ordering::Acquire)
-        {
-            drop(lock(&self.all_gone.0));
-            self.all_gone.1.notify_all();
+impl Shared {
+    /// Notes what a turn has cost: what the process has said itself, or else the slice that it has used up.
+    fn count_reductions(&self, control: &mut Control, said: u64) {
+        if said > 0 {
+            control.reductions = said;
+        } else if control.awaits == Awaits::Host {
+            control.reductions += u64::from(self.config.reductions);
         }
     }
 

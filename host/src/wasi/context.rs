@@ -41,6 +41,8 @@ pub struct Wasi {
     directories: WasiFilesystemCtx,
     output: Output,
     seam: Arc<dyn Seam>,
+    /// Cloned for every context, so that its count is that of the contexts.
+    contexts: Arc<()>,
 }
 
 impl Wasi {
@@ -69,7 +71,18 @@ impl Wasi {
             directories,
             output,
             seam,
+            contexts: Arc::new(()),
         })
+    }
+
+    /// What a context holds in order to be counted.
+    pub fn counted(&self) -> Arc<()> {
+        self.contexts.clone()
+    }
+
+    /// How many contexts there are, each with the handles that its process has open.
+    pub fn contexts_open(&self) -> usize {
+        Arc::strong_count(&self.contexts) - 1
     }
 
     /// A context for a process that is a core module.

@@ -1,7 +1,7 @@
 //! Components: those that only wrap a module for the contract, and those that are run as components.
 
 use crate::wrap::{Component, PROCESS_WORLD, printing_module};
-use atoll_tests::{Atoll, Guest, bare_guest, guest};
+use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, bare_guest, guest, tied_guest};
 
 #[track_caller]
 fn prints(functions: &str, body: &str, stdout: &str) {
@@ -94,6 +94,65 @@ fn components_and_modules_spawn_each_other() {
         .outcome()
         .code(0)
         .stdout("a component's process\na module's process\n1\n0\ndone\n")
+        .stderr("");
+}
+
+#[test]
+fn a_component_uses_the_whole_contract() {
+    // Its server is one of its own processes, and then one of a module; what it does is the same.
+    let body = format!(
+        "{TIE_FUNCTIONS}
+         (func (export \"run\")
+           (call $trap-exits)
+           (call $self (i32.const 16))
+           (i32.store8 (i32.const 2208) (i32.const 0))
+           (i32.store8 (i32.const 2232) (i32.const 1))
+           (call $make-reference (i32.const 192))
+           (call $copy-id (i32.const 192) (i32.const 2240))
+           (call $must (i32.eq (i32.const -1)
+             (call $try-start-with %\"server\" (i32.const 2208) (i32.const 2) (i32.const 272))))
+           (call $use)
+           (call $must (i32.eq (i32.const -1)
+             (call $try-start-in %\"module\" %\"server\" (i32.const 272))))
+           (call $link-to (i32.const 272))
+           (call $watch (i32.const 272) (i32.const 192))
+           (call $use))
+         (func $use
+           (call $must (i32.eq (i32.const -1) (call $name %\"one\" (i32.const 272))))
+           (call $must (call $is-named %\"one\" (i32.const 272)))
+           (call $must (i32.eqz (call $request (i32.const 272) (i32.const 4) %\"payload\" (i64.const -1))))
+           (call $print-number (i32.load (i32.const 2152)))
+           (call $print (i32.load (i32.const 2188)) (i32.load (i32.const 2192)))
+           (call $must (i32.eq (i32.const -1) (call $enter %\"group\" (i32.const 272))))
+           (call $must (i32.eq (i32.const -1) (call $name %\"main\" (i32.const 16))))
+           (call $registered (i32.const 2096))
+           (call $print-number (i32.load (i32.const 2100)))
+           (call $print (i32.load (i32.load (i32.const 2096))) (i32.load offset=4 (i32.load (i32.const 2096))))
+           (call $print
+             (i32.load offset=8 (i32.load (i32.const 2096))) (i32.load offset=12 (i32.load (i32.const 2096))))
+           (call $must (call $unregister %\"main\"))
+           (call $members %\"group\" (i32.const 2096))
+           (call $must (call $same (i32.load (i32.const 2096)) (i32.const 272)))
+           (call $start-timer (i64.const 1000000) (i32.const 0)
+             (i64.load (i32.const 16)) (i64.load (i32.const 24)) (i32.const 9) (i32.const 2304))
+           (call $take-kinds (i32.const 8))
+           (call $print-number (i32.load (i32.const 128)))
+           (call $must (call $same (i32.const 112) (i32.const 2304)))
+           (call $signal-bytes (i32.const 272) %\"the reason\")
+           (call $print-number (call $take-down-of (i32.const 192)))
+           (call $print (i32.load (i32.const 156)) (i32.load (i32.const 160)))
+           (call $print-number (call $take-exit))
+           (call $print (i32.load (i32.const 132)) (i32.load (i32.const 136)))
+           (call $must (call $is-nobody %\"one\"))
+           (call $must (call $is-empty)))"
+    );
+    let component = Component::printing_with(TIES, "run server", &body);
+    let once = "5\npayload\n2\nmain\none\n9\n10\nthe reason\n10\nthe reason\n";
+    Atoll::run(component)
+        .program("module", tied_guest("(func (export \"run\"))"))
+        .outcome()
+        .code(0)
+        .stdout(&once.repeat(2))
         .stderr("");
 }
 
@@ -372,9 +431,10 @@ fn a_components_exports_are_its_own_and_not_its_modules() {
 
 /// A component for `wasi:cli/run`.
 fn command(body: &str) -> Vec<u8> {
-    let module = printing_module(&format!(
-        "(func (export \"wasi:cli/run@0.2.3#run\") (result i32) {body})"
-    ));
+    let module = printing_module(
+        "",
+        &format!("(func (export \"wasi:cli/run@0.2.3#run\") (result i32) {body})"),
+    );
     let (before, after) = module
         .split_once("(memory ")
         .expect("the prelude has a memory");

@@ -42,7 +42,7 @@ fn reasons_of_its_own() {
         (
             "(call $exit (i32.const 3) (i32.const 0) (i32.const 0))",
             137,
-            "killed",
+            "kill",
         ),
         (
             "(call $exit (i32.const 4) (i32.const 0) (i32.const 0))",

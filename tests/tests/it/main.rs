@@ -21,12 +21,19 @@ mod start;
 mod wasi_pointers;
 
 // What processes may rely on.
+mod calls;
 mod components;
 mod exits;
+mod inspection;
 mod mailbox;
+mod monitors;
+mod registry;
 mod rewriting;
 mod scheduling;
+mod signals;
 mod spawning;
+mod stopping;
+mod timers;
 
 // What WASI programs may rely on.
 mod grants;

@@ -71,6 +71,24 @@ pub fn check_with(pieces: &Guest<'_>, options: &[&str], offenders: &[Offender<'_
     check_neighbour(outcome, offenders);
 }
 
+/// The same for bodies, each with the text that it traps with, or with a budget that it exhausts: `exhausted: …`.
+#[track_caller]
+pub fn check_traps<T: AsRef<str>>(pieces: &Guest<'_>, options: &[&str], cases: &[(T, T)]) {
+    let named = cases.iter().enumerate().map(|(index, (body, text))| {
+        let text = text.as_ref();
+        let reason = match text.starts_with("exhausted: ") {
+            true => text.to_owned(),
+            false => format!("trap: {text}"),
+        };
+        (format!("case-{index}"), body.as_ref(), reason)
+    });
+    let named: Vec<_> = named.collect();
+    let offenders = named
+        .iter()
+        .map(|(name, body, reason)| Offender { name, body, reason });
+    check_with(pieces, options, &offenders.collect::<Vec<_>>());
+}
+
 fn main(offenders: &[Offender<'_>], program: &str) -> String {
     format!("(func (export \"run\") {})", run(offenders, program))
 }

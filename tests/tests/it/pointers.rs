@@ -1,25 +1,11 @@
 //! Addresses, lengths and cases that a guest makes up, given to every function of the contract and of WASI.
 
-use crate::offenders::{Offender, check};
+use crate::offenders::{self, Offender, check};
 
 /// A call with a made-up argument, and the trap's text.
 #[track_caller]
 fn check_traps(cases: &[(&str, &str)]) {
-    let names: Vec<String> = (0..cases.len())
-        .map(|index| format!("case-{index}"))
-        .collect();
-    let reasons: Vec<String> = cases
-        .iter()
-        .map(|(_, text)| format!("trap: {text}"))
-        .collect();
-    let offenders: Vec<_> = (0..cases.len())
-        .map(|index| Offender {
-            name: &names[index],
-            body: cases[index].0,
-            reason: &reasons[index],
-        })
-        .collect();
-    check(&offenders);
+    offenders::check_traps(&atoll_tests::Guest::default(), &[], cases);
 }
 
 /// What is said of a result's address; the memory has two pages.
@@ -323,9 +309,9 @@ fn cases_that_do_not_exist() {
         ("(call $exit (i32.const 11) (i32.const 0) (i32.const 0))", "exit: 11 is no case of `exit-reason`"),
         ("(call $exit (i32.const -1) (i32.const 0) (i32.const 0))", "exit: 4294967295 is no case of `exit-reason`"),
         ("(call $exit (i32.const 8) (i32.const 5) (i32.const 0))", "exit: 5 is no case of `budget`"),
-        (&send(2, 0), "send: 2 is no case of `option`"),
-        (&send(0, 2), "send: 2 is no case of `format`"),
-        (&send(0xffff_ffff, 0), "send: 4294967295 is no case of `option`"),
+        (&send(2, 0), "send: the payload: 2 is no case of `option`"),
+        (&send(0, 2), "send: the payload: 2 is no case of `format`"),
+        (&send(0xffff_ffff, 0), "send: the payload: 4294967295 is no case of `option`"),
         (&receive(5, 1), "receive: 5 is no case of `selector`"),
         (&receive(0, 2), "receive: 2 is no case of `option`"),
         (

@@ -193,12 +193,13 @@ fn arguments_and_error_texts_need_room_as_well() {
         .code(134)
         .crash("run", outside);
 
-    // Case 0 of an option is `link`, which is refused in words.
+    // A name (case 2 of an option) that is empty is refused, in words.
     let offender = Offender {
         name: "spawner",
         body: "(global.set $bad (i32.const 1))
+               (i32.store (i32.const 1024) (i32.const 2))
                (drop (call $try-start-with %\"neighbour\" (i32.const 1024) (i32.const 1) (i32.const 272)))",
-        reason: "trap: cabi_realloc: the room it returned (address 0x20000, 4 bytes) lies outside of the memory (0x20000 bytes)",
+        reason: "trap: cabi_realloc: the room it returned (address 0x20000, 25 bytes) lies outside of the memory (0x20000 bytes)",
     };
     let pieces = Guest {
         realloc: &realloc,

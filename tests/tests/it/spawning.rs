@@ -1,7 +1,7 @@
 //! Programs, functions and arguments: what can be spawned, and what a process is given.
 
 use crate::prints;
-use atoll_tests::{Atoll, bare_guest, guest};
+use atoll_tests::{Atoll, bare_guest, guest, tied_guest};
 
 #[test]
 fn functions_that_are_not_there() {
@@ -227,4 +227,120 @@ fn a_process_knows_itself_alive() {
          (call $print-number (call $is-alive (i64.load (i32.const 16)) (i64.load (i32.const 24))))",
         "1\n",
     );
+}
+
+#[test]
+fn a_spawn_links_monitors_names_and_prioritises() {
+    // Elements of 24 bytes at 2208: link (0), monitor (1) with a reference, name (2), priority (3) high (2). The child
+    // ends at once, with a reason: it was linked, monitored and named before that.
+    let body = "(func (export \"child\")
+          (call $print-number (call $set-priority (i32.const 0)))
+          (call $self (i32.const 16))
+          (call $must (call $is-named %\"one\" (i32.const 16)))
+          (call $exit (i32.const 10) %\"why\"))
+        (func (export \"run\")
+          (call $trap-exits)
+          (call $make-reference (i32.const 192))
+          (i32.store8 (i32.const 2208) (i32.const 0))
+          (i32.store8 (i32.const 2232) (i32.const 1))
+          (call $copy-id (i32.const 192) (i32.const 2240))
+          (i32.store8 (i32.const 2256) (i32.const 2))
+          (i32.store (i32.const 2264) (i32.const 2320)) (i32.store (i32.const 2268) (i32.const 3))
+          (memory.copy (i32.const 2320) %\"one\")
+          (i32.store8 (i32.const 2280) (i32.const 3)) (i32.store8 (i32.const 2288) (i32.const 2))
+          (call $print-number
+            (call $try-start-with %\"child\" (i32.const 2208) (i32.const 4) (i32.const 272)))
+          (call $print-number (call $take-exit))
+          (call $print (i32.load (i32.const 132)) (i32.load (i32.const 136)))
+          (call $must (call $same (i32.const 112) (i32.const 272)))
+          (call $print-number (call $take-down-of (i32.const 192)))
+          (call $must (call $same (i32.const 136) (i32.const 272)))
+          (call $must (call $is-nobody %\"one\"))
+          (call $must (call $is-empty)))";
+    Atoll::run(tied_guest(body))
+        .options(["--schedulers", "1"])
+        .outcome()
+        .code(0)
+        .stdout("4294967295\n2\n10\nwhy\n10\n")
+        .stderr("");
+}
+
+#[test]
+fn a_link_of_a_spawn_ends_a_parent_that_does_not_trap_exits() {
+    let body = "(func (export \"child\") (call $exit (i32.const 10) %\"why\"))
+        (func (export \"run\")
+          (i32.store8 (i32.const 2208) (i32.const 0))
+          (drop (call $try-start-with %\"child\" (i32.const 2208) (i32.const 1) (i32.const 272)))
+          (drop (call $take-any))
+          (call $print %\"it does not come to this\"))";
+    Atoll::run(tied_guest(body))
+        .outcome()
+        .code(1)
+        .stdout("")
+        .stderr("atoll: main ended: \"why\"\n");
+}
+
+#[test]
+fn names_that_a_spawn_can_not_give() {
+    // name-taken is case 5; a bad name is `other`, case 7, in words. Nothing is left of the process that was not made.
+    let body = "(func $try (param $name i32) (param $bytes i32)
+          (i32.store8 (i32.const 2208) (i32.const 2))
+          (i32.store (i32.const 2216) (local.get $name)) (i32.store (i32.const 2220) (local.get $bytes))
+          (call $print-number
+            (call $try-start-with %\"stays\" (i32.const 2208) (i32.const 1) (i32.const 272))))
+        (func (export \"run\")
+          (local $count i32)
+          (call $try %\"one\")
+          (call $try %\"one\")
+          (memory.fill (i32.const 0x10000) (i32.const 97) (i32.const 256))
+          (call $try (i32.const 0x10000) (i32.const 255))
+          (call $try (i32.const 0x10000) (i32.const 256))
+          (call $print (i32.load (i32.const 76)) (i32.load (i32.const 80)))
+          (call $try (i32.const 0x10000) (i32.const 0))
+          (call $try %\"two\")
+          (loop $again
+            (call $must (i32.eq (i32.const 5)
+              (call $try-start-with %\"stays\" (i32.const 2208) (i32.const 1) (i32.const 272))))
+            (br_if $again (i32.lt_u
+              (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 1000))))
+          (call $print %\"as many as there may be\")
+          (call $print-number (call $try-start %\"stays\" (i32.const 272)))
+          (call $print-number (call $try-start %\"stays\" (i32.const 272))))";
+    Atoll::run(tied_guest(body))
+        .options(["--max-processes", "5"])
+        .outcome()
+        .code(0)
+        .stdout(
+            "4294967295\n5\n4294967295\n7\na name has 1 to 255 bytes\n7\n4294967295\n\
+             as many as there may be\n4294967295\n2\n",
+        )
+        .stderr("");
+}
+
+#[test]
+fn a_reference_that_is_in_use_monitors_nobody_else() {
+    // The same twice in one spawn is one monitor; in a second spawn it is refused (7, `other`), until it has been used up.
+    let body = "(func $try (param $count i32)
+          (call $print-number
+            (call $try-start-with %\"stays\" (i32.const 2208) (local.get $count) (i32.const 272))))
+        (func (export \"run\")
+          (call $make-reference (i32.const 192))
+          (i32.store8 (i32.const 2208) (i32.const 1)) (call $copy-id (i32.const 192) (i32.const 2216))
+          (i32.store8 (i32.const 2232) (i32.const 1)) (call $copy-id (i32.const 192) (i32.const 2240))
+          (call $try (i32.const 2))
+          (call $copy-id (i32.const 272) (i32.const 256))
+          (call $try (i32.const 1))
+          (call $signal (i32.const 256) (i32.const 3))
+          (call $print-number (call $take-down-of (i32.const 192)))
+          (call $must (call $same (i32.const 136) (i32.const 256)))
+          (call $must (call $is-empty))
+          (call $try (i32.const 1))
+          (call $end (i32.const 272))
+          (call $print-number (call $take-down-of (i32.const 192)))
+          (call $must (call $is-empty)))";
+    Atoll::run(tied_guest(body))
+        .outcome()
+        .code(0)
+        .stdout("4294967295\n7\n4\n4294967295\n4\n")
+        .stderr("");
 }

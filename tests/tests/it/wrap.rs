@@ -84,6 +84,11 @@ impl Component<'_> {
 
     /// A component for the contract that prints by WASI 0.2, which only a component can, and exports these functions.
     pub fn printing(functions: &str, body: &str) -> Vec<u8> {
+        Component::printing_with("", functions, body)
+    }
+
+    /// The same, with more imports.
+    pub fn printing_with(imports: &str, functions: &str, body: &str) -> Vec<u8> {
         let exports: String = functions
             .split_whitespace()
             .filter(|name| *name != "run")
@@ -99,14 +104,14 @@ impl Component<'_> {
         );
         Component {
             world: &world,
-            module: &printing_module(body),
+            module: &printing_module(imports, body),
         }
         .bytes()
     }
 }
 
 /// The prelude with `$print` and `$print-number` by WASI 0.2.
-pub fn printing_module(body: &str) -> String {
+pub fn printing_module(imports: &str, body: &str) -> String {
     let print = "
       (func $print (param $at i32) (param $bytes i32)
         (memory.copy (i32.const 512) (local.get $at) (local.get $bytes))
@@ -124,9 +129,12 @@ pub fn printing_module(body: &str) -> String {
         (call $print (local.get $at) (i32.sub (i32.const 1023) (local.get $at))))";
     Guest {
         wasi: false,
-        imports: "(import \"wasi:cli/stdout@0.2.3\" \"get-stdout\" (func $get-stdout (result i32)))
-            (import \"wasi:io/streams@0.2.3\" \"[method]output-stream.blocking-write-and-flush\"
-              (func $write (param i32 i32 i32 i32)))",
+        imports: &format!(
+            "(import \"wasi:cli/stdout@0.2.3\" \"get-stdout\" (func $get-stdout (result i32)))
+             (import \"wasi:io/streams@0.2.3\" \"[method]output-stream.blocking-write-and-flush\"
+               (func $write (param i32 i32 i32 i32)))
+             {imports}"
+        ),
         body: &format!("{print} {body}"),
         ..Guest::default()
     }

@@ -1,35 +1,58 @@
-//! bench: what the benchmarks start, on the guest SDK. The twin of `bench-wat`, with the same functions and arguments: the
-//! difference between the two is what the SDK costs.
+//! bench: what the benchmarks start, on the guest SDK. What `bench-wat` does, this does too, with the same functions and
+//! arguments: the difference between the two is what the SDK costs. The others do the work of Erlang programs.
 //!
 //! The argument has 24 bytes, little-endian: n and m (u32), node and id (u64) of the process to report to. The report has
-//! tag 1, and how many nanoseconds it took (u64).
+//! tag 1, and holds numbers (u64): the nanoseconds that the whole took, and those of each sample, where the function takes
+//! samples.
 //!
 //! | function | n | m |
 //! |---|---|---|
 //! | `spawn-exit` | processes, each spawned when the last one has sent its message | |
 //! | `spawn-batch` | processes that end at once, and one more that is waited for | |
+//! | `spawn-monitor-seq` | processes, each spawned when the last one's end is known | |
+//! | `spawn-monitor-batch` | processes, whose ends are awaited when all are spawned | |
+//! | `link-cascade` | processes linked to one, which ends: how long until all are gone | |
 //! | `ping-pong` | round trips | bytes of payload |
 //! | `ring` | hops | processes |
+//! | `selrecv-value` | requests whose answers are received by tag | messages that wait and are none |
+//! | `selrecv-reference` | requests whose answers are received by a new reference | the same |
+//! | `request-reply` | calls | |
+//! | `timers` | timers set at once; samples: how late each was | |
+//! | `receive-after` | receives that time out; samples: how long each took | milliseconds each should take |
+//! | `fairness` | busy loops; samples: round trips beside them | milliseconds in which to take samples |
 //! | `idle` | waits until any message comes; needs no argument | |
+
+mod fairness;
+mod messages;
+mod selective;
+mod spawning;
+mod timing;
 
 use std::error::Error;
 
-use atoll_guest::{
-    Envelope, Event, Pid, Selector, println, receive, receive_event, self_pid, send, send_bytes,
-    spawn, time,
-};
-use serde::{Deserialize, Serialize};
+use atoll_guest::{Envelope, Event, Pid, Selector, println, receive_event, send_bytes, time};
 
 /// The tag of reports.
 const REPORT: u32 = 1;
 /// The tag of the payload that goes to and fro.
 const BALL: u32 = 2;
+/// The tag that tells [`echo`] to end.
+const STOP: u32 = 3;
 
 atoll_guest::entry!(main);
-atoll_guest::export!("spawn-exit", spawn_exit);
-atoll_guest::export!("spawn-batch", spawn_batch);
-atoll_guest::export!("ping-pong", ping_pong);
-atoll_guest::export!("ring", ring);
+atoll_guest::export!("spawn-exit", spawning::spawn_exit);
+atoll_guest::export!("spawn-batch", spawning::spawn_batch);
+atoll_guest::export!("spawn-monitor-seq", spawning::spawn_monitor_seq);
+atoll_guest::export!("spawn-monitor-batch", spawning::spawn_monitor_batch);
+atoll_guest::export!("link-cascade", spawning::link_cascade);
+atoll_guest::export!("ping-pong", messages::ping_pong);
+atoll_guest::export!("ring", messages::ring);
+atoll_guest::export!("selrecv-value", selective::by_value);
+atoll_guest::export!("selrecv-reference", selective::by_reference);
+atoll_guest::export!("request-reply", selective::request_reply);
+atoll_guest::export!("timers", timing::timers);
+atoll_guest::export!("receive-after", timing::receive_after);
+atoll_guest::export!("fairness", fairness::fairness);
 atoll_guest::export!("idle", idle);
 
 fn main() {
@@ -40,130 +63,54 @@ fn main() {
 type Argument = [u8; 24];
 type Outcome = Result<(), Box<dyn Error>>;
 
-fn spawn_exit(argument: Argument) -> Outcome {
-    measure(argument, |n, _| {
-        for _ in 0..n {
-            spawn(child, self_pid())?;
-            receive::<()>()?;
-        }
-        Ok(())
-    })
+/// n and m.
+fn numbers(argument: &Argument) -> [u32; 2] {
+    [0, 4].map(|at| u32::from_le_bytes(std::array::from_fn(|index| argument[at + index])))
 }
 
-fn spawn_batch(argument: Argument) -> Outcome {
-    measure(argument, |n, _| {
-        for _ in 0..n {
-            spawn(leaf, ())?;
-        }
-        spawn(child, self_pid())?;
-        receive::<()>()?;
-        Ok(())
-    })
-}
-
-fn child(parent: Pid) {
-    send(parent, &());
-}
-
-fn leaf(_: ()) {}
-
-fn ping_pong(argument: Argument) -> Outcome {
-    let partner = spawn(ponger, self_pid())?;
-    measure(argument, |n, m| {
-        let mut ball = vec![0; m as usize];
-        for _ in 0..n {
-            send_bytes(partner, Envelope::tagged(BALL), &ball);
-            ball = next_ball();
-        }
-        Ok(())
-    })?;
-    // A ball that is no ball: the end.
-    send_bytes(partner, Envelope::tagged(REPORT), &[]);
+/// Does the work and reports how long it took.
+fn measure(argument: &Argument, work: impl FnOnce() -> Outcome) -> Outcome {
+    let elapsed_ns = timed(work)?;
+    report(argument, elapsed_ns, &[]);
     Ok(())
 }
 
-fn ponger(other: Pid) {
+/// How many nanoseconds the work took.
+fn timed(work: impl FnOnce() -> Outcome) -> Result<u64, Box<dyn Error>> {
+    let start_ns = time::now_ns();
+    work()?;
+    Ok(time::now_ns() - start_ns)
+}
+
+fn report(argument: &Argument, elapsed_ns: u64, samples_ns: &[u64]) {
+    let [node, id] =
+        [8, 16].map(|at| u64::from_le_bytes(std::array::from_fn(|index| argument[at + index])));
+    let mut payload = Vec::with_capacity(size_of::<u64>() * (1 + samples_ns.len()));
+    for number in [elapsed_ns].iter().chain(samples_ns) {
+        payload.extend(number.to_le_bytes());
+    }
+    send_bytes(Pid { node, id }, Envelope::tagged(REPORT), &payload);
+}
+
+/// Sends every message back to where it came from, as it is.
+fn echo(_: ()) {
     while let Some(Event::Message(message)) = receive_event(&Selector::Any, None)
-        && message.tag == BALL
+        && message.tag != STOP
     {
-        send_bytes(other, Envelope::tagged(BALL), &message.payload);
+        let envelope = Envelope {
+            tag: message.tag,
+            reference: message.reference,
+            format: message.format,
+        };
+        send_bytes(message.sender, envelope, &message.payload);
     }
 }
 
-fn next_ball() -> Vec<u8> {
-    match receive_event(&Selector::Any, None) {
-        Some(Event::Message(message)) => message.payload,
-        other => panic!("expected a message, received {other:?}"),
-    }
-}
-
-/// What members of a ring hear.
-#[derive(Serialize, Deserialize)]
-enum Step {
-    /// Here is your neighbour.
-    Next(Pid),
-    /// Pass it on: so many hops are left.
-    Token(u32),
-    /// Pass it on and end.
-    Stop,
-}
-
-/// Stands outside the ring: makes it, throws the token in (the first hop), and waits.
-fn ring(argument: Argument) -> Outcome {
-    let root = self_pid();
-    let [_, m] = numbers(&argument);
-    let first = spawn(member, (root, root))?;
-    let mut last = first;
-    for _ in 1..m {
-        last = spawn(member, (root, last))?;
-    }
-    send(first, &Step::Next(last));
-    measure(argument, |n, _| {
-        if n > 0 {
-            send(last, &Step::Token(n - 1));
-            receive::<()>()?;
-        }
-        Ok(())
-    })?;
-    send(last, &Step::Stop);
-    Ok(())
-}
-
-fn member((root, mut next): (Pid, Pid)) -> Outcome {
-    loop {
-        match receive()?.message {
-            Step::Next(pid) => next = pid,
-            Step::Token(0) => send(root, &()),
-            Step::Token(hops) => send(next, &Step::Token(hops - 1)),
-            Step::Stop => {
-                send(next, &Step::Stop);
-                return Ok(());
-            }
-        }
-    }
+/// Ends an [`echo`].
+fn stop(echo: Pid) {
+    send_bytes(echo, Envelope::tagged(STOP), &[]);
 }
 
 fn idle(_: ()) {
     receive_event(&Selector::Any, None);
-}
-
-/// Does the work and reports how long it took.
-fn measure(argument: Argument, work: impl FnOnce(u32, u32) -> Outcome) -> Outcome {
-    let [n, m] = numbers(&argument);
-    let [node, id] =
-        [8, 16].map(|at| u64::from_le_bytes(std::array::from_fn(|index| argument[at + index])));
-    let start_ns = time::now_ns();
-    work(n, m)?;
-    let elapsed_ns = time::now_ns() - start_ns;
-    send_bytes(
-        Pid { node, id },
-        Envelope::tagged(REPORT),
-        &elapsed_ns.to_le_bytes(),
-    );
-    Ok(())
-}
-
-/// n and m.
-fn numbers(argument: &Argument) -> [u32; 2] {
-    [0, 4].map(|at| u32::from_le_bytes(std::array::from_fn(|index| argument[at + index])))
 }

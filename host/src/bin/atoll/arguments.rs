@@ -3,6 +3,7 @@
 use atoll::{DirGrant, NetGrant};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Erlang-style processes for WebAssembly.
 #[derive(Parser)]
@@ -53,9 +54,13 @@ pub struct Run {
     /// Another program that processes may spawn by this name. May be given several times.
     #[arg(long = "program", value_name = "NAME=PATH", value_parser = program)]
     pub programs: Vec<(String, PathBuf)>,
-    /// Print counters at the end, on standard error.
+    /// Print counters, and what is held for processes, at the end, on standard error.
     #[arg(long)]
     pub stats: bool,
+    /// How long processes may take to end in order, when the first one has ended or a signal asks for it; then they are
+    /// killed.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub grace: Duration,
     /// Do not report crashes of processes.
     #[arg(short, long)]
     pub quiet: bool,
@@ -87,6 +92,9 @@ pub struct Run {
     /// Bytes that one message may have; a larger one ends its sender.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
     pub max_message: u64,
+    /// Links, monitors, aliases and timers that one process may hold, all together; more end it.
+    #[arg(long, value_name = "N", default_value_t = 1 << 21, help_heading = "Limits")]
+    pub max_ties: u32,
     /// Native stack that one process's wasm frames may take.
     #[arg(long, value_name = "SIZE", default_value = "128KiB", value_parser = size, help_heading = "Limits")]
     pub max_stack: u64,
@@ -106,6 +114,12 @@ pub struct Run {
         value_parser = net, help_heading = "Grants"
     )]
     pub allow_net: Vec<NetGrant>,
+    /// Let programs look at all processes (atoll:process/inspection).
+    #[arg(long, help_heading = "Grants")]
+    pub allow_inspect: bool,
+    /// Let programs suspend processes (atoll:process/debugging).
+    #[arg(long, help_heading = "Grants")]
+    pub allow_debug: bool,
     /// Give programs an empty standard input instead of atoll's own.
     #[arg(long, help_heading = "Grants")]
     pub no_stdin: bool,
@@ -127,11 +141,18 @@ Exit codes:
     N     it is a WASI program that exited with N
     1     it ended with a reason of its own, or could not be loaded
     2     the command line was wrong
+    130   SIGINT has ended the system
     134   it trapped
     137   it was killed
     138   it ran into one of its limits
+    143   SIGTERM has ended the system
 
-Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB.";
+Signals:
+    SIGINT, SIGTERM   end the system in order: processes that have no parent are sent the exit signal `shutdown`, and so
+                      on; after --grace, or at a second signal, what is left is killed
+    SIGUSR1           print a table of the busiest processes on standard error
+
+Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB. So do times: 500ms, 5s, 1min.";
 
 fn program(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
@@ -159,6 +180,22 @@ fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "that is more than any machine has".into())
+}
+
+/// A length of time with a unit, or in seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "min" => 60.0,
+        unit => return Err(format!("`{unit}` is no unit; use ms, s or min")),
+    };
+    let number: f64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| "write it as a number with a unit, such as 500ms or 5s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "that is no length of time".into())
 }
 
 fn dir(text: &str) -> Result<DirGrant, String> {
@@ -197,6 +234,17 @@ mod tests {
         }
         for text in ["", "KiB", "-1", "1.5GiB", "1TB", "99999999999GiB", "1 2"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("0", 0), ("500ms", 500), ("1.5s", 1500), ("2min", 120_000)] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(duration(text), Ok(expected), "{text}");
+        }
+        for text in ["", "s", "-1s", "1h", "nan", "inf", "1e400s", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 mod arguments;
 mod inspect;
+mod lifetime;
 mod run;
+mod table;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

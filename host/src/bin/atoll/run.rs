@@ -1,10 +1,10 @@
-//! `atoll run`: from the command line to a system, and from its first process's end to an exit code.
+//! `atoll run`: from the command line to a system with its first process.
 
 use crate::Failure;
 use crate::arguments::Run;
+use crate::lifetime::{Lifetime, heed_signals};
 use atoll::{
-    Config, ExitReason, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable,
-    printable_name,
+    Config, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable, printable_name,
 };
 use std::io::Read;
 use std::path::Path;
@@ -28,6 +28,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     if let Some(argument) = options.argument {
         spawn = spawn.argument(argument.into_bytes());
     }
+    let signals = heed_signals();
     let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
         let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
@@ -38,15 +39,13 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     })?;
-    let reason = watch.wait();
-    if options.stats {
-        output.report(&stats(&system));
-    }
-    if !reason.is_orderly() && !reason.is_crash() && !matches!(reason, ExitReason::ExitCode(_)) {
-        output.report(&format!("atoll: main ended: {reason}"));
-    }
-    system.shutdown();
-    Ok(exit_code(&reason))
+    let lifetime = Lifetime {
+        system: &system,
+        output: &output,
+        grace: options.grace,
+        stats: options.stats,
+    };
+    Ok(lifetime.last(watch, signals))
 }
 
 fn not_started(error: atoll::Error) -> Failure {
@@ -63,7 +62,10 @@ fn config(options: &Run, output: Output) -> Config {
         max_memory: options.max_memory,
         max_mailbox: options.max_mailbox,
         max_message: options.max_message,
+        max_ties: options.max_ties,
         max_stack: usize::try_from(options.max_stack).unwrap_or(usize::MAX),
+        allow_inspect: options.allow_inspect,
+        allow_debug: options.allow_debug,
         cache: !options.no_cache,
         grants: Grants {
             dirs: options.dirs.clone(),
@@ -138,31 +140,4 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         file.take(limit).read_to_end(&mut bytes).map_err(fails)?;
     }
     Ok(bytes)
-}
-
-fn exit_code(reason: &ExitReason) -> ExitCode {
-    ExitCode::from(match reason {
-        ExitReason::Normal | ExitReason::Shutdown | ExitReason::ShutdownWith(_) => 0,
-        // The operating system keeps eight bits; a failure must not become a success by that.
-        ExitReason::ExitCode(code) => ((code & 0xff) as u8).max(u8::from(code & 0xff == 0)),
-        ExitReason::Trap(_) => 134,
-        ExitReason::Kill | ExitReason::Killed => 137,
-        ExitReason::Exhausted(_) => 138,
-        _ => 1,
-    })
-}
-
-fn stats(system: &System) -> String {
-    let counters = system.counters();
-    let mut text = format!(
-        "stats: {} processes spawned, {} left, {} crashed, {} reductions of ended processes",
-        counters.spawned, counters.processes, counters.crashed, counters.reductions
-    );
-    for (index, scheduler) in counters.schedulers.iter().enumerate() {
-        text += &format!(
-            "\n  scheduler {index}: {} turns, {} steals, {} parks, {} timers fired",
-            scheduler.turns, scheduler.steals, scheduler.parks, scheduler.timers_fired
-        );
-    }
-    text
 }

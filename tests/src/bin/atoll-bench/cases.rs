@@ -1,260 +1,258 @@
-//! What there is to measure. A case's name says what, with which payload if that matters, and with which guest.
+//! What there is to measure: a table.
+//!
+//! What has a counterpart among the Erlang benchmarks has its name and its unit, and the guest behind the name:
+//! `fair_busy4_s2_p99` is Erlang's figure and `fair_busy4_s2_p99_rust` is ours. `_s2` stands for two schedulers. Names of
+//! figures without a counterpart are made the same way.
 
-use crate::driver::Driver;
-use crate::machine::Stopwatch;
-use crate::{Setup, memory};
-use anyhow::Result;
-use std::time::Duration;
+use crate::numbers::{Pick, Unit};
 
-/// A thing to measure.
+/// Processes that are alive at once in the cases about idle ones.
+pub const IDLE_PROCESSES: u32 = 20_000;
+
+/// Something to measure, which yields one figure or several.
 pub struct Case {
-    pub name: &'static str,
-    pub guest: Guest,
-    work: Work,
+    pub figures: &'static [Figure],
+    /// It is measured once with each of these numbers of scheduler threads, which the names tell. If there is none, it is
+    /// measured with one, and the names say nothing: schedulers don't matter to it.
+    pub schedulers: &'static [usize],
+    /// It is measured with each of these.
+    pub guests: &'static [Guest],
+    pub work: Work,
 }
 
-/// Which program the processes run. Both have the same functions, described in their sources.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// One number of a case's outcome. Its name is `NAME[_sSCHEDULERS][PART]_GUEST`.
+pub struct Figure {
+    pub name: &'static str,
+    pub part: &'static str,
+    pub unit: Unit,
+    /// Which of the numbers that a function reports.
+    pub pick: Pick,
+}
+
+/// Which program the processes run. What both do is the same, and described in their sources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Guest {
     /// `bench-wat`: nothing but the contract, so that what is measured is the host.
     Bare,
-    /// `bench`: the same on the guest SDK.
+    /// `bench`: on the guest SDK.
     Rust,
 }
 
-enum Work {
-    /// A function of the guest does something `n` times and reports. What it takes with `n` = 0 is subtracted: the
-    /// spawn of the function itself, the making of a ring, the way of the report.
-    Repeated {
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// A function of the guest that reports how long its work took.
+    Timed {
         function: &'static str,
         n: u32,
         m: u32,
-        scale: Scale,
     },
-    /// A function of the guest does something once, of size `n`.
-    Once { function: &'static str, n: u32 },
     /// Processes that wait for a message: what each takes to get there in memory that nobody has touched yet.
     SpawnToIdle,
     /// Processes that wait for a message: how many bytes each holds.
     Resident,
 }
 
-/// How the time for many times is told.
-#[derive(Clone, Copy)]
-enum Scale {
-    Microseconds,
-    NanosecondsPerHop,
-    PerSecond,
+impl Guest {
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Guest::Bare => "_bare",
+            Guest::Rust => "_rust",
+        }
+    }
 }
 
-/// One repetition.
-pub struct Sample {
-    /// In the case's unit.
-    pub value: f64,
-    /// The same from CPU time instead of the clock on the wall, if the case measures time.
-    pub cpu_value: Option<f64>,
-    /// Cores that other programs used meanwhile.
-    pub others_cores: f64,
-    /// Anything else worth telling.
-    pub note: Option<String>,
-}
+const BARE: &[Guest] = &[Guest::Bare];
+const RUST: &[Guest] = &[Guest::Rust];
+const BOTH: &[Guest] = &[Guest::Bare, Guest::Rust];
 
-/// Processes that are alive at once in the cases about idle ones.
-pub const IDLE_PROCESSES: u32 = 20_000;
+const MICROSECONDS_EACH_PROCESS: Unit = Unit::MicrosecondsEach("us/proc");
+const MICROSECONDS_EACH_ROUND_TRIP: Unit = Unit::MicrosecondsEach("us/rt");
+const MICROSECONDS_EACH_OPERATION: Unit = Unit::MicrosecondsEach("us/op");
+const PROCESSES_PER_SECOND: Unit = Unit::PerSecond("procs/s");
 
-/// Counts are such that a repetition takes some tenths of a second: the kernel tells how busy the machine is in
-/// hundredths.
+/// Counts are those of the Erlang programs, so that a repetition takes some tenths of a second: the kernel tells how busy
+/// the machine is in hundredths.
 pub const CASES: &[Case] = &[
-    repeated(
-        "spawn_exit_bare",
-        Guest::Bare,
-        "spawn-exit",
-        100_000,
-        0,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "spawn_exit_rust",
-        Guest::Rust,
-        "spawn-exit",
-        20_000,
-        0,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "spawn_batch_bare",
-        Guest::Bare,
-        "spawn-batch",
-        100_000,
-        0,
-        Scale::PerSecond,
-    ),
-    repeated(
-        "pingpong_16B_bare",
-        Guest::Bare,
-        "ping-pong",
-        500_000,
-        16,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "pingpong_16B_rust",
-        Guest::Rust,
-        "ping-pong",
-        500_000,
-        16,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "pingpong_1KiB_bare",
-        Guest::Bare,
-        "ping-pong",
-        200_000,
-        1 << 10,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "pingpong_1KiB_rust",
-        Guest::Rust,
-        "ping-pong",
-        200_000,
-        1 << 10,
-        Scale::Microseconds,
-    ),
+    Case {
+        figures: &[whole("spawn_exit_seq", MICROSECONDS_EACH_PROCESS)],
+        schedulers: &[1, 2],
+        guests: BOTH,
+        work: timed("spawn-exit", 100_000, 0),
+    },
+    Case {
+        figures: &[whole("spawn_exit_batch", PROCESSES_PER_SECOND)],
+        schedulers: &[1, 2],
+        guests: BOTH,
+        work: timed("spawn-batch", 300_000, 0),
+    },
+    Case {
+        figures: &[whole("spawn_monitor_seq", PROCESSES_PER_SECOND)],
+        schedulers: &[1, 2],
+        guests: BOTH,
+        work: timed("spawn-monitor-seq", 100_000, 0),
+    },
+    Case {
+        figures: &[whole("spawn_monitor_batch", PROCESSES_PER_SECOND)],
+        schedulers: &[1, 2],
+        guests: BOTH,
+        work: timed("spawn-monitor-batch", 100_000, 0),
+    },
+    Case {
+        figures: &[whole("link_cascade_10000", Unit::Milliseconds)],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("link-cascade", 10_000, 0),
+    },
+    Case {
+        figures: &[whole("pingpong_ref_16B", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("ping-pong", 500_000, 16),
+    },
+    // Messages are copied here, whatever their size. Erlang does that with small ones only, unless it is asked to.
+    Case {
+        figures: &[whole("pingpong_copy_1KiB", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("ping-pong", 200_000, 1 << 10),
+    },
     // The bare guest has one page of memory, so its largest ball is smaller than 64 KiB.
-    repeated(
-        "pingpong_60KB_bare",
-        Guest::Bare,
-        "ping-pong",
-        10_000,
-        60_000,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "pingpong_64KiB_rust",
-        Guest::Rust,
-        "ping-pong",
-        10_000,
-        64 << 10,
-        Scale::Microseconds,
-    ),
-    repeated(
-        "ring_1000_bare",
-        Guest::Bare,
-        "ring",
-        1_000_000,
-        1000,
-        Scale::NanosecondsPerHop,
-    ),
-    repeated(
-        "ring_1000_rust",
-        Guest::Rust,
-        "ring",
-        1_000_000,
-        1000,
-        Scale::NanosecondsPerHop,
-    ),
-    case(
-        "fib_35_bare",
-        Guest::Bare,
-        Work::Once {
-            function: "fib",
-            n: 35,
-        },
-    ),
-    case("spawn_to_idle_bare", Guest::Bare, Work::SpawnToIdle),
-    case("spawn_to_idle_rust", Guest::Rust, Work::SpawnToIdle),
-    case("memory_live_bare", Guest::Bare, Work::Resident),
-    case("memory_live_rust", Guest::Rust, Work::Resident),
+    Case {
+        figures: &[whole("pingpong_copy_60KB", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[1],
+        guests: BARE,
+        work: timed("ping-pong", 10_000, 60_000),
+    },
+    Case {
+        figures: &[whole("pingpong_copy_64KiB", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[1],
+        guests: RUST,
+        work: timed("ping-pong", 10_000, 64 << 10),
+    },
+    Case {
+        figures: &[whole("ring_1000", Unit::NanosecondsEach("ns/hop"))],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("ring", 1_000_000, 1000),
+    },
+    Case {
+        figures: &[whole("selrecv_none_0", MICROSECONDS_EACH_OPERATION)],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("selrecv-value", 100_000, 0),
+    },
+    Case {
+        figures: &[whole("selrecv_scan_10000", MICROSECONDS_EACH_OPERATION)],
+        schedulers: &[1, 2],
+        guests: BOTH,
+        work: timed("selrecv-value", 1000, 10_000),
+    },
+    Case {
+        figures: &[whole("selrecv_ref_10000", MICROSECONDS_EACH_OPERATION)],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("selrecv-reference", 100_000, 10_000),
+    },
+    Case {
+        figures: &[whole("request_reply", Unit::PerSecond("calls/s"))],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("request-reply", 200_000, 0),
+    },
+    Case {
+        figures: &[
+            whole("timer_arm_100000", Unit::NanosecondsEach("ns/timer")),
+            sampled("timer_late_100000", "_p50", MICROSECONDS, 50.0),
+            sampled("timer_late_100000", "_p99", MICROSECONDS, 99.0),
+            sampled("timer_late_100000", "_max", MICROSECONDS, 100.0),
+        ],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("timers", 100_000, 0),
+    },
+    Case {
+        figures: &[
+            sampled("receive_after_1ms", "_p50", MICROSECONDS, 50.0),
+            sampled("receive_after_1ms", "_p99", MICROSECONDS, 99.0),
+            sampled("receive_after_1ms", "_max", MICROSECONDS, 100.0),
+        ],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("receive-after", 500, 1),
+    },
+    Case {
+        figures: &FAIR_BUSY_4,
+        schedulers: &[2],
+        guests: RUST,
+        work: timed("fairness", 4, 2000),
+    },
+    Case {
+        figures: &FAIR_BUSY_1000,
+        schedulers: &[2],
+        guests: RUST,
+        work: timed("fairness", 1000, 3000),
+    },
+    Case {
+        figures: &[whole("cpu_fib_35", Unit::Milliseconds)],
+        schedulers: &[],
+        guests: BARE,
+        work: timed("fib", 35, 0),
+    },
+    Case {
+        figures: &[whole("spawn_to_idle", MICROSECONDS_EACH_PROCESS)],
+        schedulers: &[],
+        guests: BOTH,
+        work: Work::SpawnToIdle,
+    },
+    Case {
+        figures: &[whole("memory_live", Unit::Bytes)],
+        schedulers: &[],
+        guests: BOTH,
+        work: Work::Resident,
+    },
 ];
 
-const fn case(name: &'static str, guest: Guest, work: Work) -> Case {
-    Case { name, guest, work }
-}
+const MICROSECONDS: Unit = Unit::Microseconds("us");
 
-const fn repeated(
-    name: &'static str,
-    guest: Guest,
-    function: &'static str,
-    n: u32,
-    m: u32,
-    scale: Scale,
-) -> Case {
-    case(
-        name,
-        guest,
-        Work::Repeated {
-            function,
-            n,
-            m,
-            scale,
+const FAIR_BUSY_4: [Figure; 5] = fairness("fair_busy4");
+const FAIR_BUSY_1000: [Figure; 5] = fairness("fair_busy1000");
+
+const fn fairness(name: &'static str) -> [Figure; 5] {
+    const ROUND_TRIP: Unit = Unit::Microseconds("us/rt");
+    [
+        sampled(name, "_p50", ROUND_TRIP, 50.0),
+        sampled(name, "_p99", ROUND_TRIP, 99.0),
+        sampled(name, "_p99.9", ROUND_TRIP, 99.9),
+        sampled(name, "_max", ROUND_TRIP, 100.0),
+        Figure {
+            name,
+            part: "_samples",
+            unit: Unit::Count,
+            pick: Pick::SampleCount,
         },
-    )
+    ]
 }
 
-impl Case {
-    /// The unit of its value.
-    pub fn unit(&self) -> &'static str {
-        match self.work {
-            Work::Repeated { scale, .. } => match scale {
-                Scale::Microseconds => "us",
-                Scale::NanosecondsPerHop => "ns/hop",
-                Scale::PerSecond => "1/s",
-            },
-            Work::Once { .. } => "ms",
-            Work::SpawnToIdle => "us",
-            Work::Resident => "B",
-        }
-    }
-
-    /// Prepares the case; each call of the result is one repetition.
-    pub fn start<'a>(
-        &'a self,
-        setup: &'a Setup,
-    ) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
-        Ok(match self.work {
-            Work::Repeated {
-                function,
-                n,
-                m,
-                scale,
-            } => {
-                let mut driver = Driver::start(setup, self.guest)?;
-                Box::new(move || {
-                    let empty = driver.run(function, 0, m)?;
-                    let full = driver.run(function, n, m)?;
-                    Ok(full.minus(&empty).sample(|time| scale.value(time, n)))
-                })
-            }
-            Work::Once { function, n } => {
-                let mut driver = Driver::start(setup, self.guest)?;
-                Box::new(move || {
-                    Ok(driver
-                        .run(function, n, 0)?
-                        .sample(|time| time.as_secs_f64() * 1e3))
-                })
-            }
-            Work::SpawnToIdle => Box::new(move || {
-                // A new system has a new mapping, in which no page is touched.
-                let mut driver = Driver::start(setup, self.guest)?;
-                let stopwatch = Stopwatch::start()?;
-                driver.spawn_idle(IDLE_PROCESSES)?;
-                let per_process =
-                    |time: Duration| time.as_secs_f64() * 1e6 / f64::from(IDLE_PROCESSES);
-                Ok(stopwatch.stop()?.sample(per_process))
-            }),
-            Work::Resident => Box::new(move || memory::measure_in_child(setup, self.name)),
-        })
+/// What the whole work took.
+const fn whole(name: &'static str, unit: Unit) -> Figure {
+    Figure {
+        name,
+        part: "",
+        unit,
+        pick: Pick::Whole,
     }
 }
 
-impl Scale {
-    fn value(self, time: Duration, n: u32) -> f64 {
-        let (seconds, n) = (time.as_secs_f64(), f64::from(n));
-        match self {
-            Scale::Microseconds => seconds * 1e6 / n,
-            Scale::NanosecondsPerHop => seconds * 1e9 / n,
-            Scale::PerSecond => n / seconds,
-        }
+/// So many percent of the samples are no larger.
+const fn sampled(name: &'static str, part: &'static str, unit: Unit, percent: f64) -> Figure {
+    Figure {
+        name,
+        part,
+        unit,
+        pick: Pick::Percentile(percent),
     }
+}
+
+const fn timed(function: &'static str, n: u32, m: u32) -> Work {
+    Work::Timed { function, n, m }
 }

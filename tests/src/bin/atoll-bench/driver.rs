@@ -1,10 +1,11 @@
 //! A system with one guest program and a mailbox for its reports.
 
-use crate::Setup;
 use crate::cases::Guest;
 use crate::machine::{Lap, Stopwatch};
-use anyhow::{Context, Result, anyhow, bail};
-use atoll::{Config, ExitReason, HostMailbox, Program, Selector, Spawn, System};
+use crate::measurement::Setup;
+use crate::numbers::Report;
+use anyhow::{Context, Result, bail};
+use atoll::{Config, Event, ExitReason, HostMailbox, Program, Selector, Spawn, System};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -27,8 +28,8 @@ pub struct Driver {
 
 impl Driver {
     /// A new system, with the guest loaded.
-    pub fn start(setup: &Setup, guest: Guest) -> Result<Driver> {
-        let (name, file) = match guest {
+    pub fn start(setup: Setup) -> Result<Driver> {
+        let (name, file) = match setup.guest {
             Guest::Bare => ("bench-wat", "bench-wat.wat"),
             Guest::Rust => ("bench", "bench.wasm"),
         };
@@ -41,6 +42,8 @@ impl Driver {
         })?;
         let system = System::new(Config {
             schedulers: setup.schedulers,
+            // How many processes are left is part of what is measured.
+            allow_inspect: true,
             on_crash: Arc::new(|report| eprintln!("{report}")),
             ..Config::default()
         })?;
@@ -57,9 +60,9 @@ impl Driver {
         })
     }
 
-    /// Runs a function to its report: the time from its spawn until the report is here. Returns when every process
-    /// that took part is gone, so that the next run finds the system at rest.
-    pub fn run(&mut self, function: &str, n: u32, m: u32) -> Result<Lap> {
+    /// Runs a function until it has reported and ended, and takes the time. Returns when every process that took part is
+    /// gone, so that the next run finds the system at rest.
+    pub fn run(&mut self, function: &str, n: u32, m: u32) -> Result<(Report, Lap)> {
         let Driver {
             mailbox,
             program,
@@ -75,35 +78,24 @@ impl Driver {
                 .flat_map(u64::to_le_bytes),
         );
         let spawn = Spawn::new(program).function(function).argument(argument);
-        let run = async {
-            let stopwatch = Stopwatch::start()?;
-            let (_, mut watch) = system.spawn_watched(spawn)?;
-            // No time-out here: an armed timer would have the scheduler look at the clock, which costs.
-            tokio::select! {
-                biased;
-                _ = mailbox.receive(Selector::Tag(REPORT), None) => {}
-                reason = &mut watch => {
-                    // It may have reported and ended between the two looks.
-                    if mailbox.receive(Selector::Tag(REPORT), Some(Duration::ZERO)).await.is_none() {
-                        bail!("`{function}` ended without a report: {reason}");
-                    }
-                    return stopwatch.stop();
-                }
-            }
-            let lap = stopwatch.stop()?;
-            match watch.await {
-                ExitReason::Normal => Ok(lap),
-                reason => Err(anyhow!("`{function}` ended: {reason}")),
-            }
+        let stopwatch = Stopwatch::start()?;
+        // No time-out of Atoll's here: an armed timer would have the scheduler look at the clock, which costs.
+        let (_, watch) = system.spawn_watched(spawn)?;
+        let ended = runtime.block_on(async { tokio::time::timeout(RUN_MAX, watch).await });
+        let lap = stopwatch.stop()?;
+        match ended.with_context(|| format!("`{function}` takes longer than {RUN_MAX:?}"))? {
+            ExitReason::Normal => {}
+            reason => bail!("`{function}` ended: {reason}"),
+        }
+        let report = mailbox.receive_blocking(Selector::Tag(REPORT), Some(Duration::ZERO));
+        let Some(Event::Message(report)) = report else {
+            bail!("`{function}` ended without a report");
         };
-        let limited = runtime.block_on(async { tokio::time::timeout(RUN_MAX, run).await });
-        let lap =
-            limited.with_context(|| format!("`{function}` takes longer than {RUN_MAX:?}"))??;
         // The mailbox is a process, too.
         wait_until("the processes end", || {
             self.system.counters().processes == 1
         })?;
-        Ok(lap)
+        Ok((Report::parse(&report.payload)?, lap))
     }
 
     /// Spawns processes that wait for a message, and returns when all of them do.

@@ -1,6 +1,6 @@
 //! What the kernel knows: CPU time, how busy the machine is, resident memory.
 
-use crate::cases::Sample;
+use crate::measurement::Sample;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
@@ -17,11 +17,10 @@ pub struct Stopwatch {
 }
 
 /// What a stopwatch has taken.
-#[derive(Clone, Copy)]
 pub struct Lap {
     pub wall: Duration,
     /// Of all threads of this process.
-    pub cpu: Duration,
+    cpu: Duration,
     /// Cores that other programs used.
     others_cores: f64,
 }
@@ -52,20 +51,11 @@ impl Stopwatch {
 }
 
 impl Lap {
-    /// What this took more than `other`, which is short beside it.
-    pub fn minus(self, other: &Lap) -> Lap {
-        Lap {
-            wall: self.wall.saturating_sub(other.wall),
-            cpu: self.cpu.saturating_sub(other.cpu),
-            ..self
-        }
-    }
-
-    /// The repetition that this is, in the unit that `value` makes of a time.
-    pub fn sample(self, value: impl Fn(Duration) -> f64) -> Sample {
+    /// The repetition that this is.
+    pub fn sample(&self, values: Vec<f64>) -> Sample {
         Sample {
-            value: value(self.wall),
-            cpu_value: Some(value(self.cpu)),
+            values,
+            own_cores: Some(self.cpu.as_secs_f64() / self.wall.as_secs_f64()),
             others_cores: self.others_cores,
             note: None,
         }

@@ -1,24 +1,27 @@
 //! What blocked processes hold. Measured in a child process: memory that an earlier repetition has given back to the
 //! allocator, but not to the kernel, would hide what the next one takes.
 
-use crate::Setup;
-use crate::cases::{Guest, IDLE_PROCESSES, Sample};
+use crate::cases::IDLE_PROCESSES;
 use crate::driver::Driver;
 use crate::machine::{self, Stopwatch};
+use crate::measurement::{Sample, Setup};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::process::Command;
 
 /// Processes before the first look: what is made once for all of them is there then.
 const WARM_UP_PROCESSES: u32 = 100;
 
 /// Has a child measure, and reads what it says.
-pub fn measure_in_child(setup: &Setup, case: &str) -> Result<Sample> {
+pub fn measure_in_child(setup: Setup) -> Result<Sample> {
     let stopwatch = Stopwatch::start()?;
+    let guest = setup.guest.to_possible_value();
+    let guest = guest.context("every guest can be named")?;
     let output = Command::new(std::env::current_exe()?)
-        .args(["--resident", case, "--schedulers"])
+        .args(["--resident", guest.get_name(), "--schedulers"])
         .arg(setup.schedulers.to_string())
         .arg("--guests")
-        .arg(&setup.guests)
+        .arg(setup.guests)
         .output()?;
     if !output.status.success() {
         bail!(
@@ -33,8 +36,8 @@ pub fn measure_in_child(setup: &Setup, case: &str) -> Result<Sample> {
         bail!("the child process said {answer:?}");
     };
     Ok(Sample {
-        value: pages + page_tables,
-        cpu_value: None,
+        values: vec![pages + page_tables],
+        own_cores: None,
         // The child's own time counts as others' here, and no disturbance changes how much memory there is.
         others_cores: 0.0,
         note: Some(format!(
@@ -45,8 +48,8 @@ pub fn measure_in_child(setup: &Setup, case: &str) -> Result<Sample> {
 }
 
 /// Measures in this process and prints bytes per process: in pages, and in page tables.
-pub fn measure_here(setup: &Setup, guest: Guest) -> Result<()> {
-    let mut driver = Driver::start(setup, guest)?;
+pub fn measure_here(setup: Setup) -> Result<()> {
+    let mut driver = Driver::start(setup)?;
     driver.spawn_idle(WARM_UP_PROCESSES)?;
     let before = machine::resident().context("reading this process's status")?;
     driver.spawn_idle(IDLE_PROCESSES)?;

@@ -1,0 +1,55 @@
+//! A pair that talks beside busy loops.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use atoll_guest::{
+    Envelope, Pid, Selector, kill, receive, receive_event, self_pid, send, send_bytes, sleep,
+    spawn, spawn_link, time,
+};
+
+use crate::{Argument, BALL, Outcome, echo, numbers, report, stop};
+
+/// How long the busy loops run before anybody looks.
+const HEAD_START: Duration = Duration::from_millis(100);
+/// Room for so many samples is there from the start, so that moving them to a larger place is in none of them.
+const SAMPLES_EXPECTED: usize = 1 << 20;
+
+pub fn fairness(argument: Argument) -> Outcome {
+    let [n, m] = numbers(&argument);
+    let busy = (0..n)
+        .map(|_| spawn(count_for_ever, ()))
+        .collect::<Result<Vec<_>, _>>()?;
+    sleep(HEAD_START);
+    let partner = spawn_link(echo, ())?;
+    spawn_link(talk, (self_pid(), partner, m))?;
+    let round_trips_ns = receive::<Vec<u64>>()?.message;
+    for pid in busy {
+        kill(pid);
+    }
+    stop(partner);
+    report(&argument, round_trips_ns.iter().sum(), &round_trips_ns);
+    Ok(())
+}
+
+fn count_for_ever(_: ()) {
+    let mut count = 0_u64;
+    loop {
+        count = black_box(count + 1);
+    }
+}
+
+/// Takes the time of every round trip for so many milliseconds.
+fn talk((root, partner, milliseconds): (Pid, Pid, u32)) {
+    let end_ns = time::now_ns() + u64::from(milliseconds) * 1_000_000;
+    let mut samples_ns = Vec::with_capacity(SAMPLES_EXPECTED);
+    let mut now_ns = 0;
+    while now_ns < end_ns {
+        let start_ns = time::now_ns();
+        send_bytes(partner, Envelope::tagged(BALL), &[]);
+        receive_event(&Selector::Any, None);
+        now_ns = time::now_ns();
+        samples_ns.push(now_ns - start_ns);
+    }
+    send(root, &samples_ns);
+}

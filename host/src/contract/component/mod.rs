@@ -1,0 +1,481 @@
+//! The contract for real components: wasmtime lifts and lowers the values, and functions that may wait are async.
+
+mod convert;
+
+use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption, survives};
+use crate::engine::Grants;
+use crate::engine::state::State;
+use crate::process::{self, Outgoing, Payload, SELECTOR_TAGS_MAX};
+use crate::system::current::{Current, Received};
+use crate::system::timers::Sends;
+use std::future::poll_fn;
+use std::task::Poll;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Result, bail};
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "process",
+        imports: {
+            "atoll:process/lifecycle.self": trappable,
+            "atoll:process/lifecycle.exit": trappable,
+            "atoll:process/lifecycle.set-priority": trappable,
+            "atoll:process/lifecycle.hibernate": trappable,
+            "atoll:process/signals.trap-exit": trappable,
+            default: async | trappable,
+        },
+    });
+}
+
+use bindings::atoll::process::{
+    debugging, groups, inspection, lifecycle, mailbox, names, signals, spawning, timers, types,
+};
+
+/// Defines every interface of the contract that is granted.
+pub(crate) fn link(linker: &mut Linker<State>, grants: Grants) -> Result<()> {
+    type Has = HasSelf<State>;
+    lifecycle::add_to_linker::<State, Has>(linker, |state| state)?;
+    mailbox::add_to_linker::<State, Has>(linker, |state| state)?;
+    signals::add_to_linker::<State, Has>(linker, |state| state)?;
+    names::add_to_linker::<State, Has>(linker, |state| state)?;
+    groups::add_to_linker::<State, Has>(linker, |state| state)?;
+    timers::add_to_linker::<State, Has>(linker, |state| state)?;
+    spawning::add_to_linker::<State, Has>(linker, |state| state)?;
+    types::add_to_linker::<State, Has>(linker, |state| state)?;
+    if grants.inspection {
+        inspection::add_to_linker::<State, Has>(linker, |state| state)?;
+    }
+    if grants.debugging {
+        debugging::add_to_linker::<State, Has>(linker, |state| state)?;
+    }
+    Ok(())
+}
+
+impl types::Host for State {}
+
+impl State {
+    /// What every function begins with: ends a process that was told to end, and gives up the turn when the host has
+    /// worked a whole slice for it since its last pause.
+    async fn begin(&mut self) -> Result<&mut Current> {
+        survives(&self.current)?;
+        if self.current.owes_pause() {
+            give_up_turn().await;
+            survives(&self.current)?;
+        }
+        Ok(&mut self.current)
+    }
+
+    /// Does something that may have to be tried again when another process has had its turn.
+    async fn retry<T>(&mut self, mut attempt: impl FnMut(&mut Current) -> Poll<T>) -> Result<T> {
+        loop {
+            let current = self.begin().await?;
+            let attempted = attempt(current);
+            survives(&self.current)?;
+            match attempted {
+                Poll::Ready(value) => return Ok(value),
+                Poll::Pending => give_up_turn().await,
+            }
+        }
+    }
+
+    /// A message that is to be sent, if it is not too large.
+    fn outgoing(&self, envelope: mailbox::Envelope, payload: Vec<u8>) -> Result<Outgoing> {
+        functions::check_message(&self.current, payload.len())?;
+        Ok(Outgoing {
+            tag: envelope.tag,
+            reference: envelope.reference.map(Into::into),
+            format: envelope.format.into(),
+            payload: Payload::from_vec(payload),
+        })
+    }
+
+    /// A message that is told its reference by the host.
+    fn unreferenced(&self, tag: u32, format: types::Format, payload: Vec<u8>) -> Result<Outgoing> {
+        let envelope = mailbox::Envelope {
+            tag,
+            reference: None,
+            format,
+        };
+        self.outgoing(envelope, payload)
+    }
+
+    /// A reason that is to be sent, if it is not too large.
+    fn reason(&self, reason: types::ExitReason) -> Result<process::ExitReason> {
+        let reason = process::ExitReason::from(reason);
+        functions::check_message(&self.current, reason.len())?;
+        Ok(reason)
+    }
+}
+
+impl lifecycle::Host for State {
+    fn self_(&mut self) -> Result<types::Pid> {
+        Ok(self.current.pid.into())
+    }
+
+    async fn argument(&mut self) -> Result<Vec<u8>> {
+        let current = self.begin().await?;
+        current.charge_copy(current.argument.len());
+        Ok(current.argument.to_vec())
+    }
+
+    fn exit(&mut self, reason: types::ExitReason) -> Result<()> {
+        let reason = self.reason(reason)?;
+        Err(functions::exit(reason))
+    }
+
+    async fn is_alive(&mut self, process: types::Pid) -> Result<bool> {
+        let pid = process.into();
+        self.retry(|current| current.is_alive(pid)).await
+    }
+
+    async fn yield_now(&mut self) -> Result<()> {
+        give_up_turn().await;
+        Ok(())
+    }
+
+    fn set_priority(&mut self, priority: types::Priority) -> Result<types::Priority> {
+        Ok(self.current.set_priority(priority.into()).into())
+    }
+
+    fn hibernate(&mut self) -> Result<()> {
+        self.current.hibernate();
+        Ok(())
+    }
+}
+
+impl mailbox::Host for State {
+    async fn send(
+        &mut self,
+        to: types::Pid,
+        envelope: mailbox::Envelope,
+        payload: Vec<u8>,
+    ) -> Result<()> {
+        self.begin().await?;
+        let message = self.outgoing(envelope, payload)?;
+        self.current.send(to.into(), message);
+        Ok(())
+    }
+
+    async fn send_named(
+        &mut self,
+        name: String,
+        envelope: mailbox::Envelope,
+        payload: Vec<u8>,
+    ) -> Result<bool> {
+        self.begin().await?;
+        let message = self.outgoing(envelope, payload)?;
+        Ok(self.current.send_named(&name, message))
+    }
+
+    async fn receive(
+        &mut self,
+        selector: mailbox::Selector,
+        timeout_ns: Option<u64>,
+    ) -> Result<Option<types::Event>> {
+        self.begin().await?;
+        let selector = match selector {
+            mailbox::Selector::Any => process::Selector::Any,
+            mailbox::Selector::Tag(tag) => process::Selector::Tag(tag),
+            mailbox::Selector::Tags(tags) if tags.len() <= SELECTOR_TAGS_MAX => {
+                process::Selector::Tags(tags.into())
+            }
+            mailbox::Selector::Tags(tags) => {
+                bail!(
+                    "receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {}",
+                    tags.len()
+                )
+            }
+            mailbox::Selector::Reference(reference) => {
+                process::Selector::Reference(reference.into())
+            }
+            mailbox::Selector::Kinds(kinds) => process::Selector::Kinds(kinds.into()),
+        };
+        let received = poll_fn(
+            |_context| match self.current.receive(&selector, timeout_ns) {
+                // The system saw what this process waits for; nobody needs a waker.
+                Received::Wait => Poll::Pending,
+                Received::TimedOut => Poll::Ready(None),
+                Received::Event(event) => Poll::Ready(Some(event)),
+            },
+        )
+        .await;
+        Ok(received.map(Into::into))
+    }
+
+    async fn make_reference(&mut self) -> Result<types::Reference> {
+        Ok(self.current.make_reference().into())
+    }
+
+    async fn call(
+        &mut self,
+        to: types::Destination,
+        tag: u32,
+        format: types::Format,
+        payload: Vec<u8>,
+        timeout_ns: Option<u64>,
+    ) -> Result<Result<types::Message, mailbox::CallError>> {
+        self.begin().await?;
+        let message = self.unreferenced(tag, format, payload)?;
+        let to = to.into();
+        let started = self.retry(|current| current.start_call(&to, message.clone()));
+        if let Err(error) = started.await? {
+            return Ok(Err(error.into()));
+        }
+        let answer = poll_fn(|_context| self.current.await_answer(timeout_ns)).await;
+        Ok(answer.map(Into::into).map_err(Into::into))
+    }
+
+    async fn reply(
+        &mut self,
+        to: types::Pid,
+        request: types::Reference,
+        tag: u32,
+        format: types::Format,
+        payload: Vec<u8>,
+    ) -> Result<()> {
+        self.begin().await?;
+        let message = self.unreferenced(tag, format, payload)?;
+        self.current.reply(to.into(), request.into(), message);
+        Ok(())
+    }
+
+    async fn alias(&mut self) -> Result<types::Reference> {
+        let alias = self.begin().await?.alias();
+        survives(&self.current)?;
+        Ok(alias.into())
+    }
+
+    async fn unalias(&mut self, alias: types::Reference) -> Result<bool> {
+        Ok(self.begin().await?.unalias(alias.into()))
+    }
+}
+
+impl signals::Host for State {
+    async fn exit_process(&mut self, process: types::Pid, reason: types::ExitReason) -> Result<()> {
+        self.begin().await?;
+        let reason = self.reason(reason)?;
+        self.current.exit_process(process.into(), reason);
+        survives(&self.current)
+    }
+
+    fn trap_exit(&mut self, trap: bool) -> Result<bool> {
+        survives(&self.current)?;
+        Ok(self.current.trap_exits(trap))
+    }
+
+    async fn link(&mut self, process: types::Pid) -> Result<()> {
+        let pid = process.into();
+        self.retry(|current| current.link(pid)).await
+    }
+
+    async fn unlink(&mut self, process: types::Pid) -> Result<()> {
+        self.begin().await?.unlink(process.into());
+        Ok(())
+    }
+
+    async fn monitor(&mut self, target: types::Destination) -> Result<types::Reference> {
+        let target = target.into();
+        let monitor = self.retry(|current| current.monitor(&target)).await?;
+        Ok(monitor.into())
+    }
+
+    async fn demonitor(&mut self, monitor: types::Reference, flush: bool) -> Result<bool> {
+        Ok(self.begin().await?.demonitor(monitor.into(), flush))
+    }
+}
+
+impl names::Host for State {
+    async fn register(
+        &mut self,
+        name: String,
+        process: types::Pid,
+    ) -> Result<Result<(), names::RegisterError>> {
+        let registered = self.begin().await?.register(&name, process.into());
+        survives(&self.current)?;
+        Ok(registered.map_err(Into::into))
+    }
+
+    async fn unregister(&mut self, name: String) -> Result<bool> {
+        Ok(self.begin().await?.unregister(&name))
+    }
+
+    async fn whereis(&mut self, name: String) -> Result<Option<types::Pid>> {
+        let pid = self.begin().await?.whereis(&name);
+        survives(&self.current)?;
+        Ok(pid.map(Into::into))
+    }
+
+    async fn registered(&mut self) -> Result<Vec<String>> {
+        let names = self.begin().await?.shared.registered();
+        survives(&self.current)?;
+        Ok(self.texts(names))
+    }
+}
+
+impl State {
+    /// Texts for the guest, which pays for their being copied.
+    fn texts(&mut self, texts: Vec<std::sync::Arc<str>>) -> Vec<String> {
+        self.current
+            .charge_copy(texts.iter().map(|text| text.len()).sum());
+        texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    fn pids(&mut self, pids: Vec<process::Pid>) -> Vec<types::Pid> {
+        self.current.charge_copy(size_of_val(&*pids));
+        pids.into_iter().map(Into::into).collect()
+    }
+}
+
+impl groups::Host for State {
+    async fn join(
+        &mut self,
+        group: String,
+        process: types::Pid,
+    ) -> Result<Result<(), groups::JoinError>> {
+        let joined = self.begin().await?.join(&group, process.into());
+        survives(&self.current)?;
+        Ok(joined.map_err(Into::into))
+    }
+
+    async fn leave(&mut self, group: String, process: types::Pid) -> Result<bool> {
+        Ok(self.begin().await?.leave(&group, process.into()))
+    }
+
+    async fn members(&mut self, group: String) -> Result<Vec<types::Pid>> {
+        let members = self.begin().await?.shared.members(&group);
+        Ok(self.pids(members))
+    }
+
+    async fn which_groups(&mut self) -> Result<Vec<String>> {
+        let groups = self.begin().await?.shared.which_groups();
+        Ok(self.texts(groups))
+    }
+
+    async fn monitor(&mut self, group: String) -> Result<groups::MonitoredGroup> {
+        let (monitor, members) = self.begin().await?.monitor_group(&group);
+        survives(&self.current)?;
+        Ok(groups::MonitoredGroup {
+            monitor: monitor.into(),
+            members: self.pids(members),
+        })
+    }
+
+    async fn demonitor(&mut self, monitor: types::Reference) -> Result<bool> {
+        Ok(self.begin().await?.demonitor_group(monitor.into()))
+    }
+}
+
+impl timers::Host for State {
+    async fn send_after(
+        &mut self,
+        delay_ns: u64,
+        to: types::Destination,
+        envelope: mailbox::Envelope,
+        payload: Vec<u8>,
+    ) -> Result<types::Reference> {
+        self.begin().await?;
+        let message = Sends::Message(self.outgoing(envelope, payload)?);
+        let timer = self.current.start_timer(delay_ns, to.into(), message);
+        survives(&self.current)?;
+        Ok(timer.into())
+    }
+
+    async fn start_timer(
+        &mut self,
+        delay_ns: u64,
+        to: types::Destination,
+        tag: u32,
+    ) -> Result<types::Reference> {
+        let current = self.begin().await?;
+        let timer = current.start_timer(delay_ns, to.into(), Sends::Signal(tag));
+        survives(&self.current)?;
+        Ok(timer.into())
+    }
+
+    async fn cancel_timer(&mut self, timer: types::Reference) -> Result<Option<u64>> {
+        Ok(self.begin().await?.cancel_timer(timer.into()))
+    }
+
+    async fn read_timer(&mut self, timer: types::Reference) -> Result<Option<u64>> {
+        Ok(self.begin().await?.read_timer(timer.into()))
+    }
+}
+
+impl spawning::Host for State {
+    async fn spawn(
+        &mut self,
+        program: Option<String>,
+        function: String,
+        argument: Vec<u8>,
+        options: Vec<spawning::SpawnOption>,
+    ) -> Result<Result<types::Pid, spawning::SpawnError>> {
+        self.begin().await?;
+        if options.len() > SPAWN_OPTIONS_MAX {
+            bail!(
+                "spawn: {} options are more than the limit of {SPAWN_OPTIONS_MAX}",
+                options.len()
+            );
+        }
+        let options = options.into_iter().map(SpawnOption::from);
+        let spawned = functions::spawn(
+            &mut self.current,
+            program.as_deref(),
+            &function,
+            argument.into(),
+            options,
+        );
+        survives(&self.current)?;
+        Ok(spawned.map(Into::into).map_err(Into::into))
+    }
+}
+
+impl inspection::Host for State {
+    async fn processes(&mut self) -> Result<Vec<types::Pid>> {
+        let processes = self.begin().await?.shared.processes();
+        survives(&self.current)?;
+        Ok(self.pids(processes))
+    }
+
+    async fn info(&mut self, process: types::Pid) -> Result<Option<inspection::ProcessInfo>> {
+        let pid = process.into();
+        let info = self.retry(|current| current.info(pid)).await?;
+        Ok(info.map(Into::into))
+    }
+
+    async fn counters(&mut self) -> Result<inspection::SystemCounters> {
+        let counters = self.begin().await?.shared.counters();
+        Ok(inspection::SystemCounters {
+            processes: counters.processes.into(),
+            spawned: counters.spawned,
+            crashed: counters.crashed,
+            reductions: counters.reductions,
+            names: counters.names as u64,
+            groups: counters.groups as u64,
+            timers: counters.timers as u64,
+        })
+    }
+}
+
+impl debugging::Host for State {
+    async fn suspend(&mut self, process: types::Pid) -> Result<bool> {
+        let pid = process.into();
+        self.retry(|current| current.suspend(pid)).await
+    }
+
+    async fn resume(&mut self, process: types::Pid) -> Result<bool> {
+        Ok(self.begin().await?.resume(process.into()))
+    }
+}
+
+async fn give_up_turn() {
+    let mut given_up = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut given_up, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,157 @@
+//! `inspection` and `debugging`. Programs that are not granted them are not loaded; these functions need not ask.
+
+use super::super::functions::survives;
+use super::memory::{EMPTY_LIST, Lists, room};
+use super::values::{priority_case, put_destination, put_id, put_u64};
+use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, again, give_up_turn, pauses};
+use crate::engine::abi::layout::{COUNTERS_BYTES, DESTINATION_BYTES, OPTION_INFO_BYTES};
+use crate::engine::state::PointerAt;
+use crate::process::Pid;
+use crate::system::{ProcessInfo, Status};
+use std::task::Poll;
+use wasmtime::Result;
+
+pub(super) fn processes(mut guest: Guest<'_>, result: u32) -> Result<i64> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN_LISTS);
+    }
+    let processes = guest.data().current.shared.processes();
+    survives(&guest.data().current)?;
+    room::<8>(&mut guest, result, "processes")?.copy_from_slice(&EMPTY_LIST);
+    let mut lists = Lists::default();
+    lists.add_pids(&processes, PointerAt::Address(result));
+    lists.leave(&mut guest)
+}
+
+pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Result<i64> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN_LISTS);
+    }
+    let info = guest.data_mut().current.info(Pid { node, id });
+    survives(&guest.data().current)?;
+    let Poll::Ready(info) = info else {
+        give_up_turn(&mut guest)?;
+        return Ok(AGAIN_LISTS);
+    };
+    let room = room::<OPTION_INFO_BYTES>(&mut guest, result, "info")?;
+    room[0] = u8::from(info.is_some());
+    let Some(info) = info else {
+        return Ok(NO_LISTS);
+    };
+    let lists = put_info(&mut room[8..], info, result + 8);
+    lists.leave(&mut guest)
+}
+
+/// Writes a process-info whose place in guest memory is `start`.
+fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
+    let at = |offset: u32| PointerAt::Address(start + offset);
+    room[0] = match info.status {
+        Status::Running => 0,
+        Status::Runnable => 1,
+        Status::Waiting => 2,
+        Status::WaitingForHost => 3,
+        Status::Suspended => 4,
+        Status::Exiting => 5,
+        Status::Host => 6,
+    };
+    room[1] = priority_case(info.priority);
+    room[2] = u8::from(info.traps_exits);
+    room[3] = u8::from(info.hibernates);
+    let age_ns = u64::try_from(info.age.as_nanos()).unwrap_or(u64::MAX);
+    let numbers = [
+        info.reductions,
+        info.memory_bytes,
+        info.mailbox_events,
+        info.mailbox_bytes,
+        info.timers as u64,
+        age_ns,
+    ];
+    for (offset, number) in (8..).step_by(8).zip(numbers) {
+        put_u64(room, offset, number);
+    }
+    room[56] = u8::from(info.parent.is_some());
+    if let Some(parent) = info.parent {
+        put_id(room, 64, parent.node, parent.id);
+    }
+    let mut lists = Lists::default();
+    for (offset, text) in [(80, &info.name), (92, &info.label)] {
+        room[offset] = u8::from(text.is_some());
+        room[offset + 4..offset + 12].copy_from_slice(&EMPTY_LIST);
+        if let Some(text) = text {
+            lists.add_text(text, at(offset as u32 + 4));
+        }
+    }
+    let texts = [
+        (104, &info.program),
+        (112, &info.function),
+        (120, &info.current_function),
+    ];
+    for (offset, text) in texts {
+        room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
+        lists.add_text(text, at(offset as u32));
+    }
+    for offset in [128, 136, 144] {
+        room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
+    }
+    lists.add_pids(&info.links, at(128));
+    let mut destinations = vec![0; info.monitors.len() * DESTINATION_BYTES];
+    let count = info.monitors.len();
+    let mut names = Vec::new();
+    for (index, target) in info.monitors.into_iter().enumerate() {
+        names.extend(put_destination(
+            &mut destinations,
+            index * DESTINATION_BYTES,
+            target,
+        ));
+    }
+    if let Some(list) = lists.add(destinations, count, 8, at(136)) {
+        for (bytes, offset) in names {
+            let bytes = bytes.as_slice().to_vec();
+            let length = bytes.len();
+            lists.add(bytes, length, 1, PointerAt::Within { list, offset });
+        }
+    }
+    lists.add_pids(&info.monitored_by, at(144));
+    lists
+}
+
+pub(super) fn counters(mut guest: Guest<'_>, result: u32) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let counters = guest.data().current.shared.counters();
+    let room = room::<COUNTERS_BYTES>(&mut guest, result, "counters")?;
+    let numbers = [
+        counters.processes.into(),
+        counters.spawned,
+        counters.crashed,
+        counters.reductions,
+        counters.names as u64,
+        counters.groups as u64,
+        counters.timers as u64,
+    ];
+    for (offset, number) in (0..).step_by(8).zip(numbers) {
+        put_u64(room, offset, number);
+    }
+    Ok(DONE)
+}
+
+pub(super) fn suspend(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let suspended = guest.data_mut().current.suspend(Pid { node, id });
+    survives(&guest.data().current)?;
+    match suspended {
+        Poll::Ready(is_suspended) => Ok(i32::from(is_suspended)),
+        Poll::Pending => again(&mut guest),
+    }
+}
+
+pub(super) fn resume(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let is_resumed = guest.data_mut().current.resume(Pid { node, id });
+    Ok(i32::from(is_resumed))
+}

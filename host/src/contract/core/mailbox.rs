@@ -1,0 +1,327 @@
+//! `mailbox`.
+
+use super::super::functions::survives;
+use super::memory::{Lists, leave, payload, room, slice, text};
+use super::values::{
+    Carried, destination, format, is_some, put_event, put_id, put_message, put_reason,
+};
+use super::{AGAIN, DONE, Guest, NO_LISTS, again_lists, pauses, wait};
+use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
+use crate::engine::state::PointerAt;
+use crate::process::{Kinds, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
+use crate::system::calls::CallError;
+use crate::system::current::Received;
+use std::task::Poll;
+use wasmtime::{Result, bail};
+
+pub(super) fn make_reference(mut guest: Guest<'_>, result: u32) -> Result<()> {
+    let reference = guest.data_mut().current.make_reference();
+    let room = room::<ID_BYTES>(&mut guest, result, "make-reference")?;
+    put_id(room, 0, reference.node, reference.id);
+    Ok(())
+}
+
+/// An envelope, as it is flattened.
+#[derive(Clone, Copy)]
+pub(super) struct Envelope {
+    pub(super) tag: u32,
+    pub(super) has_reference: u32,
+    pub(super) node: u64,
+    pub(super) id: u64,
+    pub(super) format: u32,
+}
+
+/// A message that is to be sent: checked, and copied out of the guest.
+#[inline]
+pub(super) fn outgoing(
+    guest: &mut Guest<'_>,
+    envelope: Envelope,
+    pointer: u32,
+    length: u32,
+    function: &str,
+) -> Result<Outgoing> {
+    let reference = is_some(envelope.has_reference, function)?.then_some(Reference {
+        node: envelope.node,
+        id: envelope.id,
+    });
+    let format = format(envelope.format, function)?;
+    Ok(Outgoing {
+        tag: envelope.tag,
+        reference,
+        format,
+        payload: Payload::from_slice(payload(guest, pointer, length, function)?),
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the canonical ABI flattens the records"
+)]
+pub(super) fn send(
+    mut guest: Guest<'_>,
+    node: u64,
+    id: u64,
+    tag: u32,
+    has_reference: u32,
+    reference_node: u64,
+    reference_id: u64,
+    format: u32,
+    pointer: u32,
+    length: u32,
+) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let envelope = Envelope {
+        tag,
+        has_reference,
+        node: reference_node,
+        id: reference_id,
+        format,
+    };
+    let message = outgoing(&mut guest, envelope, pointer, length, "send: the payload")?;
+    guest.data_mut().current.send(Pid { node, id }, message);
+    Ok(DONE)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the canonical ABI flattens the records"
+)]
+pub(super) fn send_named(
+    mut guest: Guest<'_>,
+    name: u32,
+    name_length: u32,
+    tag: u32,
+    has_reference: u32,
+    reference_node: u64,
+    reference_id: u64,
+    format: u32,
+    pointer: u32,
+    length: u32,
+) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let name = text(&mut guest, name, name_length, "send-named: the name")?;
+    let envelope = Envelope {
+        tag,
+        has_reference,
+        node: reference_node,
+        id: reference_id,
+        format,
+    };
+    let what = "send-named: the payload";
+    let message = outgoing(&mut guest, envelope, pointer, length, what)?;
+    let is_sent = guest.data_mut().current.send_named(&name, message);
+    Ok(i32::from(is_sent))
+}
+
+pub(super) fn receive(
+    mut guest: Guest<'_>,
+    selector: u32,
+    first: u64,
+    second: u64,
+    has_timeout: u32,
+    timeout_ns: u64,
+    result: u32,
+) -> Result<i64> {
+    // A search through a full mailbox is work as well: a process that owes a pause takes it first.
+    if owes_pause(&mut guest)? {
+        return again_lists(&mut guest);
+    }
+    let timeout_ns = is_some(has_timeout, "receive")?.then_some(timeout_ns);
+    let selector = match selector {
+        0 => Selector::Any,
+        1 => Selector::Tag(first as u32),
+        2 => Selector::Tags(tags(&mut guest, first as u32, second as u32)?),
+        3 => Selector::Reference(Reference {
+            node: first,
+            id: second,
+        }),
+        4 => Selector::Kinds(Kinds::from_bits(first as u8)),
+        other => bail!("receive: {other} is no case of `selector`"),
+    };
+    match guest.data_mut().current.receive(&selector, timeout_ns) {
+        Received::Wait => wait(&mut guest),
+        Received::TimedOut => {
+            super::go_on(&mut guest)?;
+            room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
+            Ok(NO_LISTS)
+        }
+        Received::Event(event) => {
+            super::go_on(&mut guest)?;
+            let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
+            room[0] = 1;
+            let carried = put_event(&mut room[8..], event);
+            leave_carried(&mut guest, carried, result + 8)
+        }
+    }
+}
+
+/// Waiting ends a slice in any case; the fuel interval is set back only when the wait is over.
+#[inline]
+fn owes_pause(guest: &mut Guest<'_>) -> Result<bool> {
+    survives(&guest.data().current)?;
+    Ok(guest.data_mut().current.owes_pause())
+}
+
+/// Leaves what a value carries.
+#[inline]
+fn leave_carried(
+    guest: &mut Guest<'_>,
+    carried: (Option<Carried>, Option<Carried>),
+    start: u32,
+) -> Result<i64> {
+    match carried {
+        (None, None) => Ok(NO_LISTS),
+        (Some((bytes, at)), None) | (None, Some((bytes, at))) => {
+            guest.data_mut().current.charge_copy(bytes.as_slice().len());
+            leave(guest, bytes, start + at)
+        }
+        (Some(first), Some(second)) => {
+            let mut lists = Lists::default();
+            for (bytes, at) in [first, second] {
+                let bytes = bytes.as_slice().to_vec();
+                let count = bytes.len();
+                lists.add(bytes, count, 1, PointerAt::Address(start + at));
+            }
+            lists.leave(guest)
+        }
+    }
+}
+
+fn tags(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<smallvec::SmallVec<[u32; 4]>> {
+    if count as usize > SELECTOR_TAGS_MAX {
+        bail!("receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {count}");
+    }
+    let bytes = slice(guest, pointer, count * 4, "receive: the selector's tags")?;
+    Ok(bytes
+        .chunks_exact(4)
+        .map(|tag| u32::from_le_bytes(tag.try_into().expect("four bytes")))
+        .collect())
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the canonical ABI flattens the records"
+)]
+pub(super) fn call(
+    mut guest: Guest<'_>,
+    to: u32,
+    to_first: u64,
+    to_second: u64,
+    tag: u32,
+    format: u32,
+    pointer: u32,
+    length: u32,
+    has_timeout: u32,
+    timeout_ns: u64,
+    result: u32,
+) -> Result<i64> {
+    if owes_pause(&mut guest)? {
+        return again_lists(&mut guest);
+    }
+    let timeout_ns = is_some(has_timeout, "call")?.then_some(timeout_ns);
+    let mut answer = None;
+    if !guest.data().current.is_calling() {
+        let to = destination(&mut guest, to, to_first, to_second, "call")?;
+        let envelope = Envelope {
+            tag,
+            has_reference: 0,
+            node: 0,
+            id: 0,
+            format,
+        };
+        let message = outgoing(&mut guest, envelope, pointer, length, "call: the payload")?;
+        match guest.data_mut().current.start_call(&to, message) {
+            Poll::Pending => return again_lists(&mut guest),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => answer = Some(Err(error)),
+        }
+        survives(&guest.data().current)?;
+    }
+    let answer = match answer {
+        Some(answer) => answer,
+        None => match guest.data_mut().current.await_answer(timeout_ns) {
+            Poll::Pending => return wait(&mut guest),
+            Poll::Ready(answer) => answer,
+        },
+    };
+    super::go_on(&mut guest)?;
+    let room = room::<CALL_RESULT_BYTES>(&mut guest, result, "call")?;
+    let carried = match answer {
+        Ok(message) => {
+            room[0] = 0;
+            put_message(room, 8, message)
+        }
+        Err(error) => {
+            room[0] = 1;
+            match error {
+                CallError::Timeout => {
+                    room[8] = 0;
+                    None
+                }
+                CallError::Down(reason) => {
+                    room[8] = 1;
+                    put_reason(room, 12, reason)
+                }
+            }
+        }
+    };
+    leave_carried(&mut guest, (carried, None), result)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the canonical ABI flattens the records"
+)]
+pub(super) fn reply(
+    mut guest: Guest<'_>,
+    node: u64,
+    id: u64,
+    request_node: u64,
+    request_id: u64,
+    tag: u32,
+    format: u32,
+    pointer: u32,
+    length: u32,
+) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let envelope = Envelope {
+        tag,
+        has_reference: 0,
+        node: 0,
+        id: 0,
+        format,
+    };
+    let message = outgoing(&mut guest, envelope, pointer, length, "reply: the payload")?;
+    let request = Reference {
+        node: request_node,
+        id: request_id,
+    };
+    let to = Pid { node, id };
+    guest.data_mut().current.reply(to, request, message);
+    Ok(DONE)
+}
+
+pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let alias = guest.data_mut().current.alias();
+    survives(&guest.data().current)?;
+    let room = room::<ID_BYTES>(&mut guest, result, "alias")?;
+    put_id(room, 0, alias.node, alias.id);
+    Ok(DONE)
+}
+
+pub(super) fn unalias(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let was_there = guest.data_mut().current.unalias(Reference { node, id });
+    Ok(i32::from(was_there))
+}

@@ -1,0 +1,253 @@
+//! Guest memory, as the contract's functions read and write it, and the lists that they leave there.
+//!
+//! A list is not written by the function that returns it: the host leaves it, with where its pointer belongs, and glue in
+//! the module makes room by the guest's own `cabi_realloc` and takes it. Lists that contain lists (texts in a list)
+//! are left one behind the other, each knowing which one holds its pointer.
+
+use super::super::functions;
+use super::{Guest, NO_LISTS};
+use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt};
+use crate::process::Budget;
+use wasmtime::{Result, bail};
+
+/// Names are short; a longer one is nobody's name, and is not copied to find that out.
+const NAME_BYTES_MAX: u32 = 4096;
+
+/// An empty list: no guest reads or frees what its pointer, which may not be null, points to.
+pub(super) const EMPTY_LIST: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// The guest's memory.
+#[inline]
+pub(super) fn memory<'a>(guest: &'a mut Guest<'_>) -> Result<&'a mut [u8]> {
+    match guest.data().memory {
+        Some(memory) => Ok(memory.data_mut(guest)),
+        None => bail!("the module exports no memory"),
+    }
+}
+
+/// A range of it.
+#[inline]
+fn part<'a>(data: &'a mut [u8], pointer: u32, length: u32, what: &str) -> Result<&'a mut [u8]> {
+    let size = data.len();
+    match data.get_mut(pointer as usize..pointer as usize + length as usize) {
+        Some(part) => Ok(part),
+        None => outside(what, pointer, length, size),
+    }
+}
+
+#[cold]
+fn outside<T>(what: &str, pointer: u32, length: u32, size: usize) -> Result<T> {
+    bail!(
+        "{what} (address {pointer:#x}, {length} bytes) lies outside of the memory ({size:#x} bytes)"
+    )
+}
+
+/// A range of the guest's memory.
+#[inline]
+pub(super) fn slice<'a>(
+    guest: &'a mut Guest<'_>,
+    pointer: u32,
+    length: u32,
+    what: &str,
+) -> Result<&'a mut [u8]> {
+    part(memory(guest)?, pointer, length, what)
+}
+
+/// Room for a result of fixed size.
+#[inline]
+pub(super) fn room<'a, const BYTES: usize>(
+    guest: &'a mut Guest<'_>,
+    pointer: u32,
+    function: &str,
+) -> Result<&'a mut [u8; BYTES]> {
+    // Records with a u64 in them are aligned to eight bytes, a bare list to four, a bare discriminant to one.
+    let alignment = match BYTES {
+        9.. => 8,
+        4..=8 => 4,
+        _ => 1,
+    };
+    if !pointer.is_multiple_of(alignment) {
+        bail!("{function}: the result's address {pointer:#x} is not aligned");
+    }
+    let room = slice(guest, pointer, BYTES as u32, function)?;
+    Ok(room
+        .try_into()
+        .expect("the slice has the length that was asked for"))
+}
+
+pub(super) fn text(guest: &mut Guest<'_>, pointer: u32, length: u32, what: &str) -> Result<String> {
+    let bytes = slice(guest, pointer, length, what)?;
+    if length > NAME_BYTES_MAX {
+        bail!("{what} has {length} bytes; the limit is {NAME_BYTES_MAX}");
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => bail!("{what} is not UTF-8"),
+    }
+}
+
+/// A payload that is to be sent, once its size has been compared with the limit.
+pub(super) fn payload<'a>(
+    guest: &'a mut Guest<'_>,
+    pointer: u32,
+    length: u32,
+    what: &str,
+) -> Result<&'a mut [u8]> {
+    functions::check_message(&guest.data().current, length as usize)?;
+    slice(guest, pointer, length, what)
+}
+
+/// Leaves one list of bytes, whose pointer belongs at an address, and answers how much room it needs.
+#[inline]
+pub(super) fn leave(guest: &mut Guest<'_>, bytes: PendingBytes, pointer_at: u32) -> Result<i64> {
+    let count = bytes.as_slice().len();
+    if count == 0 {
+        return Ok(NO_LISTS);
+    }
+    let Ok(count) = u32::try_from(count) else {
+        return Err(crate::engine::state::Exit::exhausted(Budget::Message));
+    };
+    let next = PendingList {
+        bytes,
+        count,
+        alignment: 1,
+        pointer_at: PointerAt::Address(pointer_at),
+    };
+    leave_pending(guest, Pending { next, more: None })
+}
+
+fn leave_pending(guest: &mut Guest<'_>, pending: Pending) -> Result<i64> {
+    let answer = announce(&pending.next);
+    // Guest code runs between leaving and taking: its `cabi_realloc`, which may not call imports.
+    if guest.data_mut().pending.replace(pending).is_some() {
+        bail!("cabi_realloc called an imported function that returns a list");
+    }
+    Ok(answer)
+}
+
+/// What the glue is told of a list: its size, and its alignment above that.
+fn announce(list: &PendingList) -> i64 {
+    i64::from(list.alignment) << 32 | list.bytes.as_slice().len() as i64
+}
+
+/// Copies the list that was left next to where the guest has made room for it, and tells it where that is. Answers what
+/// the list after it needs.
+pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
+    let Some(pending) = guest.data_mut().pending.take() else {
+        bail!("there is no list to take");
+    };
+    let Pending { next: list, more } = pending;
+    let bytes = list.bytes.as_slice();
+    let data = memory(&mut guest)?;
+    if !pointer.is_multiple_of(list.alignment) {
+        bail!("cabi_realloc: the room it returned (address {pointer:#x}) is not aligned");
+    }
+    part(
+        data,
+        pointer,
+        bytes.len() as u32,
+        "cabi_realloc: the room it returned",
+    )?
+    .copy_from_slice(bytes);
+    let pointer_at = match list.pointer_at {
+        PointerAt::Address(address) => address,
+        PointerAt::Within { list, offset } => {
+            let taken = more.as_ref().and_then(|more| more.taken.get(list as usize));
+            taken.map_or(u32::MAX, |start| start.saturating_add(offset))
+        }
+    };
+    let header = part(data, pointer_at, 8, "the result")?;
+    header[..4].copy_from_slice(&pointer.to_le_bytes());
+    header[4..].copy_from_slice(&list.count.to_le_bytes());
+
+    let Some(mut more) = more else {
+        return Ok(NO_LISTS);
+    };
+    more.taken.push(pointer);
+    let Some(next) = more.waiting.pop() else {
+        return Ok(NO_LISTS);
+    };
+    leave_pending(
+        &mut guest,
+        Pending {
+            next,
+            more: Some(more),
+        },
+    )
+}
+
+/// The lists of a result that has several, gathered while the result is written.
+#[derive(Default)]
+pub(super) struct Lists(Vec<PendingList>);
+
+impl Lists {
+    /// Adds a list of `count` elements. Returns where pointers within it belong; none if it is empty and is not left, so
+    /// that the place of its pointer must hold [`EMPTY_LIST`] already.
+    pub(super) fn add(
+        &mut self,
+        bytes: Vec<u8>,
+        count: usize,
+        alignment: u32,
+        pointer_at: PointerAt,
+    ) -> Option<u32> {
+        if bytes.is_empty() {
+            return None;
+        }
+        self.0.push(PendingList {
+            bytes: PendingBytes::Bytes(bytes.into()),
+            count: count as u32,
+            alignment,
+            pointer_at,
+        });
+        Some(self.0.len() as u32 - 1)
+    }
+
+    /// Adds a text.
+    pub(super) fn add_text(&mut self, text: &str, pointer_at: PointerAt) {
+        self.add(text.into(), text.len(), 1, pointer_at);
+    }
+
+    /// Adds a list of texts.
+    pub(super) fn add_texts<T: AsRef<str>>(&mut self, texts: &[T], pointer_at: PointerAt) {
+        let list = self.add(EMPTY_LIST.repeat(texts.len()), texts.len(), 4, pointer_at);
+        let Some(list) = list else { return };
+        for (offset, text) in (0..).step_by(EMPTY_LIST.len()).zip(texts) {
+            self.add_text(text.as_ref(), PointerAt::Within { list, offset });
+        }
+    }
+
+    /// Adds a list of pids.
+    pub(super) fn add_pids(&mut self, pids: &[crate::process::Pid], pointer_at: PointerAt) {
+        let bytes = pids
+            .iter()
+            .flat_map(|pid| [pid.node, pid.id])
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        self.add(bytes, pids.len(), 8, pointer_at);
+    }
+
+    /// Leaves them all with the host and answers what the first one needs.
+    pub(super) fn leave(self, guest: &mut Guest<'_>) -> Result<i64> {
+        let bytes: usize = self.0.iter().map(|list| list.bytes.as_slice().len()).sum();
+        if u32::try_from(bytes).is_err() {
+            return Err(crate::engine::state::Exit::exhausted(Budget::Message));
+        }
+        guest.data_mut().current.charge_copy(bytes);
+        let mut waiting = self.0;
+        waiting.reverse();
+        let Some(next) = waiting.pop() else {
+            return Ok(NO_LISTS);
+        };
+        let more = Box::new(MoreLists {
+            waiting,
+            taken: Vec::new(),
+        });
+        leave_pending(
+            guest,
+            Pending {
+                next,
+                more: Some(more),
+            },
+        )
+    }
+}

@@ -1,0 +1,87 @@
+//! `signals`.
+
+use super::super::functions::survives;
+use super::memory::room;
+use super::values::{destination, put_id, reason, truth};
+use super::{AGAIN, DONE, Guest, again, pauses};
+use crate::engine::abi::layout::ID_BYTES;
+use crate::process::{Pid, Reference};
+use std::task::Poll;
+use wasmtime::Result;
+
+pub(super) fn exit_process(
+    mut guest: Guest<'_>,
+    node: u64,
+    id: u64,
+    case: u32,
+    first: u32,
+    second: u32,
+) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let reason = reason(&mut guest, case, first, second, "exit-process")?;
+    guest
+        .data_mut()
+        .current
+        .exit_process(Pid { node, id }, reason);
+    survives(&guest.data().current)?;
+    Ok(DONE)
+}
+
+pub(super) fn trap_exit(mut guest: Guest<'_>, trap: u32) -> Result<i32> {
+    let trap = truth(trap, "trap-exit")?;
+    survives(&guest.data().current)?;
+    Ok(i32::from(guest.data_mut().current.trap_exits(trap)))
+}
+
+pub(super) fn link(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let linked = guest.data_mut().current.link(Pid { node, id });
+    survives(&guest.data().current)?;
+    match linked {
+        Poll::Ready(()) => Ok(DONE),
+        Poll::Pending => again(&mut guest),
+    }
+}
+
+pub(super) fn unlink(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    guest.data_mut().current.unlink(Pid { node, id });
+    Ok(DONE)
+}
+
+pub(super) fn monitor(
+    mut guest: Guest<'_>,
+    case: u32,
+    first: u64,
+    second: u64,
+    result: u32,
+) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let target = destination(&mut guest, case, first, second, "monitor")?;
+    let monitored = guest.data_mut().current.monitor(&target);
+    survives(&guest.data().current)?;
+    let Poll::Ready(monitor) = monitored else {
+        return again(&mut guest);
+    };
+    let room = room::<ID_BYTES>(&mut guest, result, "monitor")?;
+    put_id(room, 0, monitor.node, monitor.id);
+    Ok(DONE)
+}
+
+pub(super) fn demonitor(mut guest: Guest<'_>, node: u64, id: u64, flush: u32) -> Result<i32> {
+    if pauses(&mut guest)? {
+        return Ok(AGAIN);
+    }
+    let flush = truth(flush, "demonitor")?;
+    let monitor = Reference { node, id };
+    let was_there = guest.data_mut().current.demonitor(monitor, flush);
+    Ok(i32::from(was_there))
+}

@@ -1,0 +1,143 @@
+//! A map that is a short list as long as it has few entries, which is nearly always.
+//!
+//! Most processes have a link or two, and one monitor at a time; some have ten thousand. The list needs no memory of its
+//! own for a few entries and is searched in nanoseconds; the hash table takes over before that would be slow. Its keys
+//! come from guests, so it hashes with a secret (the standard library's way).
+
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Entries that are kept without an allocation.
+const INLINE: usize = 2;
+/// More entries than this are kept in a hash table; when they get fewer they stay there.
+const LIST_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(crate) enum SmallMap<K, V> {
+    List(SmallVec<[(K, V); INLINE]>),
+    Table(HashMap<K, V>),
+}
+
+impl<K, V> Default for SmallMap<K, V> {
+    fn default() -> Self {
+        SmallMap::List(SmallVec::new())
+    }
+}
+
+impl<K: Eq + Hash, V> SmallMap<K, V> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            SmallMap::List(list) => list.len(),
+            SmallMap::Table(table) => table.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        match self {
+            SmallMap::List(list) => list
+                .iter()
+                .find(|(listed, _)| listed == key)
+                .map(|(_, value)| value),
+            SmallMap::Table(table) => table.get(key),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        match self {
+            SmallMap::List(list) => list
+                .iter_mut()
+                .find(|(listed, _)| listed == key)
+                .map(|(_, value)| value),
+            SmallMap::Table(table) => table.get_mut(key),
+        }
+    }
+
+    /// Puts a value in the place of what the key had; returns that.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if let Some(present) = self.get_mut(&key) {
+            return Some(std::mem::replace(present, value));
+        }
+        match self {
+            SmallMap::List(list) if list.len() < LIST_MAX => list.push((key, value)),
+            SmallMap::List(list) => {
+                let mut table: HashMap<K, V> = list.drain(..).collect();
+                table.insert(key, value);
+                *self = SmallMap::Table(table);
+            }
+            SmallMap::Table(table) => {
+                table.insert(key, value);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        match self {
+            SmallMap::List(list) => {
+                let place = list.iter().position(|(listed, _)| listed == key)?;
+                Some(list.swap_remove(place).1)
+            }
+            SmallMap::Table(table) => {
+                let removed = table.remove(key);
+                // A table that was large once does not stay large for ever.
+                if table.is_empty() {
+                    *self = SmallMap::default();
+                }
+                removed
+            }
+        }
+    }
+
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = (&K, &V)> + '_> {
+        match self {
+            SmallMap::List(list) => Box::new(list.iter().map(|(key, value)| (key, value))),
+            SmallMap::Table(table) => Box::new(table.iter()),
+        }
+    }
+
+    /// Moves all entries out.
+    pub(crate) fn drain_into(self, mut take: impl FnMut(K, V)) {
+        match self {
+            SmallMap::List(list) => list.into_iter().for_each(|(key, value)| take(key, value)),
+            SmallMap::Table(table) => table.into_iter().for_each(|(key, value)| take(key, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn behaves_like_a_map_at_every_size() {
+        let (mut map, mut model) = (SmallMap::default(), BTreeMap::new());
+        let mut state = 7u64;
+        for step in 0..20_000u64 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            // Phases that fill it beyond the list, and phases that empty it.
+            let (key, fills) = ((state >> 40) % 40, (step / 500) % 2 == 0);
+            if (state >> 33) % 4 < if fills { 3 } else { 1 } {
+                assert_eq!(map.insert(key, step), model.insert(key, step));
+            } else {
+                assert_eq!(map.remove(&key), model.remove(&key));
+            }
+            assert_eq!(map.len(), model.len());
+            assert_eq!(map.get(&key), model.get(&key));
+        }
+        let mut left = BTreeMap::new();
+        map.drain_into(|key, value| {
+            left.insert(key, value);
+        });
+        assert_eq!(left, model);
+    }
+}

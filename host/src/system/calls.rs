@@ -1,0 +1,188 @@
+//! Requests and answers: `call`, `reply`, aliases. OTP: `gen_server:call/3`, `alias/1`.
+//!
+//! ```text
+//!   caller                                      server
+//!   ------                                      ------
+//!   start_call: alias + monitor + message ────► mailbox
+//!   await_answer … waits for the reference      receive
+//!   mailbox, if the alias is there  ◄────────── reply: takes the alias, and the call's monitor with it
+//!   end_call: takes what is left
+//! ```
+//!
+//! A reply that comes when the alias is gone is dropped where it arrives: neither a late answer nor a late down-signal
+//! ever reaches the mailbox of a caller that has gone on.
+
+use super::Shared;
+use super::current::{Current, Received};
+use super::table::FoundBoth;
+use crate::broken::{Rule, breaks};
+use crate::process::{
+    AliasUse, Destination, Event, ExitReason, Message, Monitored, Outgoing, Pid, Reference,
+    Selector,
+};
+use std::task::Poll;
+
+/// Why a call has no answer: the contract's `call-error`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum CallError {
+    Timeout,
+    Down(ExitReason),
+}
+
+/// A call that has been made and not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    reference: Reference,
+    /// Who is monitored for it: nobody if a process calls itself.
+    server: Option<Pid>,
+}
+
+impl Shared {
+    /// Answers a request, if its maker still wants to know. OTP: sending to an alias.
+    pub(crate) fn reply(&self, from: Pid, to: Pid, request: Reference, message: Outgoing) {
+        let Some((index, entry, mut control)) = self.table.find(to) else {
+            return;
+        };
+        let used = control.ties.as_mut().and_then(|ties| {
+            let used = ties.aliases.remove(&request)?;
+            if used == AliasUse::Call {
+                ties.monitors.remove(&request);
+            }
+            Some(used)
+        });
+        if used.is_none() && !breaks(Rule::LateReplyArrives) {
+            return;
+        }
+        let message = message.reference(request).from(from);
+        let nudge = control.receive(entry, Event::Message(message));
+        drop(control);
+        self.carry_out(index, nudge);
+    }
+}
+
+impl Current {
+    /// OTP: `alias([reply])`.
+    pub(crate) fn alias(&mut self) -> Reference {
+        self.charge_tie();
+        let reference = self.make_reference();
+        let entry = self.entry();
+        let mut control = entry.control();
+        if self.shared.may_tie(entry, &mut control) {
+            control.ties().aliases.insert(reference, AliasUse::Reply);
+        }
+        reference
+    }
+
+    /// OTP: `unalias/1`.
+    pub(crate) fn unalias(&mut self, alias: Reference) -> bool {
+        self.charge_tie();
+        let mut control = self.entry().control();
+        let ties = control.ties.as_mut();
+        ties.is_some_and(|ties| ties.aliases.remove(&alias).is_some())
+    }
+
+    /// Is a call under way, so that only its answer is to be waited for?
+    pub(crate) fn is_calling(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Sends the request of a call, monitoring the server. Ready with an error if there is no server; must be asked again
+    /// while the server is in its last turn.
+    pub(crate) fn start_call(
+        &mut self,
+        to: &Destination,
+        message: Outgoing,
+    ) -> Poll<Result<(), CallError>> {
+        self.charge_copy(message.payload.len());
+        self.charge_tie();
+        let nobody = Poll::Ready(Err(CallError::Down(ExitReason::NoProc)));
+        let server = match to {
+            Destination::Process(pid) => *pid,
+            Destination::Name(name) => match self.shared.whereis(name) {
+                Some(pid) => pid,
+                None => return nobody,
+            },
+        };
+        let reference = self.shared.make_reference();
+        let event = Event::Message(message.reference(reference).from(self.pid));
+        let entry = self.entry();
+        if server == self.pid {
+            let mut own = entry.control();
+            if self.shared.may_tie(entry, &mut own) {
+                own.ties().aliases.insert(reference, AliasUse::Reply);
+                let _ = own.receive(entry, event);
+            }
+            drop(own);
+            // The request is no answer, though it has the reference: it lies before the mark.
+            self.take_over_mail();
+            self.wait_for_answer(reference, None);
+            return Poll::Ready(Ok(()));
+        }
+        let (other_index, nudge) = match self.shared.table.find_both(self.index(), server) {
+            FoundBoth::Alive {
+                mut own,
+                mut other,
+                other_index,
+                other_entry,
+            } => {
+                if !self.shared.may_tie(entry, &mut own) {
+                    return nobody;
+                }
+                let monitored = Monitored {
+                    process: server,
+                    name: None,
+                };
+                let ties = own.ties();
+                ties.monitors.insert(reference, monitored);
+                ties.aliases.insert(reference, AliasUse::Call);
+                other.ties().monitored_by.insert(reference, self.pid);
+                (other_index, other.receive(other_entry, event))
+            }
+            FoundBoth::Doomed => return Poll::Pending,
+            FoundBoth::Gone(_) => return nobody,
+        };
+        self.shared.carry_out(other_index, nudge);
+        self.wait_for_answer(reference, Some(server));
+        Poll::Ready(Ok(()))
+    }
+
+    fn wait_for_answer(&mut self, reference: Reference, server: Option<Pid>) {
+        self.mark_reference(reference);
+        self.call = Some(Call { reference, server });
+    }
+
+    /// Waits for the answer to the call that was started.
+    pub(crate) fn await_answer(
+        &mut self,
+        timeout_ns: Option<u64>,
+    ) -> Poll<Result<Message, CallError>> {
+        let Some(call) = self.call else {
+            return Poll::Ready(Err(CallError::Timeout));
+        };
+        let selector = Selector::Reference(call.reference);
+        let event = match self.receive(&selector, timeout_ns) {
+            Received::Wait => return Poll::Pending,
+            Received::TimedOut => None,
+            Received::Event(event) => Some(event),
+        };
+        self.end_call(call);
+        // Between the time-out and the end of the call the answer may have come.
+        let event = event.or_else(|| self.take_now(&selector));
+        Poll::Ready(match event {
+            Some(Event::Message(message)) => Ok(message),
+            Some(Event::Down { reason, .. }) => Err(CallError::Down(reason)),
+            _ => Err(CallError::Timeout),
+        })
+    }
+
+    fn end_call(&mut self, call: Call) {
+        self.call = None;
+        if let Some(ties) = self.entry().control().ties.as_mut() {
+            ties.monitors.remove(&call.reference);
+            ties.aliases.remove(&call.reference);
+        }
+        if let Some(server) = call.server {
+            self.shared.forget_watcher(server, call.reference);
+        }
+    }
+}

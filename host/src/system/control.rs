@@ -1,0 +1,257 @@
+//! What others may touch of a process: its [`Control`], and what can be done to it under its lock.
+//!
+//! Everything here is a few instructions long, and says by a [`Nudge`] what is to be done when the lock is released:
+//! nothing in this file calls anybody.
+
+use super::farewell::Farewell;
+use super::program::{Body, Runnable};
+use super::table::{Entry, Liveness};
+use super::timers::Timer;
+use crate::process::{Budget, Event, ExitReason, Pid, Ties};
+use crate::scheduler::Priority;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use tokio::sync::oneshot;
+
+/// What others may touch of a process.
+pub(crate) struct Control {
+    /// Its id; 0 while the entry is free, which no id is.
+    pub(crate) id: u64,
+    /// How many processes this entry has been.
+    pub(crate) generation: u32,
+    pub(crate) phase: Phase,
+    /// What the process said it waits for when it last stopped running.
+    pub(crate) awaits: Awaits,
+    /// Its waker was called since it began to run.
+    pub(crate) woken: bool,
+    /// The number of the wait that has a timer armed; 0 for none.
+    pub(crate) alarm: u32,
+    /// That timer has run out.
+    pub(crate) expired: bool,
+    /// It was waiting for mail, and has a turn only to say where it does: for all others it waits.
+    pub(crate) only_says: bool,
+    /// It is to end with this reason before it runs again.
+    pub(crate) ending: Option<Ending>,
+    /// What is left to do of its end, when that is much.
+    pub(crate) farewell: Option<Box<Farewell>>,
+    pub(crate) traps_exits: bool,
+    pub(crate) hibernates: bool,
+    pub(crate) priority: Priority,
+    /// How often it has been suspended and not resumed.
+    pub(crate) suspensions: u32,
+    /// It would have been scheduled, were it not suspended.
+    pub(crate) is_held_back: bool,
+    /// What arrived since the receiver looked last.
+    pub(crate) arrived: VecDeque<Option<Event>>,
+    /// What the mailbox holds, in bytes: what has arrived, and what the receiver has taken over to search.
+    pub(crate) mailbox_bytes: u64,
+    pub(crate) mailbox_bytes_max: u64,
+    /// How many events that is.
+    pub(crate) mailbox_events: u64,
+    /// Reductions to the end of its last turn.
+    pub(crate) reductions: u64,
+    /// Links, monitors and so on, once there was one.
+    pub(crate) ties: Option<Box<Ties<Timer>>>,
+    /// Its execution, while it is not running.
+    pub(crate) body: Option<Body>,
+    /// Wakes it when a host call of its is complete; for guests of programs that can make such calls, and for
+    /// mailboxes of the host.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) watchers: Vec<oneshot::Sender<ExitReason>>,
+}
+
+/// What a guest process is, for reports.
+pub(crate) struct Identity {
+    pub(crate) program: Arc<dyn Runnable>,
+    pub(crate) function: u32,
+    pub(crate) label: Option<Box<str>>,
+    /// Who spawned it, if that was not the host.
+    pub(crate) parent: Option<Pid>,
+    pub(crate) spawned_at_ns: u64,
+    /// The guest function that it was last seen in.
+    pub(crate) current_function: Option<Box<str>>,
+}
+
+/// An end that was told to a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) reason: ExitReason,
+    /// The host ended it for what it did, which is worth a report; a signal by others is not.
+    pub(crate) is_crash: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// No process, or one that is being made.
+    Absent,
+    /// Its execution is gone; others are being told.
+    Exiting,
+    /// A mailbox of the host's: nothing to run.
+    Host,
+    /// Not in a run queue; something must happen first.
+    Waiting,
+    /// In a run queue.
+    Scheduled,
+    /// A scheduler is running it.
+    Running,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Awaits {
+    /// The end of a host call, or nothing but its turn.
+    Host,
+    /// Something in the mailbox, or a timeout.
+    Mail,
+}
+
+/// What is to be done, once the lock is released, for a process that something happened to.
+#[must_use]
+pub(crate) enum Nudge {
+    Nothing,
+    Schedule(Priority),
+    Wake(Waker),
+}
+
+impl Control {
+    pub(crate) fn new() -> Control {
+        Control {
+            id: 0,
+            generation: 0,
+            phase: Phase::Absent,
+            awaits: Awaits::Host,
+            woken: false,
+            alarm: 0,
+            expired: false,
+            only_says: false,
+            ending: None,
+            farewell: None,
+            traps_exits: false,
+            hibernates: false,
+            priority: Priority::Normal,
+            suspensions: 0,
+            is_held_back: false,
+            arrived: VecDeque::new(),
+            mailbox_bytes: 0,
+            mailbox_bytes_max: 0,
+            mailbox_events: 0,
+            reductions: 0,
+            ties: None,
+            body: None,
+            waker: None,
+            identity: None,
+            watchers: Vec::new(),
+        }
+    }
+
+    /// From now on the entry belongs to the process with this id. What one before it left behind is gone already; what
+    /// it had set is set back.
+    pub(crate) fn begin(&mut self, id: u64) {
+        self.id = id;
+        self.mailbox_bytes = 0;
+        self.mailbox_events = 0;
+        self.reductions = 0;
+        self.only_says = false;
+        self.traps_exits = false;
+        self.hibernates = false;
+        self.priority = Priority::Normal;
+        self.suspensions = 0;
+        self.is_held_back = false;
+    }
+
+    /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
+    #[inline]
+    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> Nudge {
+        let weight = event.weight_bytes();
+        if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
+            self.mailbox_bytes += weight;
+            self.mailbox_events += 1;
+            self.arrived.push_back(Some(event));
+            self.only_says = false;
+            entry.has_mail.store(true, Ordering::Release);
+            return self.mail();
+        }
+        match self.phase {
+            // The host is trusted not to die of a flood; what it has no room for is lost to it.
+            Phase::Host => Nudge::Nothing,
+            _ => self.end_with(entry, ExitReason::Exhausted(Budget::Mailbox), true),
+        }
+    }
+
+    /// Something happened that ends a wait for mail.
+    pub(crate) fn mail(&mut self) -> Nudge {
+        match self.phase {
+            Phase::Waiting if self.awaits == Awaits::Mail => self.schedule(),
+            Phase::Host => self.waker.take().map_or(Nudge::Nothing, Nudge::Wake),
+            _ => Nudge::Nothing,
+        }
+    }
+
+    /// A host call may be complete.
+    pub(crate) fn wake(&mut self) -> Nudge {
+        if self.phase == Phase::Waiting && self.awaits == Awaits::Host {
+            return self.schedule();
+        }
+        self.woken = true;
+        Nudge::Nothing
+    }
+
+    /// The process must end, whatever it does now. The first reason stays.
+    pub(crate) fn end_with(&mut self, entry: &Entry, reason: ExitReason, is_crash: bool) -> Nudge {
+        if self.ending.is_none() {
+            self.ending = Some(Ending { reason, is_crash });
+            entry.is_doomed.store(true, Ordering::Release);
+        }
+        match self.phase {
+            // Being suspended does not save it.
+            Phase::Waiting => {
+                self.phase = Phase::Scheduled;
+                Nudge::Schedule(self.priority)
+            }
+            _ => Nudge::Nothing,
+        }
+    }
+
+    /// It is no longer suspended.
+    pub(crate) fn let_go(&mut self) -> Nudge {
+        if std::mem::take(&mut self.is_held_back) && self.phase == Phase::Waiting {
+            return self.schedule();
+        }
+        Nudge::Nothing
+    }
+
+    fn schedule(&mut self) -> Nudge {
+        if self.suspensions > 0 {
+            self.is_held_back = true;
+            return Nudge::Nothing;
+        }
+        self.phase = Phase::Scheduled;
+        Nudge::Schedule(self.priority)
+    }
+
+    /// Its ties, made if there are none yet.
+    pub(crate) fn ties(&mut self) -> &mut Ties<Timer> {
+        self.ties.get_or_insert_default()
+    }
+
+    /// Is this entry that process's, and does it live?
+    #[inline]
+    pub(crate) fn is_alive(&self, pid: Pid) -> bool {
+        // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
+        self.id == pid.id
+            && !matches!(self.phase, Phase::Absent | Phase::Exiting)
+            && self.ending.is_none()
+    }
+
+    pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
+        if self.is_alive(pid) {
+            Liveness::Alive
+        } else if self.id == pid.id && self.phase == Phase::Running && self.ending.is_some() {
+            Liveness::Doomed
+        } else {
+            Liveness::Gone
+        }
+    }
+}

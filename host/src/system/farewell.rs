@@ -1,0 +1,188 @@
+//! The end of a process: everything that hangs on it is undone, and everybody who wants to know is told.
+//!
+//! In this order, which others can rely on: its execution is gone (store, slot, handles), then its name; then, one by one,
+//! its timers, its groups, what it monitors and what it has suspended; then linked processes are told, then those who
+//! monitor it; then its entry is free. So whoever has received a down-signal finds the name free and finds that every
+//! linked process has been sent its exit signal.
+//!
+//! Ten thousand links are some milliseconds of work. The scheduler is not kept from others for that: an end that is long
+//! takes several turns, in pieces of [`STEPS_PER_TURN`].
+
+use super::Shared;
+use super::control::{Ending, Phase};
+use super::program::End;
+use super::report::CrashReport;
+use super::timers::Timer;
+use crate::process::{ExitReason, Pid, Reference, Ties};
+use crate::scheduler::{After, TimerKey};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// Steps after which others get a turn: about as long as a turn of guest code.
+const STEPS_PER_TURN: usize = 256;
+
+/// What is left to do of an end that takes several turns.
+pub(crate) struct Farewell {
+    pid: Pid,
+    reason: ExitReason,
+    /// The next one last.
+    steps: Vec<Step>,
+    watchers: Watchers,
+}
+
+type Watchers = Vec<oneshot::Sender<ExitReason>>;
+
+fn tell(watchers: Watchers, reason: &ExitReason) {
+    for watcher in watchers {
+        // A watcher that has gone needs no answer.
+        let _ = watcher.send(reason.clone());
+    }
+}
+
+/// One thing to undo, or one process to tell.
+#[derive(Clone)]
+enum Step {
+    Down(Pid, Reference),
+    Unlink(Pid),
+    Resume(Pid, u32),
+    ForgetMonitor(Pid, Reference),
+    ForgetGroupMonitor(Arc<str>, Reference),
+    /// Undo one join.
+    Leave(Arc<str>),
+    Cancel(TimerKey),
+}
+
+impl Shared {
+    /// Ends a process whose execution is gone.
+    pub(super) fn finish(&self, index: u32, end: End) -> After {
+        let entry = self.table.entry(index);
+        let mut control = entry.control();
+        let pid = self.table.pid(control.id);
+        control.phase = Phase::Exiting;
+        control.ending = None;
+        control.alarm = 0;
+        control.expired = false;
+        let priority = control.priority;
+        let arrived = std::mem::take(&mut control.arrived);
+        let ties = control.ties.take();
+        let identity = control.identity.take();
+        let waker = control.waker.take();
+        let watchers = std::mem::take(&mut control.watchers);
+        drop(control);
+        drop((arrived, waker));
+
+        let Ending { reason, is_crash } = end.ending;
+        self.counters
+            .reductions
+            .fetch_add(end.reductions, Ordering::Relaxed);
+        if is_crash {
+            self.counters.crashed.fetch_add(1, Ordering::Relaxed);
+            if let Some(identity) = identity {
+                (self.config.on_crash)(&CrashReport {
+                    pid,
+                    program: identity.program.name().to_owned(),
+                    function: identity.program.function_name(identity.function).to_owned(),
+                    label: identity.label.map(String::from),
+                    reason: reason.clone(),
+                    backtrace: end.backtrace,
+                });
+            }
+        }
+        let steps = ties.map_or_else(Vec::new, |ties| self.steps(pid, *ties));
+        let farewell = Farewell {
+            pid,
+            reason,
+            steps,
+            watchers,
+        };
+        self.go_on_ending(index, farewell, priority)
+    }
+
+    /// Does the next steps of an end; all of them, if they are few.
+    pub(super) fn go_on_ending(
+        &self,
+        index: u32,
+        mut farewell: Farewell,
+        priority: crate::scheduler::Priority,
+    ) -> After {
+        let mut steps_left = STEPS_PER_TURN;
+        while let Some(step) = farewell.steps.pop() {
+            let done = self.step(farewell.pid, &farewell.reason, step);
+            steps_left = steps_left.saturating_sub(done);
+            if steps_left == 0 && !farewell.steps.is_empty() {
+                self.table.entry(index).control().farewell = Some(Box::new(farewell));
+                return After::Again(priority);
+            }
+        }
+        self.table.release(index);
+        tell(farewell.watchers, &farewell.reason);
+        let left = self.guests.fetch_sub(1, Ordering::AcqRel) - 1;
+        self.departures.one_left(left);
+        After::Parked
+    }
+
+    /// Ends a mailbox of the host's, which has no execution and is in no queue: at once, with reason `normal`.
+    pub(super) fn close_mailbox(&self, index: u32) {
+        let mut control = self.table.entry(index).control();
+        let pid = self.table.pid(control.id);
+        control.phase = Phase::Exiting;
+        control.alarm = 0;
+        control.expired = false;
+        let left = (std::mem::take(&mut control.arrived), control.waker.take());
+        let watchers = std::mem::take(&mut control.watchers);
+        let ties = control.ties.take();
+        drop(control);
+        drop(left);
+        let steps = ties.map_or_else(Vec::new, |ties| self.steps(pid, *ties));
+        for step in steps.into_iter().rev() {
+            self.step(pid, &ExitReason::Normal, step);
+        }
+        self.table.release(index);
+        tell(watchers, &ExitReason::Normal);
+    }
+
+    /// The steps of an end, the first one last.
+    fn steps(&self, pid: Pid, ties: Ties<Timer>) -> Vec<Step> {
+        if let Some(name) = &ties.name {
+            self.names.remove(name, pid);
+        }
+        let mut steps = Vec::with_capacity(ties.count() + ties.monitored_by.len());
+        ties.monitored_by
+            .drain_into(|monitor, watcher| steps.push(Step::Down(watcher, monitor)));
+        ties.links
+            .drain_into(|other, ()| steps.push(Step::Unlink(other)));
+        ties.suspending
+            .drain_into(|other, times| steps.push(Step::Resume(other, times)));
+        ties.monitors.drain_into(|monitor, monitored| {
+            steps.push(Step::ForgetMonitor(monitored.process, monitor));
+        });
+        ties.group_monitors
+            .drain_into(|monitor, group| steps.push(Step::ForgetGroupMonitor(group, monitor)));
+        ties.groups.drain_into(|group, times| {
+            let leave = Step::Leave(group);
+            steps.extend(std::iter::repeat_n(leave, times as usize));
+        });
+        ties.timers
+            .drain_into(|_, timer| steps.push(Step::Cancel(timer.key)));
+        steps
+    }
+
+    /// Does one step; says how many steps' work it was.
+    fn step(&self, pid: Pid, reason: &ExitReason, step: Step) -> usize {
+        match step {
+            Step::Down(watcher, monitor) => self.tell_down(watcher, monitor, reason),
+            Step::Unlink(other) => self.tell_linked(other, pid, reason),
+            Step::Resume(other, times) => {
+                self.resume(other, times);
+            }
+            Step::ForgetMonitor(process, monitor) => self.forget_watcher(process, monitor),
+            Step::ForgetGroupMonitor(group, monitor) => self.forget_group_monitor(&group, monitor),
+            Step::Leave(group) => return 1 + self.leave_for_ever(&group, pid),
+            Step::Cancel(key) => {
+                self.scheduler.cancel(key);
+            }
+        }
+        1
+    }
+}

@@ -1,0 +1,219 @@
+//! Groups of processes, by name. OTP: `pg`.
+//!
+//! One table for the whole system. Who is a member, or monitors a group, notes it among its ties, so that its end undoes
+//! it. The table's lock is taken before a process's. What one change costs is bounded by [`MONITORS_MAX`].
+
+use super::Shared;
+use super::current::Current;
+use super::names::is_name;
+use super::table::lock;
+use crate::process::{Budget, Event, ExitReason, GroupChange, Kinds, Pid, Reference};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// How often one process may be a member of groups, all together: its end has to undo every one.
+const MEMBERSHIPS_MAX: u32 = 1024;
+/// Monitors that one group may have: each change tells all of them, some milliseconds of work at most.
+const MONITORS_MAX: usize = 1 << 16;
+
+#[derive(Default)]
+pub(crate) struct Groups(Mutex<HashMap<Arc<str>, Group>>);
+
+/// A group with members or monitors.
+#[derive(Default)]
+struct Group {
+    members: HashMap<Pid, u32>,
+    monitors: HashMap<Reference, Pid>,
+}
+
+/// Why a process did not join: the contract's `join-error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum JoinError {
+    NoProc,
+    BadName,
+    TooMany,
+}
+
+impl Groups {
+    /// How many groups have members.
+    pub(super) fn len(&self) -> usize {
+        let groups = lock(&self.0);
+        groups
+            .values()
+            .filter(|group| !group.members.is_empty())
+            .count()
+    }
+}
+
+impl Shared {
+    /// Makes a process a member; also says how many were told of it. OTP: `pg:join/2`.
+    fn join(&self, name: &str, pid: Pid) -> Result<usize, JoinError> {
+        if !is_name(name) {
+            return Err(JoinError::BadName);
+        }
+        let mut groups = lock(&self.groups.0);
+        let name: Arc<str> = match groups.get_key_value(name) {
+            Some((name, _)) => name.clone(),
+            None => name.into(),
+        };
+        {
+            let Some((_, _, mut control)) = self.table.find(pid) else {
+                return Err(JoinError::NoProc);
+            };
+            let ties = control.ties();
+            let memberships: u32 = ties.groups.iter().map(|(_, times)| times).sum();
+            if memberships >= MEMBERSHIPS_MAX {
+                return Err(JoinError::TooMany);
+            }
+            match ties.groups.get_mut(&name) {
+                Some(times) => *times += 1,
+                None => {
+                    ties.groups.insert(name.clone(), 1);
+                }
+            }
+        }
+        let group = groups.entry(name).or_default();
+        *group.members.entry(pid).or_default() += 1;
+        Ok(self.tell(group, GroupChange::Joined, pid))
+    }
+
+    /// Undoes one join; says how many were told of it, or that the process was no member. OTP: `pg:leave/2`.
+    fn leave(&self, name: &str, pid: Pid) -> Option<usize> {
+        let mut groups = lock(&self.groups.0);
+        let name = groups.get_key_value(name)?.0.clone();
+        let group = groups.get_mut(&name)?;
+        let times = group.members.get_mut(&pid)?;
+        *times -= 1;
+        if *times == 0 {
+            group.members.remove(&pid);
+        }
+        if let Some((_, _, mut control)) = self.table.find(pid)
+            && let Some(ties) = control.ties.as_mut()
+            && let Some(times) = ties.groups.get_mut(&name)
+        {
+            *times -= 1;
+            if *times == 0 {
+                ties.groups.remove(&name);
+            }
+        }
+        let told = self.tell(group, GroupChange::Left, pid);
+        drop_if_empty(&mut groups, &name);
+        Some(told)
+    }
+
+    /// A member has ended: undoes one of its joins. Says how many were told of it.
+    pub(super) fn leave_for_ever(&self, name: &str, pid: Pid) -> usize {
+        self.leave(name, pid).unwrap_or(0)
+    }
+
+    /// Ends a monitor of a group.
+    pub(super) fn forget_group_monitor(&self, name: &str, monitor: Reference) {
+        let mut groups = lock(&self.groups.0);
+        if let Some(group) = groups.get_mut(name) {
+            group.monitors.remove(&monitor);
+            drop_if_empty(&mut groups, name);
+        }
+    }
+
+    fn tell(&self, group: &Group, change: GroupChange, process: Pid) -> usize {
+        for (&monitor, &to) in &group.monitors {
+            self.deliver(
+                to,
+                Event::Group {
+                    monitor,
+                    change,
+                    process,
+                },
+            );
+        }
+        group.monitors.len()
+    }
+
+    /// The members, each as often as it has joined. OTP: `pg:get_members/1`.
+    pub(crate) fn members(&self, name: &str) -> Vec<Pid> {
+        let groups = lock(&self.groups.0);
+        groups.get(name).map_or_else(Vec::new, Group::list)
+    }
+
+    /// The groups that have members, sorted. OTP: `pg:which_groups/0`.
+    pub(crate) fn which_groups(&self) -> Vec<Arc<str>> {
+        let groups = lock(&self.groups.0);
+        let mut names: Vec<Arc<str>> = groups
+            .iter()
+            .filter(|(_, group)| !group.members.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Group {
+    fn list(&self) -> Vec<Pid> {
+        let times = |(&pid, &times): (&Pid, &u32)| std::iter::repeat_n(pid, times as usize);
+        self.members.iter().flat_map(times).collect()
+    }
+}
+
+fn drop_if_empty(groups: &mut HashMap<Arc<str>, Group>, name: &str) {
+    let is_empty = |group: &Group| group.members.is_empty() && group.monitors.is_empty();
+    if groups.get(name).is_some_and(is_empty) {
+        groups.remove(name);
+    }
+}
+
+impl Current {
+    /// OTP: `pg:join/2`.
+    pub(crate) fn join(&mut self, name: &str, pid: Pid) -> Result<(), JoinError> {
+        self.charge_tie();
+        let told = self.shared.join(name, pid)?;
+        self.charge_ties(told);
+        Ok(())
+    }
+
+    /// OTP: `pg:leave/2`.
+    pub(crate) fn leave(&mut self, name: &str, pid: Pid) -> bool {
+        self.charge_tie();
+        let told = self.shared.leave(name, pid);
+        self.charge_ties(told.unwrap_or(0));
+        told.is_some()
+    }
+
+    /// Monitors a group's membership: a reference, and who is in it now. OTP: `pg:monitor/1`.
+    pub(crate) fn monitor_group(&mut self, name: &str) -> (Reference, Vec<Pid>) {
+        self.charge_tie();
+        let monitor = self.make_reference();
+        let name: Arc<str> = name.into();
+        let mut groups = lock(&self.shared.groups.0);
+        let entry = self.entry();
+        let mut control = entry.control();
+        let is_full = groups
+            .get(&name)
+            .is_some_and(|group| group.monitors.len() >= MONITORS_MAX);
+        if is_full || !is_name(&name) {
+            let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
+        }
+        if is_full || !self.shared.may_tie(entry, &mut control) {
+            return (monitor, Vec::new());
+        }
+        control.ties().group_monitors.insert(monitor, name.clone());
+        drop(control);
+        let group = groups.entry(name).or_default();
+        group.monitors.insert(monitor, self.pid);
+        (monitor, group.list())
+    }
+
+    /// OTP: `pg:demonitor/1`.
+    pub(crate) fn demonitor_group(&mut self, monitor: Reference) -> bool {
+        self.charge_tie();
+        let name = {
+            let mut control = self.entry().control();
+            let ties = control.ties.as_mut();
+            ties.and_then(|ties| ties.group_monitors.remove(&monitor))
+        };
+        let Some(name) = name else { return false };
+        self.shared.forget_group_monitor(&name, monitor);
+        while self.discard(monitor, Kinds::GROUP) {}
+        true
+    }
+}

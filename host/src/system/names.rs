@@ -1,0 +1,150 @@
+//! Names for processes. OTP: `register/2`, `whereis/1`.
+//!
+//! One map for the whole system; who has a name notes it among its ties, so that its end takes the name away. The map's
+//! lock is taken before a process's.
+
+use super::Shared;
+use super::table::lock_write;
+use crate::broken::{Rule, breaks};
+use crate::process::Pid;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A name is at most this long: it is a handle, not a text.
+const NAME_BYTES_MAX: usize = 255;
+
+#[derive(Default)]
+pub(crate) struct Names(RwLock<HashMap<Arc<str>, Pid>>);
+
+/// Why a name was not registered: the contract's `register-error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Another process has it.
+    Taken,
+    /// The process has a name already.
+    AlreadyNamed,
+    /// There is no such process.
+    NoProc,
+    /// It is empty, or longer than 255 bytes.
+    BadName,
+}
+
+impl std::error::Error for RegisterError {}
+
+impl std::fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            RegisterError::Taken => "another process has this name",
+            RegisterError::AlreadyNamed => "the process has a name already",
+            RegisterError::NoProc => "there is no such process",
+            RegisterError::BadName => "a name has 1 to 255 bytes",
+        })
+    }
+}
+
+/// Is this text a name that a process or a group may have?
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+}
+
+impl Names {
+    pub(super) fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Takes a name from the process that had it.
+    pub(super) fn remove(&self, name: &str, pid: Pid) {
+        if breaks(Rule::NamesSurvive) {
+            return;
+        }
+        let mut names = lock_write(&self.0);
+        if names.get(name) == Some(&pid) {
+            names.remove(name);
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Arc<str>, Pid>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// OTP: `register/2`.
+    pub(crate) fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        if !is_name(name) {
+            return Err(RegisterError::BadName);
+        }
+        let mut names = lock_write(&self.names.0);
+        let is_taken = self.has_holder(&names, name);
+        let Some((_, _, mut control)) = self.table.find(pid) else {
+            return Err(RegisterError::NoProc);
+        };
+        if is_taken {
+            return Err(RegisterError::Taken);
+        }
+        let ties = control.ties();
+        if ties.name.is_some() {
+            return Err(RegisterError::AlreadyNamed);
+        }
+        let name: Arc<str> = name.into();
+        ties.name = Some(name.clone());
+        names.insert(name, pid);
+        Ok(())
+    }
+
+    /// OTP: `unregister/1`.
+    pub(crate) fn unregister(&self, name: &str) -> bool {
+        let mut names = lock_write(&self.names.0);
+        let Some(pid) = names.remove(name) else {
+            return false;
+        };
+        if let Some((_, _, mut control)) = self.table.find(pid)
+            && let Some(ties) = control.ties.as_mut()
+        {
+            ties.name = None;
+        }
+        true
+    }
+
+    /// Gives a name to a process that `publish` makes known, both at once; `publish` is not called if the name is taken.
+    pub(super) fn register_newborn(
+        &self,
+        name: Arc<str>,
+        pid: Pid,
+        publish: impl FnOnce(),
+    ) -> Result<(), RegisterError> {
+        let mut names = lock_write(&self.names.0);
+        if self.has_holder(&names, &name) {
+            return Err(RegisterError::Taken);
+        }
+        publish();
+        names.insert(name, pid);
+        Ok(())
+    }
+
+    /// OTP: `whereis/1`.
+    pub(crate) fn whereis(&self, name: &str) -> Option<Pid> {
+        let holder = self.names.read().get(name).copied();
+        holder.filter(|pid| self.still_counts(*pid))
+    }
+
+    fn has_holder(&self, names: &HashMap<Arc<str>, Pid>, name: &str) -> bool {
+        names.get(name).is_some_and(|pid| self.still_counts(*pid))
+    }
+
+    /// Does a process keep its name? One that was told to end is not alive for anybody, so its name is free, though it
+    /// has not come round to giving it back.
+    fn still_counts(&self, holder: Pid) -> bool {
+        breaks(Rule::NamesSurvive) || self.is_alive(holder)
+    }
+
+    /// All names, sorted. OTP: `registered/0`.
+    pub(crate) fn registered(&self) -> Vec<Arc<str>> {
+        let names = self.names.read();
+        let held = names.iter().filter(|(_, pid)| self.still_counts(**pid));
+        let mut names: Vec<Arc<str>> = held.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+}

@@ -1,0 +1,309 @@
+//! Exit signals, links and monitors. OTP: Reference Manual, "Processes"; `link/1`, `monitor/2`, `exit/2`.
+//!
+//! A signal takes effect when it is sent: whoever sends it changes the receiver's entry, under its lock. So signals from
+//! one process to another keep their order among themselves and with messages, and there is no queue of signals
+//! that a busy process would have to get round to.
+//!
+//! ```text
+//!   exit-process ──────────────► receive_exit ──► trapped: an event     ┐
+//!   farewell of a linked one ──► … if still linked ──► or the end       ├─ under the receiver's lock
+//!   farewell of a monitored one ► receive_down … if still monitored     ┘
+//! ```
+//!
+//! A link is an entry on both sides, and so is a monitor. Both are made and removed with both processes locked, hence
+//! the sides never disagree while both live. The end of a process takes its side away first; whoever is told of the
+//! end and has no such entry any more was faster with `unlink` or `demonitor`, and hears nothing.
+
+use super::Shared;
+use super::control::{Control, Nudge, Phase};
+use super::current::Current;
+use super::spawn::SpawnError;
+use super::table::{Entry, FoundBoth};
+use super::timers::Timer;
+use crate::broken::{Rule, breaks};
+use crate::process::{
+    Budget, Destination, Event, ExitReason, Kinds, Monitored, Pid, Reference, Ties,
+};
+use std::sync::Arc;
+use std::task::Poll;
+
+/// By which way an exit signal comes: it decides what `normal` and `kill` mean.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Somebody else sent it.
+    Sent,
+    /// The process sent it to itself.
+    SentToSelf,
+    /// A linked process ended.
+    Link,
+}
+
+impl Control {
+    /// What an exit signal does. OTP: "Receiving Exit Signals".
+    pub(super) fn receive_exit(
+        &mut self,
+        entry: &Entry,
+        sender: Pid,
+        reason: ExitReason,
+        way: Way,
+    ) -> Nudge {
+        let is_kill =
+            way != Way::Link && reason == ExitReason::Kill && !breaks(Rule::KillIsTrappable);
+        if is_kill && self.phase != Phase::Host {
+            return self.end_with(entry, ExitReason::Killed, false);
+        }
+        if self.traps_exits || self.phase == Phase::Host {
+            return self.receive(entry, Event::Exit { sender, reason });
+        }
+        let is_harmless = reason == ExitReason::Normal
+            && way != Way::SentToSelf
+            && !breaks(Rule::NormalExitKills);
+        if is_harmless {
+            return Nudge::Nothing;
+        }
+        self.end_with(entry, reason, false)
+    }
+}
+
+impl Shared {
+    /// Sends an exit signal. OTP: `exit/2`.
+    pub(crate) fn send_exit(&self, from: Pid, to: Pid, reason: ExitReason) {
+        if let Some((index, entry, mut control)) = self.table.find(to) {
+            let way = if from == to {
+                Way::SentToSelf
+            } else {
+                Way::Sent
+            };
+            let nudge = control.receive_exit(entry, from, reason, way);
+            drop(control);
+            self.carry_out(index, nudge);
+        }
+    }
+
+    /// Tells a process that one has ended which it may be linked to.
+    pub(super) fn tell_linked(&self, to: Pid, ended: Pid, reason: &ExitReason) {
+        let Some((index, entry, mut control)) = self.table.find(to) else {
+            return;
+        };
+        let ties = control.ties.as_mut();
+        let was_linked = ties.is_some_and(|ties| ties.links.remove(&ended).is_some());
+        if was_linked {
+            let nudge = control.receive_exit(entry, ended, reason.clone(), Way::Link);
+            drop(control);
+            self.carry_out(index, nudge);
+        }
+    }
+
+    /// Tells a process that one has ended which it may monitor.
+    pub(super) fn tell_down(&self, to: Pid, monitor: Reference, reason: &ExitReason) {
+        let Some((index, entry, mut control)) = self.table.find(to) else {
+            return;
+        };
+        let Some(ties) = control.ties.as_mut() else {
+            return;
+        };
+        if let Some(monitored) = ties.monitors.remove(&monitor) {
+            let is_lost = breaks(Rule::DownIsLost) && !ties.monitors.is_empty();
+            if is_lost {
+                return;
+            }
+            let event = Event::Down {
+                monitor,
+                target: monitored.target(),
+                reason: reason.clone(),
+            };
+            let nudge = control.receive(entry, event);
+            drop(control);
+            self.carry_out(index, nudge);
+        }
+    }
+
+    /// Removes a monitor from the process that it was on.
+    pub(super) fn forget_watcher(&self, process: Pid, monitor: Reference) {
+        if let Some((_, _, mut control)) = self.table.find(process)
+            && let Some(ties) = control.ties.as_mut()
+        {
+            ties.monitored_by.remove(&monitor);
+        }
+    }
+
+    /// May this process have one more link, monitor or the like? It ends if not.
+    pub(super) fn may_tie(&self, entry: &Entry, control: &mut Control) -> bool {
+        let count = control.ties.as_ref().map_or(0, |ties| ties.count());
+        if count < self.config.max_ties as usize {
+            return true;
+        }
+        // It is in its turn: nobody has to be nudged.
+        let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
+        false
+    }
+}
+
+impl Current {
+    /// May a process be spawned that is tied to this one so? A process that has as many ties as it may ends.
+    pub(crate) fn check_ties(&self, link: bool, monitors: &[Reference]) -> Result<(), SpawnError> {
+        if !link && monitors.is_empty() {
+            return Ok(());
+        }
+        let entry = self.entry();
+        let mut control = entry.control();
+        let is_used = |ties: &Ties<Timer>| {
+            let mut monitors = monitors.iter();
+            monitors.any(|monitor| ties.monitors.contains(monitor))
+        };
+        if control.ties.as_deref().is_some_and(is_used) {
+            return Err(SpawnError::Other(
+                "the reference is that of another monitor".into(),
+            ));
+        }
+        match self.shared.may_tie(entry, &mut control) {
+            true => Ok(()),
+            false => Err(SpawnError::Other("the process has too many ties".into())),
+        }
+    }
+
+    /// OTP: `process_flag(trap_exit, …)`.
+    pub(crate) fn trap_exits(&mut self, traps: bool) -> bool {
+        std::mem::replace(&mut self.entry().control().traps_exits, traps)
+    }
+
+    /// OTP: `exit/2`.
+    pub(crate) fn exit_process(&mut self, to: Pid, reason: ExitReason) {
+        self.charge_copy(reason.len());
+        self.shared.send_exit(self.pid, to, reason);
+    }
+
+    /// OTP: `link/1`. Must be asked again while the other process is in its last turn.
+    pub(crate) fn link(&mut self, other: Pid) -> Poll<()> {
+        self.charge_tie();
+        if other == self.pid {
+            return Poll::Ready(());
+        }
+        let entry = self.entry();
+        match self.shared.table.find_both(self.index(), other) {
+            FoundBoth::Alive {
+                mut own,
+                other: mut theirs,
+                ..
+            } => {
+                if self.shared.may_tie(entry, &mut own) {
+                    own.ties().links.insert(other, ());
+                    if !breaks(Rule::LinkOneWay) {
+                        theirs.ties().links.insert(self.pid, ());
+                    }
+                }
+            }
+            FoundBoth::Doomed => return Poll::Pending,
+            // A link to a process that is ending may be there still: then that end will be told.
+            FoundBoth::Gone(mut own) => {
+                let is_linked = own
+                    .ties
+                    .as_ref()
+                    .is_some_and(|ties| ties.links.contains(&other));
+                if !is_linked {
+                    let nudge = own.receive_exit(entry, other, ExitReason::NoProc, Way::Link);
+                    drop(own);
+                    self.shared.carry_out(self.index(), nudge);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// OTP: `unlink/1`.
+    pub(crate) fn unlink(&mut self, other: Pid) {
+        self.charge_tie();
+        if breaks(Rule::UnlinkIsLate) {
+            return;
+        }
+        match self.shared.table.find_both(self.index(), other) {
+            FoundBoth::Alive {
+                mut own,
+                other: mut theirs,
+                ..
+            } => {
+                cut_link(&mut own, other);
+                cut_link(&mut theirs, self.pid);
+            }
+            FoundBoth::Doomed => cut_link(&mut self.entry().control(), other),
+            FoundBoth::Gone(mut own) => cut_link(&mut own, other),
+        }
+    }
+
+    /// OTP: `monitor/2`. Must be asked again while the other process is in its last turn.
+    pub(crate) fn monitor(&mut self, target: &Destination) -> Poll<Reference> {
+        self.charge_tie();
+        let (process, name): (Option<Pid>, Option<Arc<str>>) = match target {
+            Destination::Process(pid) => (Some(*pid), None),
+            Destination::Name(name) => (self.shared.whereis(name), Some((**name).into())),
+        };
+        if process == Some(self.pid) {
+            return Poll::Ready(self.make_reference());
+        }
+        let entry = self.entry();
+        let found = match process {
+            Some(process) => self.shared.table.find_both(self.index(), process),
+            None => FoundBoth::Gone(entry.control()),
+        };
+        // The reference is made under the locks: nothing that carries it can have arrived before.
+        let reference = self.shared.make_reference();
+        match (found, process) {
+            (
+                FoundBoth::Alive {
+                    mut own,
+                    other: mut theirs,
+                    ..
+                },
+                Some(process),
+            ) => {
+                if self.shared.may_tie(entry, &mut own) {
+                    let monitored = Monitored { process, name };
+                    own.ties().monitors.insert(reference, monitored);
+                    theirs.ties().monitored_by.insert(reference, self.pid);
+                }
+            }
+            (FoundBoth::Doomed, _) => return Poll::Pending,
+            (FoundBoth::Gone(mut own), _) => {
+                let event = Event::Down {
+                    monitor: reference,
+                    target: target.clone(),
+                    reason: ExitReason::NoProc,
+                };
+                let nudge = own.receive(entry, event);
+                drop(own);
+                self.shared.carry_out(self.index(), nudge);
+            }
+            (FoundBoth::Alive { .. }, None) => unreachable!("nobody is found without a pid"),
+        }
+        self.mark_reference(reference);
+        Poll::Ready(reference)
+    }
+
+    /// OTP: `demonitor/2` with `info`, and with `flush` if that is asked for.
+    pub(crate) fn demonitor(&mut self, monitor: Reference, flush: bool) -> bool {
+        self.charge_tie();
+        let removed = {
+            let mut control = self.entry().control();
+            let ties = control.ties.as_mut();
+            ties.and_then(|ties| ties.monitors.remove(&monitor))
+        };
+        match removed {
+            Some(monitored) => {
+                self.shared.forget_watcher(monitored.process, monitor);
+                true
+            }
+            None => {
+                if flush {
+                    self.discard(monitor, Kinds::DOWN);
+                }
+                false
+            }
+        }
+    }
+}
+
+fn cut_link(control: &mut Control, other: Pid) {
+    if let Some(ties) = control.ties.as_mut() {
+        ties.links.remove(&other);
+    }
+}

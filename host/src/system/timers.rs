@@ -1,0 +1,155 @@
+//! Timers that processes start. OTP: `erlang:send_after/3`, `erlang:start_timer/3`.
+//!
+//! The scheduler's wheel holds a deadline and an [`Alarm`]; what is to be sent, and to whom, is among the ties of the
+//! process that started the timer. Whoever takes it out of there decides: a timer that is cancelled before its alarm has
+//! got that far sends nothing, and its owner's end takes them all.
+
+use super::Shared;
+use super::current::Current;
+use crate::broken::{Rule, breaks};
+use crate::process::{Budget, Destination, Event, ExitReason, Outgoing, Pid, Reference};
+use crate::scheduler::TimerKey;
+
+/// What the scheduler hands back when a deadline has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alarm {
+    /// Whose it is.
+    pub(crate) pid: Pid,
+    pub(crate) of: AlarmOf,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AlarmOf {
+    /// The wait with this number.
+    Wait(u32),
+    /// The timer whose reference has this id.
+    Timer(u64),
+}
+
+/// A timer that runs.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    pub(crate) key: TimerKey,
+    deadline_ns: u64,
+    to: Destination,
+    sends: Sends,
+}
+
+/// What a timer sends.
+#[derive(Debug)]
+pub(crate) enum Sends {
+    Message(Outgoing),
+    /// A timer-signal with this tag.
+    Signal(u32),
+}
+
+impl Timer {
+    fn payload_bytes(&self) -> u64 {
+        match &self.sends {
+            Sends::Message(message) => message.payload.len() as u64,
+            Sends::Signal(_) => 0,
+        }
+    }
+}
+
+impl Shared {
+    /// A timer of a process has run out.
+    pub(super) fn fire_timer(&self, owner: Pid, timer: Reference) {
+        let taken = self.table.find(owner).and_then(|(_, _, mut control)| {
+            let ties = control.ties.as_mut()?;
+            let taken = ties.timers.remove(&timer)?;
+            ties.timer_bytes -= taken.payload_bytes();
+            Some(taken)
+        });
+        let Some(taken) = taken else { return };
+        let to = match taken.to {
+            Destination::Process(pid) => Some(pid),
+            Destination::Name(name) => self.whereis(&name),
+        };
+        let Some(to) = to else { return };
+        let event = match taken.sends {
+            Sends::Message(message) => Event::Message(message.from(owner)),
+            Sends::Signal(tag) => Event::Timer { timer, tag },
+        };
+        self.deliver(to, event);
+    }
+}
+
+impl Current {
+    /// Starts a timer. The caller has checked the payload's size.
+    pub(crate) fn start_timer(
+        &mut self,
+        delay_ns: u64,
+        to: Destination,
+        sends: Sends,
+    ) -> Reference {
+        let reference = self.make_reference();
+        let deadline_ns = self.shared.scheduler.now().saturating_add(delay_ns);
+        let entry = self.entry();
+        let mut control = entry.control();
+        if !self.shared.may_tie(entry, &mut control) {
+            return reference;
+        }
+        let bytes_max = control.mailbox_bytes_max;
+        let ties = control.ties();
+        let payload_bytes = match &sends {
+            Sends::Message(message) => message.payload.len() as u64,
+            Sends::Signal(_) => 0,
+        };
+        // What lies in timers is bounded as what lies in a mailbox is.
+        if ties.timer_bytes + payload_bytes > bytes_max {
+            let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
+            return reference;
+        }
+        ties.timer_bytes += payload_bytes;
+        // Armed under the lock: an alarm that goes off at once finds the timer in its place.
+        let key = self.shared.scheduler.arm(
+            deadline_ns,
+            Alarm {
+                pid: self.pid,
+                of: AlarmOf::Timer(reference.id),
+            },
+        );
+        let timer = Timer {
+            key,
+            deadline_ns,
+            to,
+            sends,
+        };
+        ties.timers.insert(reference, timer);
+        drop(control);
+        self.charge_copy(payload_bytes as usize);
+        self.charge_tie();
+        reference
+    }
+
+    /// Cancels a timer of this process: the time that was left. OTP: `erlang:cancel_timer/1`.
+    pub(crate) fn cancel_timer(&mut self, timer: Reference) -> Option<u64> {
+        self.charge_tie();
+        if breaks(Rule::TimerUncancellable) {
+            return self.read_timer(timer);
+        }
+        let cancelled = {
+            let mut control = self.entry().control();
+            let ties = control.ties.as_mut()?;
+            let cancelled = ties.timers.remove(&timer)?;
+            ties.timer_bytes -= cancelled.payload_bytes();
+            cancelled
+        };
+        // If the alarm is on its way it will find nothing.
+        self.shared.scheduler.cancel(cancelled.key);
+        Some(self.left_ns(cancelled.deadline_ns))
+    }
+
+    /// The time that is left of a timer of this process. OTP: `erlang:read_timer/1`.
+    pub(crate) fn read_timer(&mut self, timer: Reference) -> Option<u64> {
+        self.charge_tie();
+        let control = self.entry().control();
+        let deadline_ns = control.ties.as_ref()?.timers.get(&timer)?.deadline_ns;
+        Some(self.left_ns(deadline_ns))
+    }
+
+    fn left_ns(&self, deadline_ns: u64) -> u64 {
+        deadline_ns.saturating_sub(self.shared.scheduler.now())
+    }
+}
