@@ -1,9 +1,10 @@
-//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy` and `bench`.
+//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `oracle` and `bench`.
 //!
 //! ```text
-//! main ─▶ run ───┐
-//!      ─▶ test ──┼─▶ guests ─▶ toolchain (Rust) ─▶ packages (Debian's)
-//!      ─▶ bench ─┘          ─▶ c
+//! main ─▶ run ────┐
+//!      ─▶ test ───┼─▶ guests ─▶ toolchain (Rust) ─▶ packages (Debian's)
+//!      ─▶ oracle ─┤          ─▶ c
+//!      ─▶ bench ──┘
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
@@ -11,6 +12,7 @@
 mod bench;
 mod c;
 mod guests;
+mod oracle;
 mod packages;
 mod run;
 mod test;
@@ -54,6 +56,13 @@ enum Chore {
     },
     /// Check the rules of this repository that compilers don't know
     Tidy,
+    /// Compare with Erlang: perform the same scenarios on both
+    #[command(disable_help_flag = true)]
+    Oracle {
+        /// `--seeds N`, `--break RULE` and others: see `cargo xtask oracle --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Measure, and print the figures beside the prototype's and Erlang's
     Bench {
         /// Run only the benchmarks whose names contain this
@@ -87,6 +96,7 @@ fn perform(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Test { filter } => test::test(&workspace, filter.as_deref()),
+        Chore::Oracle { options } => oracle::oracle(&workspace, &options),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Bench { filter, vs_erlang } => {
             bench::bench(&workspace, filter.as_deref(), vs_erlang)

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::guests;
+use crate::oracle;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo_in, run};
 
 /// Something that `cargo xtask test` does: its headline, and the deed.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("format", check_format),
     ("tidy", tidy::check),
     ("lint the host", lint_host),
@@ -24,6 +25,7 @@ const STEPS: [Step; 9] = [
     ("build atoll", Workspace::build_atoll),
     ("test the guest SDK", test_guest_sdk),
     ("test the host", |workspace| test_host(workspace, None)),
+    ("ask Erlang", |workspace| oracle::oracle(workspace, &[])),
     ("check the documentation", check_documentation),
 ];
 

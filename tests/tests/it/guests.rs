@@ -109,6 +109,22 @@ fn a_crowd_of_a_thousand() {
 }
 
 #[test]
+fn a_storm_of_three_hundred() {
+    for schedulers in ["1", "3"] {
+        let outcome = Atoll::run_file(built_guest("storm.wasm"))
+            .options(["--schedulers", schedulers, "--allow-inspect", "--quiet"])
+            .options(["--dir", "/proc/self::/proc/self:ro"])
+            .arg("4")
+            .arg("300")
+            .outcome()
+            .code(0)
+            .stderr("");
+        let told = "storm: 4 rounds of 300: every exit and every down arrived once\n";
+        assert!(outcome.stdout.contains(told), "\n{outcome}");
+    }
+}
+
+#[test]
 fn spinner() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/rust/spinner");
     let outcome = Atoll::run_file(built_guest("spinner.wasm"))
@@ -186,6 +202,188 @@ fn a_panic_says_where() {
         .stderr_has("panicked at ")
         .stderr_has("\non purpose\ncrash: process ")
         .stderr_has(": crasher::panic\n");
+}
+
+#[test]
+fn links() {
+    let outcome = run("links.wasm", &[]).code(0).stdout(
+        "linked processes end:
+  normal
+  shutdown
+  shutdown: for today
+  kill
+  tired
+  a crash is a trap: true
+  through another one: tired
+exit signals to a process that waits:
+  normal: it is alive: true
+  shutdown: shutdown
+  kill: killed
+exit signals to a process that traps exits:
+  shutdown: it received shutdown
+  kill: killed
+no link:
+  with one that has ended: no such process
+  with one that ended when it was unlinked: told of it: false
+",
+    );
+    assert_eq!(outcome.crashes().len(), 1, "\n{outcome}");
+}
+
+#[test]
+fn monitors() {
+    run("monitors.wasm", &[]).code(0).stderr("").stdout(
+        "monitors:
+  tired process, by its pid: true: tired
+  the same once more: no such process
+  clerk, by its name: shutdown
+  ended early: true
+  ended late: false
+  what had arrived is there: true
+  ended late, and flushed: false
+  what had arrived is there: false
+calls:
+  of nobody: there is no such process
+  of a busy process: no answer came in time
+  of one that ends: the process ended before it answered: closed
+  the late answer has arrived: false
+",
+    );
+}
+
+#[test]
+fn names() {
+    run("names.wasm", &[]).code(0).stderr("").stdout(
+        "names:
+  registered: echo, main
+  echo is found: true
+  sent by name: true
+  answered: hello
+  called by name: hello again
+  `echo`: can't register a name: another process has it
+  `other`: can't register a name: the process has one already
+  ``: can't register a name: it is empty, or longer than 255 bytes
+  can't spawn a process: another process has the name
+  taken away: true
+  registered: []
+  sent to nobody: false
+groups:
+  members at first: 0
+  alto: true: joined
+  bass: true: joined
+  groups: choir
+  members: 2
+  alto leaves: true
+  alto: true: left
+  alto leaves: false
+  bass: true: left
+  members: 0
+  monitor ended: true
+  can't join a group: there is no such process
+",
+    );
+}
+
+#[test]
+fn timers() {
+    run("timers.wasm", &[]).code(0).stderr("").stdout(
+        "a message: wake up
+it came too early: false
+to a name: the listener heard of dinner
+a signal: tag 4
+of this timer: true
+left of it: None
+nearly all is left: true
+so it was when cancelled: true
+once more: None
+its signal: false
+a message, if one comes in time: false
+",
+    );
+}
+
+#[test]
+fn supervisor() {
+    let outcome = run("supervisor.wasm", &[]).code(0).stdout(
+        "ada has started
+joe has started
+mike has started
+12 / 3 is 4
+joe has crashed: true
+joe has started
+12 / 4 is 3
+mike has ended: killed
+joe has ended: shutdown
+ada has ended: shutdown
+the supervisor has ended: shutdown
+",
+    );
+    assert_eq!(outcome.crashes().len(), 1, "\n{outcome}");
+}
+
+#[test]
+fn requests() {
+    run("requests.wasm", &[]).code(0).stderr("").stdout(
+        "1 squared: Some(1)
+2 squared: Some(4)
+3 squared: Some(9)
+the first is not wanted any more: true
+answered: second
+the first has an answer: false
+",
+    );
+}
+
+#[test]
+fn priorities() {
+    Atoll::run_file(built_guest("priorities.wasm"))
+        .options(["--schedulers", "1"])
+        .outcome()
+        .code(0)
+        .stderr("")
+        .stdout(
+            "at first: normal
+the high one is done first: true
+the low one gets its turns: true
+",
+        );
+}
+
+#[test]
+fn inspect() {
+    Atoll::run_file(built_guest("inspect.wasm"))
+        .options(["--allow-inspect", "--allow-debug"])
+        .outcome()
+        .code(0)
+        .stderr("")
+        .stdout(
+            "main:
+  status: running, priority: normal
+  program: inspect, name: Some(\"main\")
+  links: 1, monitors: 1
+  traps exits: false, hibernates: true
+busy:
+  label: Some(\"busy\"), spawned by main: true
+  linked to main: true, monitored by main: true
+  it makes progress
+  suspended: true
+  it is suspended: true
+  reductions meanwhile: 0
+  resumed: true
+  it makes progress
+  resumed once more: false
+all:
+  main suspends itself: false
+  both are listed: true
+  spawned: 2, crashed: 0
+  names: 1
+",
+        );
+    // Without the grants it is not even loaded.
+    run("inspect.wasm", &[])
+        .code(1)
+        .stdout("")
+        .stderr_has("--allow-inspect");
 }
 
 #[test]

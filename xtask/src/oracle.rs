@@ -1,0 +1,73 @@
+//! `cargo xtask oracle`: has the same scenarios performed on Atoll and on Erlang, and compares what happens.
+//!
+//! The comparing is done by the program `atoll-oracle` of the crate `atoll-tests`, to which all options go; this module
+//! builds what it runs, and sees to it that Erlang is there. `cargo xtask oracle --help` lists the options.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::guests;
+use crate::packages;
+use crate::test::with_paths;
+use crate::workspace::{Workspace, is_on_path, run};
+
+/// The guest that performs scenarios.
+const GUEST: &str = "oracle";
+/// The feature of `atoll` with which it can be told to break a rule.
+const BREAKABLE: &str = "break-rules";
+
+/// Builds what is needed, and compares.
+pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
+    let wants = |option: &str| {
+        let is_it = |word: &OsString| word.to_string_lossy().split('=').next() == Some(option);
+        options.iter().any(is_it)
+    };
+    if !wants("--help") {
+        // What is missing is said before minutes are spent on building.
+        find_erlang()?;
+        let guests = guests::find_all(workspace)?;
+        let guest = guests.iter().find(|guest| guest.name == GUEST);
+        guests::build(workspace, [guest.context("there is no guest `oracle`")?])?;
+        build_atoll(workspace, wants("--break"))?;
+    }
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["run", "--release", "--quiet", "--package", "atoll-tests"])
+        .args(["--bin", "atoll-oracle", "--"])
+        .args(options);
+    run(with_paths(workspace, &mut cargo))
+}
+
+/// Builds the program `atoll`; so that rules can be broken only if one is to be.
+fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
+    if !breakable {
+        return workspace.build_atoll();
+    }
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--package", "atoll", "--bin", "atoll"]);
+    run(cargo.args(["--features", BREAKABLE]))
+}
+
+/// Sees to it that there is an Erlang to ask.
+fn find_erlang() -> Result<()> {
+    let is_there = || is_on_path("erl") && is_on_path("erlc");
+    if !is_there() {
+        packages::install(&["erlang-base"], "to ask Erlang");
+    }
+    if !is_there() {
+        bail!(
+            "Erlang can't be asked: erl and erlc are missing. On Debian, `apt-get install erlang-base`; elsewhere, \
+             Erlang/OTP 25 or later from https://www.erlang.org/downloads"
+        );
+    }
+    if !starts(Command::new("erl").args(["-noshell", "-eval", "halt()."])) {
+        bail!("Erlang can't be asked: `erl` is there, but does not start");
+    }
+    Ok(())
+}
+
+fn starts(command: &mut Command) -> bool {
+    command.status().is_ok_and(|status| status.success())
+}
