@@ -2,6 +2,7 @@
 
 use super::abi::{self, PACKAGE, RAW_MODULE, Shape};
 use super::error::{LoadError, LoadErrorKind as Kind};
+use super::initial::Initial;
 use crate::text::printable_name;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,8 +11,10 @@ use wasmparser::{
     ValType, Validator, WasmFeatures,
 };
 
-/// Exports that begin so are the rewriter's.
+/// The rewriter's exports of entries: the name of the function follows.
 pub(super) const ENTRY_PREFIX: &str = "atoll:entry/";
+/// Those of mutable globals: the index follows.
+pub(super) const GLOBAL_PREFIX: &str = "atoll:global/";
 /// What wit-component calls the table of its own modules.
 const IMPORTS_TABLE: &str = "$imports";
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
@@ -41,6 +44,8 @@ pub(crate) struct Analysis {
     pub(crate) data: Range<usize>,
     /// It has the table by which wit-component's own modules are known.
     pub(crate) has_imports_table: bool,
+    /// What an instance is like before its code has run.
+    pub(crate) initial: Initial,
 }
 
 /// A bulk operation on linear memories, by their indexes.
@@ -138,7 +143,12 @@ impl Reader {
                     for ty in group.map_err(invalid)?.into_types() {
                         self.types.push(match ty.composite_type.inner {
                             CompositeInnerType::Func(function) => Some(function),
-                            _ => None,
+                            _ => {
+                                self.analysis
+                                    .initial
+                                    .cannot_be_had_again("it has types of objects");
+                                None
+                            }
                         });
                     }
                 }
@@ -156,19 +166,22 @@ impl Reader {
             }
             Payload::CodeSectionEntry(body) => {
                 for operator in body.get_operators_reader().map_err(invalid)? {
-                    self.analysis
-                        .bulk
-                        .extend(Bulk::of(&operator.map_err(invalid)?));
+                    let operator = operator.map_err(invalid)?;
+                    self.analysis.bulk.extend(Bulk::of(&operator));
+                    self.analysis.initial.operator(&operator);
                 }
             }
             Payload::DataSection(section) => {
                 for data in section {
-                    self.data(&data.map_err(invalid)?);
+                    let data = data.map_err(invalid)?;
+                    self.data(&data);
+                    self.analysis.initial.data(&data);
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory.map_err(invalid)?;
+                    self.analysis.initial.memories += 1;
                     let bytes = |pages: u64| pages.saturating_mul(WASM_PAGE_BYTES);
                     self.analysis.memory_bytes_min = self
                         .analysis
@@ -179,9 +192,15 @@ impl Reader {
                         .get_or_insert((bytes(memory.initial), memory.maximum.map(bytes)));
                 }
             }
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    self.analysis.initial.global(&global.map_err(invalid)?);
+                }
+            }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(invalid)?;
+                    check_export(export.name)?;
                     match export.kind {
                         ExternalKind::Func => {
                             self.exports.push((export.name.to_owned(), export.index))
@@ -304,13 +323,6 @@ impl Reader {
 
     fn finish(mut self) -> Result<Analysis, LoadError> {
         for (name, index) in std::mem::take(&mut self.exports) {
-            if name.starts_with(ENTRY_PREFIX) {
-                let text = format!(
-                    "exports that begin with `{ENTRY_PREFIX}` are the host's own: `{}`",
-                    printable_name(&name)
-                );
-                return Err(LoadError::new(Kind::Invalid, text));
-            }
             let defined = index >= self.analysis.imported_functions;
             match self.type_of(index) {
                 Some(([], [])) if name == "_initialize" => self.analysis.initialize = Some(index),
@@ -366,6 +378,19 @@ impl Reader {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses names that the rewriter gives to exports of its own.
+fn check_export(name: &str) -> Result<(), LoadError> {
+    let own = [ENTRY_PREFIX, GLOBAL_PREFIX];
+    let Some(prefix) = own.iter().find(|prefix| name.starts_with(**prefix)) else {
+        return Ok(());
+    };
+    let text = format!(
+        "exports that begin with `{prefix}` are the host's own: `{}`",
+        printable_name(name)
+    );
+    Err(LoadError::new(Kind::Invalid, text))
 }
 
 fn invalid(error: wasmparser::Error) -> LoadError {

@@ -1,6 +1,6 @@
 //! The rewriter: makes a guest's core module callable without the host ever calling back into it.
 //!
-//! Three things are changed, and nothing else:
+//! Three things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
 //!
 //! - **Imports that may wait or return a list.** The canonical ABI has the host call the guest's `cabi_realloc` in
 //!   the middle of an import, which costs a second stack and would let guest code run while the host is at work.
@@ -17,7 +17,7 @@
 //!   around, which can be preempted.
 
 use super::abi::{self, RAW_MODULE, RAW_TAKE, Shape};
-use super::analysis::{Analysis, Bulk, ENTRY_PREFIX};
+use super::analysis::{Analysis, Bulk, ENTRY_PREFIX, GLOBAL_PREFIX};
 use super::error::{LoadError, LoadErrorKind};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
@@ -298,6 +298,13 @@ impl Reencode for Rewriter<'_> {
                 &format!("{ENTRY_PREFIX}{name}"),
                 ExportKind::Func,
                 self.first_entry() + place,
+            );
+        }
+        for (index, _) in &self.analysis.initial.globals {
+            exports.export(
+                &format!("{GLOBAL_PREFIX}{index}"),
+                ExportKind::Global,
+                *index,
             );
         }
         Ok(())

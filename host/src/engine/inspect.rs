@@ -3,6 +3,7 @@
 use super::analysis::Analysis;
 use super::error::LoadError;
 use super::load::{Guest, sort};
+use super::recycling::Recycling;
 use crate::wasi::{is_preview1_function, is_preview2_interface};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
@@ -18,6 +19,9 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// Its first memory, in bytes: at the start, and at most if it says so. Unknown for components.
     pub memory: Option<(u64, Option<u64>)>,
+    /// Why an instance serves one process only; none if it is made as new when its process has returned, and serves the
+    /// next one.
+    pub used_once: Option<&'static str>,
     /// The functions that can be spawned.
     pub functions: Vec<String>,
     /// The function that runs when none is named; a file without one can't be run.
@@ -95,6 +99,7 @@ fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
         why: format!("{what} {kind}"),
         imports: imports.collect(),
         memory: analysis.memory,
+        used_once: Recycling::obstacle(analysis),
         functions: analysis
             .functions
             .iter()
@@ -157,6 +162,7 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
         why: format!("a component; {why}"),
         imports,
         memory: None,
+        used_once: Some("it is a component"),
         entry: entry.map(|entry| (*entry).to_owned()),
         functions,
     }

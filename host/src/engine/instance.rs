@@ -2,6 +2,7 @@
 
 use super::analysis::{Analysis, ENTRY_PREFIX};
 use super::flatten::Originals;
+use super::recycling::{Made, Recycling};
 use super::slots::{Home, HomeClass, Slots, Warm, at_home};
 use super::state::{Exit, State};
 use crate::process::{Budget, ExitReason};
@@ -45,8 +46,8 @@ pub(super) trait Kind: Send + Sync + Sized {
     fn start(
         program: &Program<Self>,
         function: u32,
-        store: Store<State>,
-        home: Arc<Home>,
+        current: Current,
+        limits: Limits,
     ) -> Result<Body, SpawnError>;
 }
 
@@ -71,10 +72,7 @@ impl Common {
         store
     }
 
-    fn home(&self, limits: Limits) -> Result<Arc<Home>, SpawnError> {
-        if self.memory_bytes_min > limits.memory_bytes_max {
-            return Err(SpawnError::NoMemory);
-        }
+    fn home(&self) -> Result<Arc<Home>, SpawnError> {
         self.slots
             .home(self.home, self.warm)
             .map_err(|_| SpawnError::NoMemory)
@@ -121,9 +119,10 @@ impl<K: Kind> Runnable for Program<K> {
     }
 
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
-        let home = self.common.home(limits)?;
-        let store = self.common.store(current, limits);
-        K::start(self, function, store, home)
+        if self.common.memory_bytes_min > limits.memory_bytes_max {
+            return Err(SpawnError::NoMemory);
+        }
+        K::start(self, function, current, limits)
     }
 }
 
@@ -140,6 +139,8 @@ pub(super) struct Core {
     memory: Option<ModuleExport>,
     imports_wasi: bool,
     originals: Originals,
+    /// None if instances are used once.
+    recycling: Option<Arc<Recycling>>,
 }
 
 impl Program<Core> {
@@ -165,6 +166,7 @@ impl Program<Core> {
                 memory: module.get_export_index("memory"),
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
+                recycling: Recycling::new(analysis, module).map(Arc::new),
             },
             common,
         }
@@ -185,39 +187,72 @@ impl Kind for Core {
     fn start(
         program: &Program<Core>,
         function: u32,
-        mut store: Store<State>,
-        home: Arc<Home>,
+        current: Current,
+        limits: Limits,
     ) -> Result<Body, SpawnError> {
         let core = &program.kind;
-        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
-        let instance = at_home(&home, || ready(core.instance.instantiate_async(&mut store)))
-            .map_err(cannot_start)?;
-        program.common.start_slices(&mut store);
-        let memory = core
-            .memory
-            .as_ref()
-            .and_then(|export| instance.get_module_export(&mut store, export));
-        store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
-        let function = instance
-            .get_module_export(&mut store, &program.functions[function as usize].1)
+        let recycled = core.recycling.as_ref().and_then(|shelf| shelf.take());
+        let mut made = match recycled {
+            Some(mut made) => {
+                let state = made.store.data_mut();
+                state.occupy(current, made.limits, limits.memory_bytes_max);
+                made
+            }
+            None => core.make(&program.common, current, limits)?,
+        };
+        program.common.start_slices(&mut made.store);
+        let function = made
+            .instance
+            .get_module_export(&mut made.store, &program.functions[function as usize].1)
             .and_then(wasmtime::Extern::into_func)
             .expect("the analysis saw a function")
-            .typed::<(), ()>(&store)
+            .typed::<(), ()>(&made.store)
             .expect("the analysis saw its type");
         let originals = core.originals;
+        let recycling = core.recycling.clone();
         Ok(Box::pin(async move {
             let result = {
-                let mut call = pin!(function.call_async(&mut store, ()));
-                let mut home = Some(home);
-                // The stack is made at the first poll, if instantiation has not made it.
+                let mut call = pin!(function.call_async(&mut made.store, ()));
+                let mut home = Some(&made.home);
+                // The stack is made at the first poll, if instantiation or a process before has not made it.
                 poll_fn(|context| match home.take() {
-                    Some(home) => at_home(&home, || call.as_mut().poll(context)),
+                    Some(home) => at_home(home, || call.as_mut().poll(context)),
                     None => call.as_mut().poll(context),
                 })
                 .await
             };
-            end(&mut store, result, |index| originals.index(index))
+            let has_returned = result.is_ok();
+            let end = end(&mut made.store, result, |index| originals.index(index));
+            if let Some(recycling) = recycling
+                && has_returned
+            {
+                recycling.put_back(made);
+            }
+            end
         }))
+    }
+}
+
+impl Core {
+    /// Makes an instance for a process, from nothing.
+    fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
+        let home = common.home()?;
+        let mut store = common.store(current, limits);
+        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
+        let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))
+            .map_err(cannot_start)?;
+        let memory = self
+            .memory
+            .as_ref()
+            .and_then(|export| instance.get_module_export(&mut store, export));
+        store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
+        let limits = store.data().limits;
+        Ok(Made {
+            store,
+            instance,
+            home,
+            limits,
+        })
     }
 }
 
@@ -285,9 +320,11 @@ impl Kind for Component {
     fn start(
         program: &Program<Component>,
         function: u32,
-        mut store: Store<State>,
-        home: Arc<Home>,
+        current: Current,
+        limits: Limits,
     ) -> Result<Body, SpawnError> {
+        let home = program.common.home()?;
+        let mut store = program.common.store(current, limits);
         program.common.start_slices(&mut store);
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;

@@ -52,7 +52,7 @@ pub(super) enum Guest<'a> {
     /// A core module, or a component that only wraps one: the bytes of the module, and what it is.
     Core {
         bytes: Cow<'a, [u8]>,
-        analysis: Analysis,
+        analysis: Box<Analysis>,
         unwrapped: bool,
     },
     /// A component that needs to be one, and why it can't be flattened.
@@ -92,6 +92,16 @@ impl Engine {
     /// Slots that hold a process's memory and stack.
     pub(crate) fn slots_in_use(&self) -> usize {
         self.slots.in_use()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> std::sync::Weak<Slots> {
+        Arc::downgrade(&self.slots)
+    }
+
+    /// How often an instance was used again by another process.
+    pub(crate) fn instances_used_again(&self) -> u64 {
+        self.slots.used_again()
     }
 
     /// WASI contexts of processes, each with the handles that its process has open.
@@ -214,7 +224,7 @@ pub(super) fn sort(bytes: &[u8], bytes_max: u64) -> Result<Guest<'_>, LoadError>
     }
     let bytes = binary(bytes)?;
     if Parser::is_core_wasm(&bytes) {
-        let analysis = Analysis::read(&bytes)?;
+        let analysis = Box::new(Analysis::read(&bytes)?);
         return Ok(Guest::Core {
             bytes,
             analysis,
@@ -223,7 +233,7 @@ pub(super) fn sort(bytes: &[u8], bytes_max: u64) -> Result<Guest<'_>, LoadError>
     }
     match unwrap::unwrap(&bytes)? {
         Ok(module) => {
-            let analysis = Analysis::read(&module)?;
+            let analysis = Box::new(Analysis::read(&module)?);
             Ok(Guest::Core {
                 bytes: module.into(),
                 analysis,

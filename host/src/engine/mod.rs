@@ -10,9 +10,11 @@ mod analysis;
 mod config;
 mod error;
 mod flatten;
+mod initial;
 mod inspect;
 mod instance;
 mod load;
+mod recycling;
 mod slots;
 mod unwrap;
 
@@ -20,3 +22,5 @@ pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};
 pub(crate) use instance::{FUEL, current_function};
 pub(crate) use load::{Engine, Grants};
+#[cfg(test)]
+pub(crate) use slots::Slots;

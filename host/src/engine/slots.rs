@@ -22,7 +22,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
@@ -60,6 +60,10 @@ pub(crate) struct Slots {
     stack_bytes: usize,
     home: [Class; HOME_MEMORY_BYTES.len()],
     large: [Class; LARGE_BYTES.len()],
+    /// Homes of instances that wait to be used again.
+    shelved: AtomicUsize,
+    /// How often one was.
+    used_again: AtomicU64,
 }
 
 // SAFETY: `base` is the address of a mapping that lives as long as the `Slots`; distinct slots are distinct ranges,
@@ -108,6 +112,11 @@ impl Warm {
             end: end.min(start.saturating_add(WARM_BYTES_MAX)),
         }
     }
+
+    /// The same pages of a memory that is so large.
+    pub(crate) fn within(self, bytes: usize) -> Range<usize> {
+        self.start.min(bytes)..self.end.min(bytes)
+    }
 }
 
 /// Which home slots fit a program.
@@ -138,6 +147,8 @@ impl Slots {
             stack_bytes,
             home: HOME_MEMORY_BYTES.map(|memory| class(memory + stack_bytes)),
             large: LARGE_BYTES.map(class),
+            shelved: AtomicUsize::new(0),
+            used_again: AtomicU64::new(0),
         }))
     }
 
@@ -153,6 +164,12 @@ impl Slots {
         } else {
             HOME_MEMORY_BYTES.len() - 1
         }))
+    }
+
+    /// Does a first memory with these bounds, in bytes, lie in its process's home slot when it is made?
+    pub(crate) fn is_at_home(minimum: u64, maximum: Option<u64>) -> bool {
+        let home = Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize));
+        minimum <= HOME_MEMORY_BYTES[home.0] as u64
     }
 
     /// Takes a home for one process.
@@ -172,14 +189,21 @@ impl Slots {
         }))
     }
 
-    /// How many slots are in use, homes and large ones.
+    /// How many slots are in use by processes, homes and large ones.
     pub(crate) fn in_use(&self) -> usize {
+        // First: one that is shelved meanwhile is then counted as used, not the other way about.
+        let shelved = self.shelved.load(Ordering::Acquire);
         let classes = self.home.iter().chain(&self.large);
         let in_use = classes.map(|class| {
             let room = lock(&class.room);
             room.made - room.free.len()
         });
-        in_use.sum()
+        in_use.sum::<usize>().saturating_sub(shelved)
+    }
+
+    /// How many instances were used again, each time counted.
+    pub(crate) fn used_again(&self) -> u64 {
+        self.used_again.load(Ordering::Relaxed)
     }
 
     fn take(&self, class: &Class) -> Result<usize, OutOfSlots> {
@@ -264,6 +288,53 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Makes the memory that lies here what it was at first: this image in the warm part, zero everywhere else. False if
+    /// it is not this memory that lies here.
+    pub(crate) fn renew(&self, memory: &mut [u8], image: &[u8]) -> bool {
+        let region = self.memory();
+        let warm = self.warm.within(memory.len());
+        let is_here = memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes;
+        if !is_here || image.len() != warm.len() {
+            return false;
+        }
+        memory[warm.clone()].copy_from_slice(image);
+        // SAFETY: the ranges are within `memory`, which is ours alone while this runs, and within the region; both begin
+        // and end at pages, because memories do. That they read as zero afterwards is what is wanted.
+        unsafe {
+            region.give_back(0..warm.start);
+            region.give_back(warm.end..memory.len());
+        }
+        true
+    }
+
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn warm(&self) -> Warm {
+        self.warm
+    }
+}
+
+/// Says that a home is no process's, as long as it lives.
+pub(crate) struct Shelved(Arc<Slots>);
+
+impl Shelved {
+    pub(crate) fn new(home: &Home) -> Shelved {
+        home.slots.shelved.fetch_add(1, Ordering::AcqRel);
+        Shelved(home.slots.clone())
+    }
+
+    /// A process takes it.
+    pub(crate) fn use_again(self) {
+        self.0.used_again.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Shelved {
+    fn drop(&mut self) {
+        self.0.shelved.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         lock(&self.slots.home[self.class.0].room)
@@ -323,7 +394,7 @@ impl Region {
     ///
     /// The caller owns the region, and nobody has a reference into it.
     unsafe fn clean(self, used: usize, warm: Warm) {
-        let (start, end) = (warm.start.min(used), warm.end.min(used));
+        let Range { start, end } = warm.within(used);
         // SAFETY: `used` is at most the region's size, and the region is the caller's.
         unsafe {
             self.start.add(start).write_bytes(0, end - start);
@@ -583,104 +654,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STACK: usize = 64 * KIB;
-    const WARM: Warm = Warm {
-        start: 12 * KIB,
-        end: 20 * KIB,
-    };
-
-    fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearMemory> {
-        let ty = MemoryType::new((bytes / (64 * KIB)) as u32, None);
-        at_home(home, || {
-            Memories(slots.clone())
-                .new_memory(ty, bytes, None, Some(64 * KIB), 0)
-                .expect("a slot is free")
-        })
-    }
-
-    fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
-        // SAFETY: the test holds the memory, and makes one slice at a time.
-        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
-    }
-
-    #[test]
-    fn a_slot_is_zero_whenever_it_is_given_out() {
-        let slots = Slots::new(STACK).expect("the mapping can be had");
-        let class = Slots::home_class(64 * KIB, Some(64 * KIB));
-        for _ in 0..3 {
-            let home = slots.home(class, WARM).expect("a home is free");
-            let mut memory = memory(&slots, &home, 64 * KIB);
-            assert!(bytes(&mut *memory).iter().all(|byte| *byte == 0));
-            bytes(&mut *memory).fill(0xaa);
-        }
-    }
-
-    #[test]
-    fn a_memory_keeps_what_it_holds_through_every_move() {
-        let slots = Slots::new(STACK).expect("the mapping can be had");
-        let home = slots
-            .home(Slots::home_class(64 * KIB, None), WARM)
-            .expect("a home is free");
-        let mut memory = memory(&slots, &home, 64 * KIB);
-        let mut size = 64 * KIB;
-        // Through every class of large slots that is quick to write to; the last steps move by remapping.
-        while size <= 128 * MIB {
-            let held = bytes(&mut *memory);
-            held[0] = 1;
-            held[size - 1] = 2;
-            held[size / 2] = 3;
-            let old = size;
-            size *= 2;
-            memory.grow_to(size).expect("a slot is free");
-            let held = bytes(&mut *memory);
-            assert_eq!((held[0], held[old - 1], held[old / 2]), (1, 2, 3), "{old}");
-            assert!(held[old..].iter().all(|byte| *byte == 0), "{old}");
-            held[..old].fill(0);
-        }
-        drop(memory);
-        // What it left behind is clean as well: the same slots, from the smallest on.
-        let mut again = self::memory(&slots, &home, 64 * KIB);
-        for size in [4 * MIB, 16 * MIB, 64 * MIB] {
-            again.grow_to(size).expect("a slot is free");
-            assert!(bytes(&mut *again).iter().all(|byte| *byte == 0), "{size}");
-        }
-    }
-
-    #[test]
-    fn homes_do_not_overlap_and_parts_are_given_once() {
-        let slots = Slots::new(STACK).expect("the mapping can be had");
-        let class = Slots::home_class(128 * KIB, None);
-        let homes: Vec<_> = (0..1000)
-            .map(|_| slots.home(class, WARM).expect("a home is free"))
-            .collect();
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for home in &homes {
-            let stack = at_home(home, || Stacks(slots.clone()).new_stack(STACK, false))
-                .expect("a stack is free");
-            assert_eq!(stack.range(), home.stack());
-            let memory = home.memory();
-            let start = memory.start.as_ptr() as usize;
-            ranges.push(start..home.stack().end);
-            // A second stack for the same process lies elsewhere.
-            let second = at_home(home, || Stacks(slots.clone()).new_stack(STACK, false))
-                .expect("a stack is free");
-            assert_ne!(second.range(), stack.range());
-        }
-        ranges.sort_by_key(|range| range.start);
-        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start));
-    }
-
-    #[test]
-    fn a_memory_larger_than_any_slot_is_refused() {
-        let slots = Slots::new(STACK).expect("the mapping can be had");
-        let home = slots
-            .home(Slots::home_class(64 * KIB, None), WARM)
-            .expect("a home is free");
-        let mut memory = memory(&slots, &home, 64 * KIB);
-        assert!(memory.grow_to(5 * GIB).is_err());
-        assert_eq!(memory.byte_size(), 64 * KIB);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::wasi::Wasi;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wasmtime::component::ResourceTable;
@@ -19,7 +20,7 @@ const PARTS_MAX: usize = 64;
 
 /// The data of one process's store.
 pub(crate) struct State {
-    pub(crate) current: Current,
+    pub(crate) current: Occupant,
     pub(crate) memory: Option<Memory>,
     /// Lists that wait for the guest to make room for them.
     pub(crate) pending: Option<Pending>,
@@ -31,6 +32,26 @@ pub(crate) struct State {
     wasi: Arc<Wasi>,
     preview1: Option<Box<Context<WasiP1Ctx>>>,
     preview2: Option<Box<Context<(WasiCtx, ResourceTable)>>>,
+}
+
+/// The process that an instance belongs to. None only while the instance waits to be used again, when no guest code runs
+/// in it that could ask.
+pub(crate) struct Occupant(Option<Current>);
+
+impl Deref for Occupant {
+    type Target = Current;
+
+    #[inline]
+    fn deref(&self) -> &Current {
+        self.0.as_ref().expect("guest code runs only for a process")
+    }
+}
+
+impl DerefMut for Occupant {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Current {
+        self.0.as_mut().expect("guest code runs only for a process")
+    }
 }
 
 /// A WASI context, with the files and sockets that its process has open.
@@ -91,7 +112,7 @@ impl PendingBytes {
 impl State {
     pub(crate) fn new(current: Current, memory_bytes_max: u64, wasi: Arc<Wasi>) -> State {
         State {
-            current,
+            current: Occupant(Some(current)),
             memory: None,
             pending: None,
             giving_up_turn: false,
@@ -101,6 +122,27 @@ impl State {
             preview1: None,
             preview2: None,
         }
+    }
+
+    /// The process has ended: drops all that was its own. What is left is the instance's.
+    pub(crate) fn vacate(&mut self) {
+        self.current.0 = None;
+        self.pending = None;
+        self.preview1 = None;
+        self.preview2 = None;
+        self.giving_up_turn = false;
+        self.yielded = false;
+    }
+
+    /// Another process begins in the same instance, which holds `limits` to begin with.
+    pub(crate) fn occupy(&mut self, current: Current, limits: MemoryLimits, bytes_max: u64) {
+        self.limits = MemoryLimits {
+            bytes_max,
+            ..limits
+        };
+        let memory_bytes = &current.entry().memory_bytes;
+        memory_bytes.store(self.limits.bytes, Ordering::Relaxed);
+        self.current = Occupant(Some(current));
     }
 
     /// The context for WASI preview 1, made when it is first asked for: most processes never do.
@@ -169,7 +211,7 @@ impl WasiView for State {
 }
 
 /// Counts what a process's linear memories and tables hold, and refuses more than its limit.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct MemoryLimits {
     bytes: u64,
     bytes_max: u64,

@@ -241,6 +241,8 @@ impl Shared {
             names: self.names.len(),
             groups: self.groups.len(),
             timers: self.scheduler.timers_armed(),
+            // The engine knows.
+            recycled: 0,
             schedulers: self.scheduler.counters(),
         }
     }

@@ -256,7 +256,15 @@ impl System {
 
     /// What the system has done so far.
     pub fn counters(&self) -> Counters {
-        self.0.shared.counters()
+        Counters {
+            recycled: self.0.engine.instances_used_again(),
+            ..self.0.shared.counters()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> std::sync::Weak<crate::engine::Slots> {
+        self.0.engine.slots()
     }
 
     /// What the system holds for its processes now; nothing, when no process is left.

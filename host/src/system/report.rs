@@ -58,6 +58,8 @@ pub struct Counters {
     pub crashed: u64,
     /// Reductions of all processes that have ended.
     pub reductions: u64,
+    /// How many of the processes spawned got an instance that another process had before, made as new.
+    pub recycled: u64,
     /// Names registered now.
     pub names: usize,
     /// Groups that have members now.

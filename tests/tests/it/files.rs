@@ -319,15 +319,21 @@ fn imports_of_the_hosts_own_functions() {
 
 #[test]
 fn exports_with_the_hosts_own_names() {
-    for name in ["atoll:entry/run", "atoll:entry/", "atoll:entry/x"] {
+    for name in ["atoll:entry/run", "atoll:entry/", "atoll:global/0"] {
+        let prefix = &name[..=name.find('/').expect("there is one")];
         check(
             format!("(module (func (export \"run\")) (func (export \"{name}\")))"),
             &format!(
-                "the module is not valid: exports that begin with `atoll:entry/` are the host's own: `{name}`"
+                "the module is not valid: exports that begin with `{prefix}` are the host's own: `{name}`"
             ),
             INVALID_HINT,
         );
     }
+    check(
+        "(module (func (export \"run\")) (global (export \"atoll:global/0\") (mut i32) (i32.const 0)))",
+        "the module is not valid: exports that begin with `atoll:global/` are the host's own: `atoll:global/0`",
+        INVALID_HINT,
+    );
 }
 
 #[test]

@@ -38,6 +38,7 @@ why        a core module importing atoll:process and WASI preview 1
 world      atoll:process/process
 entry      run
 memory     128 KiB, at most 640 KiB
+instances  recycled: made as new when a process returns, for the next
 functions  run, worker
 imports    atoll:process/lifecycle@0.1.0 self: provided by atoll
            wasi_snapshot_preview1 fd_write: provided as WASI; files and network only as granted to `atoll run`
@@ -51,6 +52,7 @@ imports    atoll:process/lifecycle@0.1.0 self: provided by atoll
             "world": "atoll:process/process",
             "entry": "run",
             "memory": { "minimum": 131_072, "maximum": 655_360 },
+            "usedOnce": null,
             "functions": ["run", "worker"],
             "imports": [
                 { "module": "atoll:process/lifecycle@0.1.0", "name": "self", "provider": "atoll" },
@@ -77,6 +79,7 @@ fn a_module_that_imports_nothing() {
 why        a core module importing neither atoll:process nor WASI
 world      atoll:process/process
 entry      run
+instances  recycled: made as new when a process returns, for the next
 functions  run
 ",
     );
@@ -93,6 +96,7 @@ why        a core module importing neither atoll:process nor WASI
 world      none that can be run
 entry      none: it can't be run
 memory     64 KiB, at most what it may have
+instances  used once: it does not export its memory
 functions  go
 imports    env print: NOT PROVIDED: the program can't be loaded
 ",

@@ -69,6 +69,13 @@ fn table(inspection: &Inspection) -> String {
             ),
         );
     }
+    line(
+        "instances",
+        &inspection.used_once.map_or_else(
+            || "recycled: made as new when a process returns, for the next".to_owned(),
+            |why| format!("used once: {why}"),
+        ),
+    );
     line("functions", &names(&inspection.functions));
     for (index, import) in inspection.imports.iter().enumerate() {
         let provided = match import.status {
@@ -107,6 +114,7 @@ fn json(inspection: &Inspection) -> String {
         "world": world(inspection),
         "entry": inspection.entry,
         "memory": inspection.memory.map(|(minimum, maximum)| serde_json::json!({ "minimum": minimum, "maximum": maximum })),
+        "usedOnce": inspection.used_once,
         "functions": inspection.functions,
         "imports": imports,
     });

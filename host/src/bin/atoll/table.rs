@@ -111,8 +111,8 @@ pub fn stats(system: &System) -> String {
     let counters = system.counters();
     let held = system.holdings();
     let mut text = format!(
-        "stats: {} processes spawned, {} left, {} crashed, {} reductions of ended processes",
-        counters.spawned, held.processes, counters.crashed, counters.reductions
+        "stats: {} processes spawned, {} left, {} crashed, {} reductions of ended processes, {} instances recycled",
+        counters.spawned, held.processes, counters.crashed, counters.reductions, counters.recycled
     );
     let _ = write!(
         text,

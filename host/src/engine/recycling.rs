@@ -1,0 +1,333 @@
+//! Instances whose process has ended, made as new for the next process of the same program.
+//!
+//! Knows what of an instance can have changed and sets it back: its memory, its mutable globals, what its store holds for
+//! the process. Its tables and segments can't have changed, or its program is not recycled ([`super::initial`]); nor is an
+//! instance whose memory has grown, or whose process did not return from its function but trapped, exited or was killed.
+//!
+//! ```text
+//!   process returns ──► vacate: mailbox, WASI context, … dropped ──► renew: memory, globals ──► shelf ──► next process
+//! ```
+
+use super::analysis::{Analysis, GLOBAL_PREFIX};
+use super::initial::Value;
+use super::slots::{Home, Shelved, Slots, Warm};
+use super::state::{MemoryLimits, State};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wasmtime::{Instance, Module, ModuleExport, Store, Val};
+
+/// Instances that one shelf holds, of one program. Some thirty kilobytes each.
+const SHELF_MAX: usize = 64;
+/// A shelf for each scheduler thread, up to so many.
+const SHELVES: usize = 16;
+
+/// An instance in its store, with all that is its own.
+pub(super) struct Made {
+    pub(super) store: Store<State>,
+    pub(super) instance: Instance,
+    pub(super) home: Arc<Home>,
+    /// What its memory and tables held when it was made.
+    pub(super) limits: MemoryLimits,
+}
+
+/// How instances of a program are made as new, and those that are.
+pub(super) struct Recycling {
+    /// What the warm part of the memory holds at first.
+    image: Box<[u8]>,
+    memory_bytes: usize,
+    globals: Box<[(ModuleExport, Val)]>,
+    shelves: [Mutex<Vec<(Made, Shelved)>>; SHELVES],
+}
+
+impl Recycling {
+    /// Why instances of a module can be used only once, if so.
+    pub(super) fn obstacle(analysis: &Analysis) -> Option<&'static str> {
+        let memory = analysis.memory;
+        let data_fits = || {
+            let warm = Warm::around(&analysis.data).within(first_memory_bytes(analysis));
+            analysis.initial.image(warm).is_some()
+        };
+        analysis.initial.obstacle().or_else(|| match memory {
+            Some(_) if !analysis.exports_memory => Some("it does not export its memory"),
+            Some((minimum, maximum)) if !Slots::is_at_home(minimum, maximum) => {
+                Some("its memory is large from the start")
+            }
+            _ if !data_fits() => Some("its data is too far apart"),
+            _ => None,
+        })
+    }
+
+    /// None if instances of this program can be used only once.
+    pub(super) fn new(analysis: &Analysis, module: &Module) -> Option<Recycling> {
+        if Recycling::obstacle(analysis).is_some() {
+            return None;
+        }
+        let memory_bytes = first_memory_bytes(analysis);
+        let warm = Warm::around(&analysis.data).within(memory_bytes);
+        let globals = analysis.initial.globals.iter().map(|(index, value)| {
+            let export = module.get_export_index(&format!("{GLOBAL_PREFIX}{index}"));
+            (
+                export.expect("the rewriter exports every mutable global"),
+                (*value).into(),
+            )
+        });
+        Some(Recycling {
+            image: analysis.initial.image(warm)?,
+            memory_bytes,
+            globals: globals.collect(),
+            shelves: Default::default(),
+        })
+    }
+
+    /// An instance that is as new, if there is one: from this thread's shelf, or else from another's.
+    pub(super) fn take(&self) -> Option<Made> {
+        let own = self.shelf().pop();
+        let (made, shelved) = own.or_else(|| {
+            let others = self.shelves.iter();
+            others
+                .flat_map(|shelf| shelf.try_lock())
+                .find_map(|mut shelf| shelf.pop())
+        })?;
+        shelved.use_again();
+        #[cfg(any(test, debug_assertions))]
+        let made = self.assert_as_new(made);
+        Some(made)
+    }
+
+    /// Keeps an instance for another process. Its process has returned from its function, and is not running.
+    pub(super) fn put_back(&self, mut made: Made) {
+        made.store.data_mut().vacate();
+        if !self.renew(&mut made) {
+            return;
+        }
+        let mut shelf = self.shelf();
+        if shelf.len() < SHELF_MAX {
+            let shelved = Shelved::new(&made.home);
+            shelf.push((made, shelved));
+        }
+    }
+
+    /// Sets back what the process may have changed; false if that can't be done.
+    fn renew(&self, made: &mut Made) -> bool {
+        if let Some(memory) = made.store.data().memory {
+            let bytes = memory.data_mut(&mut made.store);
+            if bytes.len() != self.memory_bytes || !made.home.renew(bytes, &self.image) {
+                return false;
+            }
+        }
+        self.globals.iter().all(|(export, value)| {
+            let global = made.instance.get_module_export(&mut made.store, export);
+            let global = global.and_then(wasmtime::Extern::into_global);
+            global.is_some_and(|global| global.set(&mut made.store, *value).is_ok())
+        })
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Vec<(Made, Shelved)>> {
+        let shelf = &self.shelves[thread_number() % SHELVES];
+        shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares it with what the module says, byte for byte.
+    #[cfg(any(test, debug_assertions))]
+    fn assert_as_new(&self, mut made: Made) -> Made {
+        if let Some(memory) = made.store.data().memory {
+            let bytes = memory.data(&made.store);
+            let warm = made.home.warm().within(bytes.len());
+            assert_eq!(bytes.len(), self.memory_bytes);
+            assert!(bytes[..warm.start].iter().all(|byte| *byte == 0));
+            assert!(bytes[warm.clone()] == *self.image);
+            assert!(bytes[warm.end..].iter().all(|byte| *byte == 0));
+        }
+        for (export, value) in &self.globals {
+            let global = made.instance.get_module_export(&mut made.store, export);
+            let global = global.and_then(wasmtime::Extern::into_global);
+            let found = global.map(|global| global.get(&mut made.store));
+            // With the bits of numbers that are not equal to themselves.
+            assert_eq!(format!("{found:?}"), format!("{:?}", Some(value)));
+        }
+        made
+    }
+}
+
+fn first_memory_bytes(analysis: &Analysis) -> usize {
+    analysis.memory.map_or(0, |(minimum, _)| minimum as usize)
+}
+
+impl From<Value> for Val {
+    fn from(value: Value) -> Val {
+        match value {
+            Value::I32(value) => Val::I32(value),
+            Value::I64(value) => Val::I64(value),
+            Value::F32(bits) => Val::F32(bits),
+            Value::F64(bits) => Val::F64(bits),
+        }
+    }
+}
+
+/// Numbers the threads that have asked, so that schedulers use different shelves.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Guests that try to find out what a process before them has done. Where an instance is used again it is also compared
+    //! byte for byte, see `assert_as_new`.
+
+    use crate::{Config, ExitReason, Program, Spawn, System};
+
+    /// `scribble` changes all that can be changed; `look` traps if anything is not as the module says.
+    const VICTIM: &str = r#"(module
+        (memory (export "memory") 2 4)
+        (table 2 funcref) (elem (i32.const 1) func $look)
+        (global $a (mut i32) (i32.const 7)) (global $constant i64 (i64.const 9))
+        (global $b (mut i64) (i64.const -1)) (global $c (mut f32) (f32.const nan:0x200001))
+        (global $d (export "d") (mut f64) (f64.const -0))
+        (data (i32.const 40000) "hello") (data (i32.const 50000) "\ff")
+        (start $started)
+        ;; The start function is code of the process's own: it runs each time, on what is new.
+        (func $started
+          (call $must (i32.eq (i32.load8_u (i32.const 60000)) (i32.const 0)))
+          (i32.store8 (i32.const 60000) (i32.const 1)))
+        (func $must (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+        (func (export "run"))
+        (func $scribble (export "scribble")
+          (memory.fill (i32.const 0) (i32.const 0xaa) (i32.const 0x20000))
+          (global.set $a (i32.const 1)) (global.set $b (i64.const 1))
+          (global.set $c (f32.const 1)) (global.set $d (f64.const 1)))
+        (func (export "grow") (drop (memory.grow (i32.const 1))) (call $scribble))
+        (func (export "cannot-grow") (call $must (i32.eq (memory.grow (i32.const 1)) (i32.const -1))) (call $scribble))
+        (func (export "can-grow") (call $must (i32.eq (memory.grow (i32.const 2)) (i32.const 2))))
+        (func (export "trap") (call $scribble) unreachable)
+        (func (export "spin") (call $scribble) (loop $for-ever (br $for-ever)))
+        (func $look (export "look")
+          (local $at i32) (local $sum i64)
+          (loop $next
+            (local.set $sum (i64.add (local.get $sum) (i64.load8_u (local.get $at))))
+            (br_if $next (i32.lt_u
+              (local.tee $at (i32.add (local.get $at) (i32.const 1))) (i32.const 0x20000))))
+          ;; h e l l o, 0xff, and what the start function wrote.
+          (call $must (i64.eq (local.get $sum) (i64.const 788)))
+          (call $must (i32.eq (i32.load (i32.const 40000)) (i32.const 0x6c6c6568)))
+          (call $must (i32.eq (i32.load8_u (i32.const 50000)) (i32.const 255)))
+          (call $must (i32.eq (memory.size) (i32.const 2)))
+          (call $must (i32.eq (global.get $a) (i32.const 7)))
+          (call $must (i64.eq (global.get $b) (i64.const -1)))
+          (call $must (i32.eq (i32.reinterpret_f32 (global.get $c)) (i32.const 0x7fa00001)))
+          (call $must (i64.eq (i64.reinterpret_f64 (global.get $d)) (i64.const 0x8000000000000000)))
+          (call $must (ref.is_null (table.get (i32.const 0))))))"#;
+
+    fn system() -> System {
+        let config = Config {
+            schedulers: 1,
+            cache: false,
+            ..Config::default()
+        };
+        System::new(config).expect("the system starts")
+    }
+
+    fn load(system: &System, text: &str) -> Program {
+        let loaded = system.load("victim", text.as_bytes());
+        loaded.expect("the module loads")
+    }
+
+    #[track_caller]
+    fn ends(system: &System, spawn: Spawn) -> ExitReason {
+        let (_, watch) = system.spawn_watched(spawn).expect("it is spawned");
+        watch.wait()
+    }
+
+    #[track_caller]
+    fn returns(system: &System, program: &Program, function: &str) {
+        let reason = ends(system, Spawn::new(program).function(function));
+        assert_eq!(reason, ExitReason::Normal, "{function}");
+    }
+
+    #[test]
+    fn a_process_finds_nothing_of_the_one_before() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        // What it begins with, and how many have begun in an instance that was used before.
+        for (function, recycled) in [
+            ("look", 0),
+            ("scribble", 1),
+            ("look", 2),
+            ("run", 3),
+            ("scribble", 4),
+            ("scribble", 5),
+            ("look", 6),
+            // Its memory has grown: it is not used again.
+            ("grow", 7),
+            ("look", 7),
+            ("can-grow", 8),
+            ("look", 8),
+        ] {
+            returns(&system, &victim, function);
+            assert_eq!(system.counters().recycled, recycled, "{function}");
+        }
+        assert_eq!(system.holdings().slots, 0);
+    }
+
+    #[test]
+    fn whoever_does_not_return_leaves_nothing_to_be_used_again() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        let reason = ends(&system, Spawn::new(&victim).function("trap"));
+        assert!(matches!(reason, ExitReason::Trap(_)), "{reason}");
+        let (pid, watch) = system
+            .spawn_watched(Spawn::new(&victim).function("spin"))
+            .expect("it is spawned");
+        system.kill(pid);
+        assert_eq!(watch.wait(), ExitReason::Killed);
+        returns(&system, &victim, "look");
+        assert_eq!(system.counters().recycled, 0);
+    }
+
+    #[test]
+    fn each_process_has_its_own_limit() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        let limited = |function: &str| {
+            let spawn = Spawn::new(&victim).function(function);
+            ends(&system, spawn.max_memory(128 << 10))
+        };
+        for _ in 0..2 {
+            assert_eq!(limited("cannot-grow"), ExitReason::Normal);
+            returns(&system, &victim, "scribble");
+            assert_eq!(limited("look"), ExitReason::Normal);
+        }
+        returns(&system, &victim, "can-grow");
+        assert_eq!(system.counters().recycled, 6);
+        let too_little = Spawn::new(&victim).max_memory(64 << 10);
+        assert!(system.spawn_watched(too_little).is_err());
+    }
+
+    #[test]
+    fn a_program_that_changes_tables_begins_with_its_own() {
+        let system = system();
+        let text = VICTIM.replace(
+            "(func (export \"run\"))",
+            "(func (export \"run\") (table.set (i32.const 0) (ref.func $look)))",
+        );
+        let victim = load(&system, &text);
+        for _ in 0..3 {
+            returns(&system, &victim, "run");
+            returns(&system, &victim, "look");
+        }
+        assert_eq!(system.counters().recycled, 0);
+    }
+
+    #[test]
+    fn a_system_that_is_gone_has_no_instances() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        returns(&system, &victim, "run");
+        let slots = system.slots();
+        drop((system, victim));
+        assert!(slots.upgrade().is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! What every slot promises: zero when given out, kept through every move, apart from all others.
+
+use super::*;
+
+const STACK: usize = 64 * KIB;
+const WARM: Warm = Warm {
+    start: 12 * KIB,
+    end: 20 * KIB,
+};
+
+fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearMemory> {
+    let ty = MemoryType::new((bytes / (64 * KIB)) as u32, None);
+    at_home(home, || {
+        Memories(slots.clone())
+            .new_memory(ty, bytes, None, Some(64 * KIB), 0)
+            .expect("a slot is free")
+    })
+}
+
+fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
+    // SAFETY: the test holds the memory, and makes one slice at a time.
+    unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
+}
+
+#[test]
+fn a_slot_is_zero_whenever_it_is_given_out() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let class = Slots::home_class(64 * KIB, Some(64 * KIB));
+    for _ in 0..3 {
+        let home = slots.home(class, WARM).expect("a home is free");
+        let mut memory = memory(&slots, &home, 64 * KIB);
+        assert!(bytes(&mut *memory).iter().all(|byte| *byte == 0));
+        bytes(&mut *memory).fill(0xaa);
+    }
+}
+
+#[test]
+fn a_memory_keeps_what_it_holds_through_every_move() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let home = slots
+        .home(Slots::home_class(64 * KIB, None), WARM)
+        .expect("a home is free");
+    let mut memory = memory(&slots, &home, 64 * KIB);
+    let mut size = 64 * KIB;
+    // Through every class of large slots that is quick to write to; the last steps move by remapping.
+    while size <= 128 * MIB {
+        let held = bytes(&mut *memory);
+        held[0] = 1;
+        held[size - 1] = 2;
+        held[size / 2] = 3;
+        let old = size;
+        size *= 2;
+        memory.grow_to(size).expect("a slot is free");
+        let held = bytes(&mut *memory);
+        assert_eq!((held[0], held[old - 1], held[old / 2]), (1, 2, 3), "{old}");
+        assert!(held[old..].iter().all(|byte| *byte == 0), "{old}");
+        held[..old].fill(0);
+    }
+    drop(memory);
+    // What it left behind is clean as well: the same slots, from the smallest on.
+    let mut again = self::memory(&slots, &home, 64 * KIB);
+    for size in [4 * MIB, 16 * MIB, 64 * MIB] {
+        again.grow_to(size).expect("a slot is free");
+        assert!(bytes(&mut *again).iter().all(|byte| *byte == 0), "{size}");
+    }
+}
+
+#[test]
+fn homes_do_not_overlap_and_parts_are_given_once() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let class = Slots::home_class(128 * KIB, None);
+    let homes: Vec<_> = (0..1000)
+        .map(|_| slots.home(class, WARM).expect("a home is free"))
+        .collect();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for home in &homes {
+        let stack = at_home(home, || Stacks(slots.clone()).new_stack(STACK, false))
+            .expect("a stack is free");
+        assert_eq!(stack.range(), home.stack());
+        let memory = home.memory();
+        let start = memory.start.as_ptr() as usize;
+        ranges.push(start..home.stack().end);
+        // A second stack for the same process lies elsewhere.
+        let second = at_home(home, || Stacks(slots.clone()).new_stack(STACK, false))
+            .expect("a stack is free");
+        assert_ne!(second.range(), stack.range());
+    }
+    ranges.sort_by_key(|range| range.start);
+    assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start));
+}
+
+#[test]
+fn a_memory_larger_than_any_slot_is_refused() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let home = slots
+        .home(Slots::home_class(64 * KIB, None), WARM)
+        .expect("a home is free");
+    let mut memory = memory(&slots, &home, 64 * KIB);
+    assert!(memory.grow_to(5 * GIB).is_err());
+    assert_eq!(memory.byte_size(), 64 * KIB);
+}
