@@ -101,8 +101,9 @@ impl Recycling {
             return;
         }
         let mut shelf = self.shelf();
-        if shelf.len() < SHELF_MAX {
-            let shelved = Shelved::new(&made.home);
+        if shelf.len() < SHELF_MAX
+            && let Some(shelved) = Shelved::new(&made.home)
+        {
             shelf.push((made, shelved));
         }
     }

@@ -47,6 +47,8 @@ const RESERVATION_BYTES_MIN: usize = 16 * GIB;
 const EXTENT_BYTES: usize = 64 * MIB;
 /// The most of a slot that stays resident while it is free, see [`Warm`].
 const WARM_BYTES_MAX: usize = 64 * KIB;
+/// Homes that may be kept for instances that wait to be used again, of all programs together: some hundred megabytes.
+const SHELVED_MAX: usize = 4096;
 /// Memories from this size on move by remapping their pages instead of copying them.
 const REMAPPED_BYTES: usize = 16 * MIB;
 const PAGE_BYTES: usize = 4 * KIB;
@@ -318,9 +320,11 @@ impl Home {
 pub(crate) struct Shelved(Arc<Slots>);
 
 impl Shelved {
-    pub(crate) fn new(home: &Home) -> Shelved {
-        home.slots.shelved.fetch_add(1, Ordering::AcqRel);
-        Shelved(home.slots.clone())
+    /// None if there are so many already that another one would be a waste of memory.
+    pub(crate) fn new(home: &Home) -> Option<Shelved> {
+        let shelved = Shelved(home.slots.clone());
+        let others = home.slots.shelved.fetch_add(1, Ordering::AcqRel);
+        (others < SHELVED_MAX).then_some(shelved)
     }
 
     /// A process takes it.

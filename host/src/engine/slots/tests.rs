@@ -99,3 +99,40 @@ fn a_memory_larger_than_any_slot_is_refused() {
     assert!(memory.grow_to(5 * GIB).is_err());
     assert_eq!(memory.byte_size(), 64 * KIB);
 }
+
+#[test]
+fn so_many_homes_are_shelved_and_no_more() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let class = Slots::home_class(64 * KIB, None);
+    let homes: Vec<_> = (0..SHELVED_MAX + 1)
+        .map(|_| slots.home(class, WARM).expect("a home is free"))
+        .collect();
+    let mut shelved: Vec<_> = homes.iter().filter_map(|home| Shelved::new(home)).collect();
+    assert_eq!(shelved.len(), SHELVED_MAX);
+    assert_eq!(slots.in_use(), 1);
+    shelved.pop().expect("there is one").use_again();
+    assert_eq!((slots.in_use(), slots.used_again()), (2, 1));
+    assert!(Shelved::new(&homes[0]).is_some());
+    drop((shelved, homes));
+    assert_eq!(slots.in_use(), 0);
+}
+
+#[test]
+fn a_memory_is_renewed_where_it_lies() {
+    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let home = slots
+        .home(Slots::home_class(64 * KIB, None), WARM)
+        .expect("a home is free");
+    let mut memory = memory(&slots, &home, 64 * KIB);
+    let image = [0x55; 8 * KIB];
+    bytes(&mut *memory).fill(0xaa);
+    assert!(home.renew(bytes(&mut *memory), &image));
+    let held = bytes(&mut *memory);
+    assert!(held[..12 * KIB].iter().all(|byte| *byte == 0));
+    assert!(held[12 * KIB..20 * KIB].iter().all(|byte| *byte == 0x55));
+    assert!(held[20 * KIB..].iter().all(|byte| *byte == 0));
+    // An image of another size, and a memory that has moved out.
+    assert!(!home.renew(bytes(&mut *memory), &image[1..]));
+    memory.grow_to(4 * MIB).expect("a slot is free");
+    assert!(!home.renew(bytes(&mut *memory), &image));
+}
