@@ -8,6 +8,10 @@
 //! A Rust program that embeds it builds a [`System`], loads programs, spawns their functions, exchanges messages with
 //! them through a [`HostMailbox`], and watches them end. `examples/embed.rs` shows all of that.
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 mod broken;
 mod contract;
 mod engine;
@@ -17,15 +21,15 @@ mod system;
 mod text;
 mod wasi;
 
-pub use engine::{Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
+pub use engine::{Allocator, Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
 pub use process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,
     Pid, Reference, SELECTOR_TAGS_MAX, Selector,
 };
 pub use scheduler::{Counters as SchedulerCounters, Priority};
 pub use system::{
-    Config, Counters, CrashHook, CrashReport, Error, Holdings, HostMailbox, ProcessInfo, Program,
-    RegisterError, Spawn, SpawnError, Status, System, Watch,
+    Config, Counters, CrashHook, CrashReport, Error, Hibernation, Holdings, HostMailbox,
+    ProcessInfo, Program, RegisterError, Spawn, SpawnError, Status, System, Watch,
 };
 pub use text::{NAME_SHOWN_BYTES_MAX, printable, printable_name};
 pub use wasi::{

@@ -2,6 +2,8 @@
 
 use super::analysis::{Analysis, ENTRY_PREFIX};
 use super::flatten::Originals;
+use super::inhabitant::{Inhabitant, Outcome};
+use super::packing::Templates;
 use super::recycling::{Made, Recycling};
 use super::slots::{Home, HomeClass, Slots, Warm, at_home};
 use super::state::{Exit, State};
@@ -12,9 +14,11 @@ use crate::system::current::Current;
 use crate::system::program::{Body, End, Limits, Runnable};
 use crate::text::printable_name;
 use crate::wasi::Wasi;
-use std::future::{Future, poll_fn};
+use std::cell::Cell;
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
@@ -61,6 +65,7 @@ pub(super) struct Common {
     pub(super) home: HomeClass,
     pub(super) warm: Warm,
     pub(super) memory_bytes_min: u64,
+    pub(super) templates: Arc<Templates>,
 }
 
 impl Common {
@@ -141,6 +146,13 @@ pub(super) struct Core {
     originals: Originals,
     /// None if instances are used once.
     recycling: Option<Arc<Recycling>>,
+    /// An instance was made, and with it all that instances share.
+    has_made: AtomicBool,
+}
+
+thread_local! {
+    /// An instance was made on this thread, and with it all that a thread's instances share.
+    static HAS_MADE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Program<Core> {
@@ -167,6 +179,7 @@ impl Program<Core> {
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
                 recycling: Recycling::new(analysis, module).map(Arc::new),
+                has_made: AtomicBool::new(false),
             },
             common,
         }
@@ -209,27 +222,18 @@ impl Kind for Core {
             .typed::<(), ()>(&made.store)
             .expect("the analysis saw its type");
         let originals = core.originals;
-        let recycling = core.recycling.clone();
-        Ok(Box::pin(async move {
-            let result = {
-                let mut call = pin!(function.call_async(&mut made.store, ()));
-                let mut home = Some(&made.home);
-                // The stack is made at the first poll, if instantiation or a process before has not made it.
-                poll_fn(|context| match home.take() {
-                    Some(home) => at_home(home, || call.as_mut().poll(context)),
-                    None => call.as_mut().poll(context),
-                })
-                .await
-            };
+        let is_recycled = core.recycling.is_some();
+        let home = made.home.clone();
+        let run = async move {
+            let result = function.call_async(&mut made.store, ()).await;
             let has_returned = result.is_ok();
             let end = end(&mut made.store, result, |index| originals.index(index));
-            if let Some(recycling) = recycling
-                && has_returned
-            {
-                recycling.put_back(made);
-            }
-            end
-        }))
+            let outcome: Outcome = (end, (has_returned && is_recycled).then_some(made));
+            outcome
+        };
+        let (templates, recycling) = (program.common.templates.clone(), core.recycling.clone());
+        // The stack is asked for in the first turn, if instantiation or a process before has not had it.
+        Ok(Box::new(Inhabitant::new(home, templates, recycling, run)))
     }
 }
 
@@ -237,10 +241,19 @@ impl Core {
     /// Makes an instance for a process, from nothing.
     fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
         let home = common.home()?;
-        let mut store = common.store(current, limits);
-        // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
-        let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))
-            .map_err(cannot_start)?;
+        let make = || {
+            let mut store = common.store(current, limits);
+            // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
+            let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
+            Ok((store, instance))
+        };
+        let is_first = !self.has_made.swap(true, Ordering::Relaxed) | !HAS_MADE.replace(true);
+        let made = match is_first {
+            true => make(),
+            false => home.make_instance(make),
+        };
+        // An error lies in the slot, too: it goes before the slot does.
+        let (mut store, instance) = made.map_err(cannot_start)?;
         let memory = self
             .memory
             .as_ref()
@@ -343,12 +356,10 @@ impl Kind for Component {
                 function.call_async(&mut store, ()).await
             }
             .await;
-            end(&mut store, result, Some)
+            (end(&mut store, result, Some), None)
         };
-        Ok(Box::pin(async move {
-            let mut run = pin!(run);
-            poll_fn(|context| at_home(&home, || run.as_mut().poll(context))).await
-        }))
+        let templates = program.common.templates.clone();
+        Ok(Box::new(Inhabitant::new(home, templates, None, run)))
     }
 }
 

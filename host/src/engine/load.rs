@@ -7,13 +7,14 @@ use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
 use super::{config, flatten, unwrap};
 use crate::contract;
-use crate::system::Config;
 use crate::system::program::Runnable;
+use crate::system::{Config, Hibernation};
 use crate::text::{printable_lines, printable_name};
 use crate::wasi::Wasi;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use wasmparser::Parser;
 use wasmtime::component::Component;
 use wasmtime::{Linker, Module, component};
@@ -64,7 +65,7 @@ pub(super) enum Guest<'a> {
 
 impl Engine {
     pub(crate) fn new(system: &Config, wasi: Arc<Wasi>) -> wasmtime::Result<Engine> {
-        let slots = Slots::new(config::stack_bytes(system))?;
+        let slots = Slots::new(config::stack_bytes(system), system.poison)?;
         let wasmtime = config::engine(system, &slots)?;
         let mut core = Linker::new(&wasmtime);
         contract::link_core(&mut core)?;
@@ -97,6 +98,20 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn slots(&self) -> std::sync::Weak<Slots> {
         Arc::downgrade(&self.slots)
+    }
+
+    /// What hibernation has done.
+    pub(crate) fn hibernation(&self) -> Hibernation {
+        let tally = &self.slots.packed;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Hibernation {
+            packed: load(&tally.packed),
+            unpacked: load(&tally.unpacked),
+            in_part: load(&tally.in_part),
+            bytes: load(&tally.bytes),
+            nanoseconds: load(&tally.nanoseconds),
+            is_deep: self.slots.has_arenas(),
+        }
     }
 
     /// How often an instance was used again by another process.
@@ -212,6 +227,7 @@ impl Engine {
             home,
             warm: Warm::around(data),
             memory_bytes_min,
+            templates: Arc::default(),
         }
     }
 }

@@ -1,23 +1,29 @@
 //! The engine: wasmtime, and everything about it.
 //!
 //! This room knows configuration, loading, rewriting, instances, fuel and slots. It never sees links, names or the
-//! command line. The only `unsafe` of the project outside of the scheduler's queues is in [`slots`].
+//! command line. The only `unsafe` of the project is in [`slots`], [`arena`], [`packing`] and [`inhabitant`].
 
 pub(crate) mod abi;
 pub(crate) mod state;
 
 mod analysis;
+mod arena;
 mod config;
 mod error;
 mod flatten;
+mod inhabitant;
 mod initial;
 mod inspect;
 mod instance;
 mod load;
+mod packing;
+mod page_map;
 mod recycling;
 mod slots;
 mod unwrap;
+mod words;
 
+pub use arena::Allocator;
 pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};
 pub(crate) use instance::{FUEL, current_function};

@@ -94,7 +94,7 @@ impl Recycling {
         Some(made)
     }
 
-    /// Keeps an instance for another process. Its process has returned from its function, and is not running.
+    /// Keeps an instance for another process. Its process has returned from its function, and nothing of its execution is left.
     pub(super) fn put_back(&self, mut made: Made) {
         made.store.data_mut().vacate();
         if !self.renew(&mut made) {

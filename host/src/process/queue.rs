@@ -40,6 +40,14 @@ impl Queue {
         }
     }
 
+    /// If it is empty: it needs no room until something arrives, which brings its own.
+    #[inline]
+    pub(crate) fn give_back_room(&mut self, give: impl FnOnce(VecDeque<Option<Event>>)) {
+        if self.events.is_empty() && self.events.capacity() > 0 {
+            give(std::mem::take(&mut self.events));
+        }
+    }
+
     /// Takes the first event at or after `from` that fits, or tells from where to go on when more has arrived.
     #[inline]
     pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {

@@ -3,6 +3,7 @@
 use crate::wasi::{Grants, Output, WasiError};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::report::CrashReport;
 
@@ -37,6 +38,13 @@ pub struct Config {
     pub allow_debug: bool,
     /// Keep compiled code on disk, so that the next start is fast. Default: yes.
     pub cache: bool,
+    /// How long a process waits for mail before it is hibernated: packed into some hundred bytes, until its next
+    /// signal. It may wait for twice as long; who calls `hibernate`, and everybody when memory runs short, is hibernated
+    /// at once. Zero: whoever waits is. None: nobody ever is. Default: 10 s.
+    pub hibernate_after: Option<Duration>,
+    /// What a hibernated process had can't be touched, so that a defect of Atoll's which touches it ends the program. For
+    /// tests: it takes a mapping of the kernel's for each. Default: no.
+    pub poison: bool,
     /// What WASI programs may touch. Default: nothing.
     pub grants: Grants,
     /// Where guests' standard output and error go. Default: this program's own.
@@ -64,6 +72,12 @@ impl Default for Config {
             allow_inspect: false,
             allow_debug: false,
             cache: true,
+            // Atoll's own tests hibernate whoever waits, and catch whatever touches them then.
+            hibernate_after: Some(match cfg!(test) {
+                true => Duration::ZERO,
+                false => Duration::from_secs(10),
+            }),
+            poison: cfg!(test),
             grants: Grants::default(),
             output: Output::inherit(),
             on_crash: Arc::new(|report| tracing::warn!("{report}")),

@@ -30,8 +30,8 @@ pub(crate) struct Control {
     pub(crate) alarm: u32,
     /// That timer has run out.
     pub(crate) expired: bool,
-    /// It was waiting for mail, and has a turn only to say where it does: for all others it waits.
-    pub(crate) only_says: bool,
+    /// It was waiting for mail, and has a turn only to say where it does, or is being hibernated: for all others it waits.
+    pub(crate) seems_to_wait: bool,
     /// It is to end with this reason before it runs again.
     pub(crate) ending: Option<Ending>,
     /// What is left to do of its end, when that is much.
@@ -125,7 +125,7 @@ impl Control {
             woken: false,
             alarm: 0,
             expired: false,
-            only_says: false,
+            seems_to_wait: false,
             ending: None,
             farewell: None,
             traps_exits: false,
@@ -153,7 +153,7 @@ impl Control {
         self.mailbox_bytes = 0;
         self.mailbox_events = 0;
         self.reductions = 0;
-        self.only_says = false;
+        self.seems_to_wait = false;
         self.traps_exits = false;
         self.hibernates = false;
         self.priority = Priority::Normal;
@@ -169,7 +169,7 @@ impl Control {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
             self.arrived.push_back(Some(event));
-            self.only_says = false;
+            self.seems_to_wait = false;
             entry.has_mail.store(true, Ordering::Release);
             return self.mail();
         }
@@ -204,6 +204,11 @@ impl Control {
             self.ending = Some(Ending { reason, is_crash });
             entry.is_doomed.store(true, Ordering::Release);
         }
+        self.end_again()
+    }
+
+    /// It is to end: if it waits, it gets a turn to do so.
+    pub(crate) fn end_again(&mut self) -> Nudge {
         match self.phase {
             // Being suspended does not save it.
             Phase::Waiting => {
@@ -211,6 +216,27 @@ impl Control {
                 Nudge::Schedule(self.priority)
             }
             _ => Nudge::Nothing,
+        }
+    }
+
+    /// Would it go on waiting for mail if it got a turn?
+    #[inline]
+    pub(crate) fn waits_for_mail(&self) -> bool {
+        self.awaits == Awaits::Mail
+            && self.arrived.is_empty()
+            && !self.expired
+            && self.ending.is_none()
+    }
+
+    pub(crate) fn is_hibernated(&self) -> bool {
+        let body = self.body.as_ref();
+        body.is_some_and(|body| body.is_hibernated())
+    }
+
+    /// Gives up room that it has for what is not there.
+    pub(crate) fn shrink(&mut self) {
+        if self.arrived.is_empty() {
+            self.arrived = VecDeque::new();
         }
     }
 

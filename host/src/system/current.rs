@@ -106,6 +106,7 @@ impl Current {
                 return Received::TimedOut;
             }
             self.charge_search();
+            self.queue.give_back_room(handover::give_room);
             handover::await_mail();
             self.wait_from(position, timeout_ns);
             return Received::Wait;

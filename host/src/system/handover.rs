@@ -80,6 +80,17 @@ pub(super) fn mail(receive: impl FnOnce(&mut Arrived)) -> bool {
     })
 }
 
+/// Takes the room that a process's queue has for events, and holds none: it will be the next turn's.
+#[inline]
+pub(super) fn give_room(room: Arrived) {
+    TURN.with(|turn| {
+        let mut arrived = turn.arrived.borrow_mut();
+        if arrived.capacity() == 0 {
+            *arrived = room;
+        }
+    });
+}
+
 /// The process has taken an event of so many bytes out of its mailbox.
 #[inline]
 pub(super) fn taken(bytes: u64) {

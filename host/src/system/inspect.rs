@@ -7,7 +7,7 @@ use super::Shared;
 use super::control::{Awaits, Control, Phase};
 use super::current::Current;
 use super::handover;
-use super::report::Counters;
+use super::report::{Counters, Hibernation};
 use super::table::{Entry, Liveness};
 use crate::process::{Destination, Pid};
 use crate::scheduler::Priority;
@@ -126,9 +126,9 @@ impl Control {
             Phase::Host => Status::Host,
             Phase::Absent | Phase::Exiting => Status::Exiting,
             _ if self.ending.is_some() => Status::Exiting,
-            Phase::Running if !self.only_says => Status::Running,
+            Phase::Running if !self.seems_to_wait => Status::Running,
             _ if self.suspensions > 0 => Status::Suspended,
-            _ if self.only_says => Status::Waiting,
+            _ if self.seems_to_wait => Status::Waiting,
             Phase::Running | Phase::Scheduled => Status::Runnable,
             Phase::Waiting if self.awaits == Awaits::Mail => Status::Waiting,
             Phase::Waiting => Status::WaitingForHost,
@@ -165,11 +165,13 @@ impl Shared {
     pub(super) fn ask_where(&self, pid: Pid) {
         if let Some((index, entry, mut control)) = self.table.find(pid)
             && control.status() == Status::Waiting
-            && !control.only_says
+            && !control.seems_to_wait
+            // Asking must not wake it: what it said last holds.
+            && !control.is_hibernated()
         {
             entry.is_asked.store(true, Ordering::Release);
             let nudge = control.mail();
-            control.only_says = true;
+            control.seems_to_wait = true;
             drop(control);
             self.carry_out(index, nudge);
         }
@@ -243,6 +245,7 @@ impl Shared {
             timers: self.scheduler.timers_armed(),
             // The engine knows.
             recycled: 0,
+            hibernation: Hibernation::default(),
             schedulers: self.scheduler.counters(),
         }
     }

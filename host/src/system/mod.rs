@@ -9,6 +9,7 @@
 //! | `table`, `control` | where a pid leads, and what others may touch of a process |
 //! | `current`, `handover` | a process seen from inside its turn |
 //! | `turn` | one turn |
+//! | `hibernation` | who has waited long enough to be packed |
 //! | `spawn`, `farewell` | beginning and end |
 //! | `signals`, `calls`, `timers`, `names`, `groups` | what ties processes to each other |
 //! | `inspect`, `report` | what is told of processes |
@@ -37,6 +38,7 @@ pub(crate) mod timers;
 
 mod config;
 mod farewell;
+mod hibernation;
 mod inspect;
 mod mailbox;
 mod names;
@@ -51,7 +53,7 @@ pub use config::{Config, CrashHook, Error};
 pub use inspect::{Holdings, ProcessInfo, Status};
 pub use mailbox::HostMailbox;
 pub use names::RegisterError;
-pub use report::{Counters, CrashReport};
+pub use report::{Counters, CrashReport, Hibernation};
 pub use spawn::{Spawn, SpawnError};
 pub use watch::Watch;
 
@@ -61,6 +63,7 @@ use crate::scheduler::{self, Scheduler, Seam};
 use crate::wasi::Wasi;
 use control::Nudge;
 use groups::Groups;
+use hibernation::Hibernator;
 use names::Names;
 use program::Runnable;
 use report::Tally;
@@ -97,6 +100,7 @@ struct Owner {
 struct Threads {
     schedulers: Vec<JoinHandle<()>>,
     io: Option<tokio::runtime::Runtime>,
+    hibernator: Option<Hibernator>,
 }
 
 /// What all processes of a system share.
@@ -163,9 +167,12 @@ impl System {
             .scheduler
             .start(shared.clone(), around)
             .map_err(os("the scheduler threads can't be started"))?;
+        let hibernator = Hibernator::start(&shared)
+            .map_err(os("the thread that hibernates processes can't be started"))?;
         let threads = Mutex::new(Threads {
             schedulers,
             io: Some(io),
+            hibernator,
         });
         Ok(System(Arc::new(Owner {
             shared,
@@ -258,6 +265,7 @@ impl System {
     pub fn counters(&self) -> Counters {
         Counters {
             recycled: self.0.engine.instances_used_again(),
+            hibernation: self.0.engine.hibernation(),
             ..self.0.shared.counters()
         }
     }
@@ -306,10 +314,15 @@ impl Program {
 impl Owner {
     fn shutdown(&self) {
         let mut threads = lock(&self.threads);
-        let Threads { schedulers, io } = std::mem::take(&mut *threads);
+        let Threads {
+            schedulers,
+            io,
+            hibernator,
+        } = std::mem::take(&mut *threads);
         if schedulers.is_empty() {
             return;
         }
+        drop(hibernator);
         self.shared.kill_all();
         self.shared.scheduler.stop();
         for thread in schedulers {

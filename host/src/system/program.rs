@@ -3,11 +3,23 @@
 use super::control::Ending;
 use super::current::Current;
 use super::spawn::SpawnError;
-use std::future::Future;
-use std::pin::Pin;
+use std::task::{Context, Poll};
 
-/// A process's execution. Each poll is one turn; it is ready when the process has ended of itself.
-pub(crate) type Body = Pin<Box<dyn Future<Output = End> + Send>>;
+/// A process's execution. Dropping it ends the process.
+pub(crate) type Body = Box<dyn Execution>;
+
+/// See [`Body`].
+pub(crate) trait Execution: Send {
+    /// One turn; ready when the process has ended of itself. Not called again then.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End>;
+
+    /// Gives up as much memory as can be had back when the next turn begins, or the execution is dropped. Only for a
+    /// process that waits for mail.
+    fn hibernate(&mut self);
+
+    /// Has it given up memory since its last turn?
+    fn is_hibernated(&self) -> bool;
+}
 
 /// How an execution ended.
 pub(crate) struct End {

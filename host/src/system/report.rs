@@ -60,6 +60,8 @@ pub struct Counters {
     pub reductions: u64,
     /// How many of the processes spawned got an instance that another process had before, made as new.
     pub recycled: u64,
+    /// How processes were hibernated.
+    pub hibernation: Hibernation,
     /// Names registered now.
     pub names: usize,
     /// Groups that have members now.
@@ -68,6 +70,25 @@ pub struct Counters {
     pub timers: usize,
     /// Each scheduler's own.
     pub schedulers: Vec<crate::scheduler::Counters>,
+}
+
+/// How processes were hibernated, and what it took.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Hibernation {
+    /// How often one was.
+    pub packed: u64,
+    /// How often one was woken, or ended.
+    pub unpacked: u64,
+    /// How many of [`Hibernation::packed`] kept their memory as it was, because it was too large or held too much.
+    pub in_part: u64,
+    /// Bytes that are held for the processes that are hibernated now.
+    pub bytes: u64,
+    /// What packing and unpacking took, in nanoseconds of all threads together.
+    pub nanoseconds: u64,
+    /// Is all of a process packed, and not only its stack and its memory? So it is if the program's allocator is
+    /// [`Allocator`](crate::Allocator).
+    pub is_deep: bool,
 }
 
 #[derive(Default)]

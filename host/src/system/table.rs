@@ -7,7 +7,7 @@
 
 use super::control::{Control, Phase};
 use crate::process::{Cipher, Pid};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
@@ -40,8 +40,20 @@ pub(crate) struct Entry {
     pub(crate) is_doomed: AtomicBool,
     /// Somebody wants to know which function the process is in. Written under the lock.
     pub(crate) is_asked: AtomicBool,
+    /// How long it has been waiting for mail: one of [`idleness`]. A hint, for who looks for processes to hibernate.
+    pub(crate) idleness: AtomicU8,
     /// Bytes that the process's linear memories hold. Written by whoever makes or runs the process.
     pub(crate) memory_bytes: AtomicU64,
+}
+
+/// How long a process has been waiting for mail, in looks that somebody has had at it.
+pub(crate) mod idleness {
+    /// It is not waiting for mail, or is hibernated already.
+    pub(crate) const NONE: u8 = 0;
+    /// It has begun to since the last look.
+    pub(crate) const JUST_NOW: u8 = 1;
+    /// It was already when somebody looked last.
+    pub(crate) const FOR_A_LOOK: u8 = 2;
 }
 
 /// What can be said of a process to somebody who must not be told of its end before it has done its last.
@@ -109,6 +121,7 @@ impl Table {
         entry.has_mail.store(false, Ordering::Relaxed);
         entry.is_doomed.store(false, Ordering::Relaxed);
         entry.is_asked.store(false, Ordering::Relaxed);
+        entry.idleness.store(idleness::NONE, Ordering::Relaxed);
         entry.memory_bytes.store(0, Ordering::Relaxed);
         let id = control.id;
         Ok((
@@ -219,6 +232,7 @@ impl Entry {
             has_mail: AtomicBool::new(false),
             is_doomed: AtomicBool::new(false),
             is_asked: AtomicBool::new(false),
+            idleness: AtomicU8::new(idleness::NONE),
             memory_bytes: AtomicU64::new(0),
         }
     }

@@ -4,6 +4,7 @@ use super::Shared;
 use super::control::{Awaits, Control, Ending, Phase};
 use super::handover;
 use super::program::End;
+use super::table::idleness;
 use super::timers::{Alarm, AlarmOf};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
@@ -47,6 +48,7 @@ impl Work for Shared {
         }
         control.phase = Phase::Running;
         control.woken = false;
+        entry.idleness.store(idleness::NONE, Ordering::Relaxed);
         handover::begin(&mut control.arrived);
         entry.has_mail.store(false, Ordering::Relaxed);
         let waker = control.waker.take();
@@ -54,8 +56,7 @@ impl Work for Shared {
 
         let mut context = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
         // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
-        let polled =
-            std::panic::catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut context)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| body.poll(&mut context)));
         let end = match polled {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(end)) => Some(end),
@@ -68,7 +69,7 @@ impl Work for Shared {
         }
 
         let mut control = entry.control();
-        control.only_says = false;
+        control.seems_to_wait = false;
         let has_host_calls = waker.is_some();
         let left = handover::end(&mut control.arrived);
         control.mailbox_bytes -= left.taken_bytes;
@@ -80,14 +81,25 @@ impl Work for Shared {
         };
         self.count_reductions(&mut control, left.reductions);
         control.waker = waker;
+        if control.waits_for_mail() {
+            if self.hibernates_at_once(&control) {
+                control.seems_to_wait = true;
+                drop(control);
+                body.hibernate();
+                control = entry.control();
+                control.seems_to_wait = false;
+                control.shrink();
+            } else {
+                entry.idleness.store(idleness::JUST_NOW, Ordering::Relaxed);
+            }
+        }
         control.body = Some(body);
-        let runnable = control.ending.is_some()
-            || match control.awaits {
-                Awaits::Mail => !control.arrived.is_empty() || control.expired,
-                // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice
-                // has called the waker.
-                Awaits::Host => !has_host_calls || control.woken,
-            };
+        let runnable = match control.awaits {
+            Awaits::Mail => !control.waits_for_mail(),
+            // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice has
+            // called the waker.
+            Awaits::Host => control.ending.is_some() || !has_host_calls || control.woken,
+        };
         if runnable {
             control.phase = Phase::Scheduled;
             After::Again(control.priority)
@@ -113,7 +125,7 @@ impl Work for Shared {
         };
         if control.alarm == number {
             control.expired = true;
-            control.only_says = false;
+            control.seems_to_wait = false;
             let nudge = control.mail();
             drop(control);
             self.carry_out(index, nudge);

@@ -79,6 +79,13 @@ pub struct Run {
         help_heading = "Scheduling"
     )]
     pub reductions: u32,
+    /// How long a process waits for mail before it is hibernated (packed into some hundred bytes until its next signal):
+    /// a time, 0 for at once, or `never`. When memory runs short, nobody waits that long.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = hibernation, help_heading = "Scheduling")]
+    pub hibernate_after: Hibernation,
+    /// Let nothing touch what a hibernated process had: for tests of atoll itself.
+    #[arg(long, hide = true)]
+    pub poison: bool,
 
     /// Processes that may live at once.
     #[arg(long, value_name = "N", default_value_t = 1 << 20, help_heading = "Limits")]
@@ -198,6 +205,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "that is no length of time".into())
 }
 
+/// After which time a process is hibernated, if ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hibernation(pub Option<Duration>);
+
+fn hibernation(text: &str) -> Result<Hibernation, String> {
+    match text {
+        "never" => Ok(Hibernation(None)),
+        time => Ok(Hibernation(Some(duration(time)?))),
+    }
+}
+
 fn dir(text: &str) -> Result<DirGrant, String> {
     DirGrant::parse(text).map_err(|error| error.to_string())
 }
@@ -235,6 +253,13 @@ mod tests {
         for text in ["", "KiB", "-1", "1.5GiB", "1TB", "99999999999GiB", "1 2"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn hibernation_may_be_never() {
+        assert_eq!(hibernation("never"), Ok(Hibernation(None)));
+        assert_eq!(hibernation("0"), Ok(Hibernation(Some(Duration::ZERO))));
+        assert!(hibernation("ever").is_err());
     }
 
     #[test]

@@ -11,6 +11,10 @@ use clap::Parser;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+/// Lets hibernated processes be packed whole.
+#[global_allocator]
+static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(arguments.verbose);

@@ -67,6 +67,8 @@ fn config(options: &Run, output: Output) -> Config {
         allow_inspect: options.allow_inspect,
         allow_debug: options.allow_debug,
         cache: !options.no_cache,
+        hibernate_after: options.hibernate_after.0,
+        poison: options.poison,
         grants: Grants {
             dirs: options.dirs.clone(),
             env: options.env.clone(),

@@ -126,6 +126,24 @@ pub fn stats(system: &System) -> String {
         held.timers,
         held.contexts
     );
+    let hibernation = counters.hibernation;
+    if hibernation.packed > 0 {
+        let now = hibernation.packed - hibernation.unpacked.min(hibernation.packed);
+        let operations = hibernation.packed + hibernation.unpacked;
+        let _ = write!(
+            text,
+            "\n  hibernated: {} times ({}), {} times without the memory, {now} now with {} bytes in all, {:.1} us each way",
+            hibernation.packed,
+            if hibernation.is_deep {
+                "deep"
+            } else {
+                "shallow"
+            },
+            hibernation.in_part,
+            hibernation.bytes,
+            hibernation.nanoseconds as f64 / 1000.0 / operations as f64
+        );
+    }
     for (index, scheduler) in counters.schedulers.iter().enumerate() {
         let _ = write!(
             text,

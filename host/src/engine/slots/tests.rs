@@ -1,6 +1,8 @@
 //! What every slot promises: zero when given out, kept through every move, apart from all others.
 
+use super::home::at_home;
 use super::*;
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator};
 
 const STACK: usize = 64 * KIB;
 const WARM: Warm = Warm {
@@ -24,7 +26,7 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 
 #[test]
 fn a_slot_is_zero_whenever_it_is_given_out() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, Some(64 * KIB));
     for _ in 0..3 {
         let home = slots.home(class, WARM).expect("a home is free");
@@ -36,7 +38,7 @@ fn a_slot_is_zero_whenever_it_is_given_out() {
 
 #[test]
 fn a_memory_keeps_what_it_holds_through_every_move() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = slots
         .home(Slots::home_class(64 * KIB, None), WARM)
         .expect("a home is free");
@@ -67,7 +69,7 @@ fn a_memory_keeps_what_it_holds_through_every_move() {
 
 #[test]
 fn homes_do_not_overlap_and_parts_are_given_once() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(128 * KIB, None);
     let homes: Vec<_> = (0..1000)
         .map(|_| slots.home(class, WARM).expect("a home is free"))
@@ -91,7 +93,7 @@ fn homes_do_not_overlap_and_parts_are_given_once() {
 
 #[test]
 fn a_memory_larger_than_any_slot_is_refused() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = slots
         .home(Slots::home_class(64 * KIB, None), WARM)
         .expect("a home is free");
@@ -102,7 +104,7 @@ fn a_memory_larger_than_any_slot_is_refused() {
 
 #[test]
 fn so_many_homes_are_shelved_and_no_more() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, None);
     let homes: Vec<_> = (0..SHELVED_MAX + 1)
         .map(|_| slots.home(class, WARM).expect("a home is free"))
@@ -119,7 +121,7 @@ fn so_many_homes_are_shelved_and_no_more() {
 
 #[test]
 fn a_memory_is_renewed_where_it_lies() {
-    let slots = Slots::new(STACK).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = slots
         .home(Slots::home_class(64 * KIB, None), WARM)
         .expect("a home is free");

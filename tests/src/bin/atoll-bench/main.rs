@@ -58,6 +58,10 @@ struct Arguments {
     resident: Option<Guest>,
 }
 
+/// Lets hibernated processes be packed whole.
+#[global_allocator]
+static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+
 fn main() -> ExitCode {
     run(&Arguments::parse()).unwrap_or_else(|error| {
         eprintln!("{error:#}");

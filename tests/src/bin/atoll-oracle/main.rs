@@ -208,7 +208,8 @@ impl Oracle {
     fn others(&self) -> Vec<Side> {
         let erlang = self.schedulers[1..].iter().copied().map(Side::Erlang);
         let atoll = self.schedulers.iter().copied().map(Side::Atoll);
-        let atoll = atoll.filter(|_| !self.erlang_only);
+        let hibernating = self.schedulers.iter().copied().map(Side::Hibernating);
+        let atoll = atoll.chain(hibernating).filter(|_| !self.erlang_only);
         erlang.chain(atoll).collect()
     }
 

@@ -32,6 +32,8 @@ const STDERR_LINES: usize = 12;
 pub enum Side {
     Erlang(usize),
     Atoll(usize),
+    /// Atoll, where whoever waits is hibernated at once, and nothing may touch it then.
+    Hibernating(usize),
 }
 
 impl fmt::Display for Side {
@@ -39,6 +41,7 @@ impl fmt::Display for Side {
         let (name, schedulers) = match self {
             Side::Erlang(schedulers) => ("Erlang", schedulers),
             Side::Atoll(schedulers) => ("Atoll", schedulers),
+            Side::Hibernating(schedulers) => ("hibernating Atoll", schedulers),
         };
         let plural = if *schedulers == 1 { "" } else { "s" };
         write!(formatter, "{name} with {schedulers} scheduler{plural}")
@@ -177,10 +180,13 @@ impl Runner {
                     .arg(folder.join(batch));
                 erl
             }
-            Side::Atoll(schedulers) => {
+            Side::Atoll(schedulers) | Side::Hibernating(schedulers) => {
                 let mut atoll = Command::new(&self.atoll);
                 atoll.arg("run").args(["--allow-inspect", "--allow-debug"]);
                 atoll.arg("--schedulers").arg(schedulers.to_string());
+                if matches!(side, Side::Hibernating(_)) {
+                    atoll.args(["--hibernate-after", "0", "--poison"]);
+                }
                 atoll
                     .arg("--dir")
                     .arg(format!("{}::/batch:ro", folder.display()));

@@ -1,0 +1,186 @@
+//! million: as many processes as you like, each with a state of its own, asleep; all woken, every answer checked.
+//! Argument: processes (1000000).
+//!
+//! Each asks to be hibernated whenever it waits, so that a sleeper takes some hundred bytes. The figures are the host's, read
+//! from `/proc/self/status`, which the command line has to grant: `--dir /proc/self::/proc/self:ro`.
+
+use std::error::Error;
+
+use atoll_guest::{Pid, arg_or, hibernate, println, receive, self_pid, send, spawn, time};
+
+atoll_guest::entry!(main);
+
+/// So many are spawned or woken before their answers are waited for: a mailbox is bounded.
+const AT_ONCE: usize = 1000;
+/// Numbers that a sleeper keeps.
+const STATE: u64 = 4;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let count: usize = arg_or(0, 1_000_000)?;
+    let mut sleepers: Vec<Pid> = Vec::with_capacity(count);
+
+    let before = HostMemory::read()?;
+    let clock = Clock::start();
+    for first in (0..count).step_by(AT_ONCE) {
+        let numbers = first..count.min(first + AT_ONCE);
+        for number in numbers.clone() {
+            sleepers.push(spawn(sleeper, (self_pid(), number as u64))?);
+        }
+        for _ in numbers {
+            receive::<()>()?;
+        }
+    }
+    println!("million: {count} processes sleep, {}", clock.told(count));
+    let asleep = HostMemory::read()?;
+    asleep.tell("asleep", &before, count);
+
+    for round in 1..=2 {
+        let clock = Clock::start();
+        for (batch, pids) in sleepers.chunks(AT_ONCE).enumerate() {
+            for &pid in pids {
+                send(pid, &round);
+            }
+            let mut wrong = 0;
+            for _ in pids {
+                let (number, answer) = receive::<(u64, u64)>()?.message;
+                let is_of_batch = number as usize / AT_ONCE == batch;
+                wrong += usize::from(!is_of_batch || answer != expected(number, round));
+            }
+            if wrong > 0 {
+                return Err(format!("{wrong} answers are wrong").into());
+            }
+        }
+        println!(
+            "million: all woken (round {round}), every answer is right, {}",
+            clock.told(count)
+        );
+    }
+    HostMemory::read()?.tell("asleep again", &before, count);
+
+    let clock = Clock::start();
+    for pids in sleepers.chunks(AT_ONCE) {
+        for &pid in pids {
+            send(pid, &0_u64);
+        }
+        for _ in pids {
+            receive::<()>()?;
+        }
+    }
+    println!("million: all have ended, {}", clock.told(count));
+    let end = HostMemory::read()?;
+    println!(
+        "the host held {} MiB at most",
+        end.most_resident_bytes >> 20
+    );
+    Ok(())
+}
+
+/// Says that it is there, sleeps, and answers whoever wakes it out of what it keeps, until it is told to end.
+fn sleeper((main, number): (Pid, u64)) -> Result<(), Box<dyn Error>> {
+    let mut state: Vec<u64> = (0..STATE).map(|index| number + index).collect();
+    send(main, &());
+    loop {
+        hibernate();
+        let round = receive::<u64>()?.message;
+        if round == 0 {
+            send(main, &());
+            return Ok(());
+        }
+        for kept in &mut state {
+            *kept = kept.wrapping_mul(31).wrapping_add(round);
+        }
+        let answer = state
+            .iter()
+            .fold(0, |sum: u64, kept| sum.wrapping_add(*kept));
+        send(main, &(number, answer));
+    }
+}
+
+/// What a sleeper answers when it has been woken so often.
+fn expected(number: u64, rounds: u64) -> u64 {
+    let kept = |index: u64| {
+        let step = |kept: u64, round: u64| kept.wrapping_mul(31).wrapping_add(round);
+        (1..=rounds).fold(number + index, step)
+    };
+    (0..STATE).fold(0, |sum: u64, index| sum.wrapping_add(kept(index)))
+}
+
+struct Clock {
+    start_ns: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let start_ns = time::now_ns();
+        Self { start_ns }
+    }
+
+    fn told(&self, count: usize) -> String {
+        let nanoseconds = (time::now_ns() - self.start_ns) as f64;
+        format!(
+            "{:.2} s, {:.2} us each",
+            nanoseconds / 1e9,
+            nanoseconds / 1e3 / count.max(1) as f64
+        )
+    }
+}
+
+/// What the host uses.
+struct HostMemory {
+    resident_bytes: u64,
+    page_table_bytes: u64,
+    most_resident_bytes: u64,
+}
+
+impl HostMemory {
+    fn read() -> Result<Self, Box<dyn Error>> {
+        let status = read_status().map_err(|error| {
+            format!("reading status in the directory granted by --dir: {error}")
+        })?;
+        // "VmRSS:	  123456 kB"
+        let bytes = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            let number =
+                line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
+            number
+                .map(|kibibytes| kibibytes * 1024)
+                .ok_or_else(|| format!("no {field} in status"))
+        };
+        Ok(Self {
+            resident_bytes: bytes("VmRSS:")?,
+            page_table_bytes: bytes("VmPTE:")?,
+            most_resident_bytes: bytes("VmHWM:")?,
+        })
+    }
+
+    fn tell(&self, what: &str, before: &Self, count: usize) {
+        let each = |before: u64, after: u64| after.saturating_sub(before) / count.max(1) as u64;
+        let pages = each(before.resident_bytes, self.resident_bytes);
+        let tables = each(before.page_table_bytes, self.page_table_bytes);
+        println!(
+            "{what}: {} resident bytes per process ({pages} in pages, {tables} in page tables)",
+            pages + tables
+        );
+    }
+}
+
+/// Reads the file `status`, by WASI's own functions: a program for `wasm32-wasip1` could use `std::fs`, but there the C
+/// library may look for granted directories when a process starts, and each of the crowd would pay for that.
+fn read_status() -> Result<String, wasip1::Errno> {
+    // The first directory that is granted follows the three standard streams.
+    const GRANTED: wasip1::Fd = 3;
+    // More than the kernel has to say.
+    let mut text = vec![0; 16 << 10];
+    let buffer = wasip1::Iovec {
+        buf: text.as_mut_ptr(),
+        buf_len: text.len(),
+    };
+    // SAFETY: `buffer` describes `text`, which nobody else uses meanwhile.
+    let length = unsafe {
+        let file = wasip1::path_open(GRANTED, 0, "status", 0, wasip1::RIGHTS_FD_READ, 0, 0)?;
+        let length = wasip1::fd_read(file, &[buffer])?;
+        wasip1::fd_close(file)?;
+        length
+    };
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+}

@@ -1,0 +1,183 @@
+//! The global allocator by which all that wasmtime allocates for a process's store lies in the process's slot.
+//!
+//! Knows ranges of addresses, never what lies in them. While a *window* is open on a thread, what that thread allocates
+//! is put into it, one after the other; a window is open only while an instance is made, when no code runs that would
+//! allocate for anybody else. What lies in a *zone*, the mapping of a system's slots, is not freed: the slot is used
+//! again as a whole, when all who could use what lies in it are gone ([`super::inhabitant`]).
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// The allocator for programs that run processes: that of the system, and it lets idle processes be packed whole.
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+/// ```
+///
+/// Without it everything works as well, but an idle process keeps some eight kilobytes resident, and not two hundred bytes.
+pub struct Allocator;
+
+/// Where the next allocation of this thread goes; closed if `next` is 0.
+#[derive(Clone, Copy)]
+struct Window {
+    next: usize,
+    end: usize,
+}
+
+const CLOSED: Window = Window { next: 0, end: 0 };
+
+thread_local! {
+    static WINDOW: Cell<Window> = const { Cell::new(CLOSED) };
+}
+
+// SAFETY: memory comes from the system's allocator, or from a window, whose opener vouches that it is nobody else's; what
+// comes from a window is recognized by its address, never handed to the system's allocator, and not given out twice.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match place(layout) {
+            Some(place) => place,
+            // SAFETY: the caller's promises are the same.
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match place(layout) {
+            Some(place) => {
+                // SAFETY: the place has room for the layout.
+                unsafe { place.write_bytes(0, layout.size()) };
+                place
+            }
+            // SAFETY: the caller's promises are the same.
+            None => unsafe { System.alloc_zeroed(layout) },
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        if !is_in_zone(at as usize) {
+            // SAFETY: it is not in a zone, so it came from the system's allocator.
+            unsafe { System.dealloc(at, layout) }
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if WINDOW.get().next == 0 && !is_in_zone(at as usize) {
+            // SAFETY: it is not in a zone, so it came from the system's allocator.
+            return unsafe { System.realloc(at, layout, size) };
+        }
+        // SAFETY: as the trait's own: a new place, the bytes that both have, the old place given back.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !new.is_null() {
+                new.copy_from_nonoverlapping(at, size.min(layout.size()));
+                self.dealloc(at, layout);
+            }
+            new
+        }
+    }
+}
+
+#[inline]
+fn place(layout: Layout) -> Option<*mut u8> {
+    let window = WINDOW.get();
+    if window.next == 0 {
+        return None;
+    }
+    let start = window.next.next_multiple_of(layout.align());
+    let next = start
+        .checked_add(layout.size())
+        .filter(|next| *next <= window.end)?;
+    WINDOW.set(Window { next, ..window });
+    Some(start as *mut u8)
+}
+
+/// Runs `work` with the window open, and says how much of it was used. The caller owns the range, which lies in a zone.
+pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, usize) {
+    /// Closes the window, however `work` is left.
+    struct Close;
+    impl Drop for Close {
+        fn drop(&mut self) {
+            WINDOW.set(CLOSED);
+        }
+    }
+    debug_assert_eq!(WINDOW.get().next, 0, "windows don't nest");
+    WINDOW.set(Window {
+        next: range.start,
+        end: range.end,
+    });
+    let close = Close;
+    let made = work();
+    let used = WINDOW.get().next - range.start;
+    drop(close);
+    (made, used)
+}
+
+/// Zones that there can be at once; systems beyond that are without.
+const ZONES: usize = 64;
+/// A zone's first page in the upper bits, and the logarithm of its size in the lower eight; 0 for none.
+static TABLE: [AtomicU64; ZONES] = [const { AtomicU64::new(0) }; ZONES];
+/// How much of the table was ever in use.
+static USED: AtomicUsize = AtomicUsize::new(0);
+const PAGE_BITS: u32 = 12;
+
+/// A range in which nothing is freed, as long as this lives. Nothing in it may be in use when it is dropped.
+pub(super) struct Zone(usize);
+
+impl Zone {
+    /// None if the program has another allocator, or too many systems.
+    pub(super) fn new(base: NonNull<u8>, bytes: usize) -> Option<Zone> {
+        assert!(bytes.is_power_of_two());
+        if !is_installed() {
+            return None;
+        }
+        let start = base.as_ptr() as u64 >> PAGE_BITS;
+        let zone = start << 8 | u64::from(bytes.trailing_zeros());
+        let free = (0..ZONES).find(|index| {
+            let place = &TABLE[*index];
+            let taken = place.compare_exchange(0, zone, Ordering::AcqRel, Ordering::Relaxed);
+            taken.is_ok()
+        })?;
+        USED.fetch_max(free + 1, Ordering::AcqRel);
+        Some(Zone(free))
+    }
+}
+
+impl Drop for Zone {
+    fn drop(&mut self) {
+        TABLE[self.0].store(0, Ordering::Release);
+    }
+}
+
+/// Whoever frees what lies in a zone has it, and so has seen the zone being made.
+#[inline]
+fn is_in_zone(address: usize) -> bool {
+    let used = USED.load(Ordering::Relaxed);
+    TABLE[..used].iter().any(|place| {
+        let zone = place.load(Ordering::Relaxed);
+        let start = zone >> 8 << PAGE_BITS;
+        zone != 0 && (address as u64).wrapping_sub(start) >> (zone & 0xff) == 0
+    })
+}
+
+/// Is [`Allocator`] this program's allocator?
+fn is_installed() -> bool {
+    let mut room = [0u64; 4];
+    let start = room.as_mut_ptr() as usize;
+    let (probe, _) = within(start..start + size_of_val(&room), || {
+        std::hint::black_box(Box::new(0u64))
+    });
+    let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&room);
+    if is_here {
+        // It is no allocation that could be freed.
+        std::mem::forget(probe);
+    }
+    is_here
+}

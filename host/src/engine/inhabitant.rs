@@ -1,0 +1,115 @@
+//! A process's execution in its slot: awake, or packed.
+//!
+//! Knows a future and the home that it lives in. Whatever touches what lies in the slot goes through here: a turn
+//! ([`Execution::poll`]) and the end (`drop`). Both unpack first.
+//!
+//! # Why a process can be packed
+//!
+//! 1. *Who may touch it.* A waiting process's execution is owned by its entry in the process table, as a value that is
+//!    taken out under the entry's lock by whoever runs, packs or ends it. So one thread at a time has it, and none while it
+//!    waits.
+//! 2. *What points into a slot.* The execution (to the future, in the arena), what lies in the slot itself, and the
+//!    guest's own allocations in wasmtime's store that were made later and lie elsewhere. All of them are reached through
+//!    the execution alone. Nothing of wasmtime's that several stores share points to one: the arena's window is open
+//!    only while a store and its instance are made, after the first instance of a program and the first of a thread
+//!    have made what is made once.
+//! 3. *What runs meanwhile.* Packed is only who waits for mail: no host call is under way, so no driver of I/O holds a
+//!    node of a list that lies on its stack.
+//! 4. *Addresses stay.* A slot is packed and unpacked in place, so what points into it from elsewhere stays right.
+//! 5. *When a slot is used again.* When the execution, the memory and the stack have let go of the home; the execution
+//!    lets go last, when all that lies in the arena has been dropped.
+//!
+//! Debug builds compare checksums of what was packed and unpacked; with [`Config::poison`](crate::Config::poison) a
+//! packed slot can't be touched at all.
+
+use super::packing::{Packed, Templates};
+use super::recycling::{Made, Recycling};
+use super::slots::{Home, at_home};
+use crate::system::program::{End, Execution};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What a process's own future ends with: how, and the instance if another process may have it.
+pub(super) type Outcome = (End, Option<Made>);
+
+/// See the top of the file.
+pub(super) struct Inhabitant {
+    /// None when it has ended. Its allocation may lie in the home's arena.
+    future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    packed: Option<Packed>,
+    templates: Arc<Templates>,
+    /// Where its instance goes afterwards.
+    recycling: Option<Arc<Recycling>>,
+    /// Wasmtime will ask for no more memories and stacks.
+    is_settled: bool,
+    /// Dropped last.
+    home: Arc<Home>,
+}
+
+impl Inhabitant {
+    /// An execution in this home.
+    pub(super) fn new(
+        home: Arc<Home>,
+        templates: Arc<Templates>,
+        recycling: Option<Arc<Recycling>>,
+        future: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Inhabitant {
+        let future = home.make_execution(|| Box::pin(future));
+        Inhabitant {
+            future: Some(future),
+            packed: None,
+            templates,
+            recycling,
+            is_settled: false,
+            home,
+        }
+    }
+
+    fn unpack(&mut self) {
+        if let Some(packed) = self.packed.take() {
+            // SAFETY: it was packed from this home, and nobody has touched it since: see the top of the file.
+            unsafe { packed.unpack(&self.home) };
+        }
+    }
+}
+
+impl Execution for Inhabitant {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        self.unpack();
+        let future = self.future.as_mut().expect("it has not ended");
+        let polled = if self.is_settled {
+            future.as_mut().poll(context)
+        } else {
+            self.is_settled = self.recycling.is_some();
+            at_home(&self.home, || future.as_mut().poll(context))
+        };
+        let Poll::Ready((end, made)) = polled else {
+            return Poll::Pending;
+        };
+        self.future = None;
+        if let (Some(recycling), Some(made)) = (&self.recycling, made) {
+            recycling.put_back(made);
+        }
+        Poll::Ready(end)
+    }
+
+    fn hibernate(&mut self) {
+        if self.packed.is_none() {
+            // SAFETY: the process waits for mail, and this is its execution: see the top of the file.
+            self.packed = unsafe { Packed::pack(&self.home, &self.templates) };
+        }
+    }
+
+    fn is_hibernated(&self) -> bool {
+        self.packed.is_some()
+    }
+}
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        self.unpack();
+        self.future = None;
+    }
+}

@@ -1,0 +1,488 @@
+//! Packing: an idle process as the few bytes in which it differs from others of its program.
+//!
+//! Knows the parts of a slot as words, and puts them back at the same addresses: nothing that points into a slot has to
+//! be changed. Never sees what the words mean. What makes it sound is said at [`super::inhabitant`].
+//!
+//! What is packed: the stack from its stack pointer to its top, the arena as far as it is used, and the pages of the
+//! memory that hold something. Each is compared with a *template*: another process of the program, if possible one with a
+//! stack and an arena of the same size, which for most means that it waited at the same place. Addresses within the
+//! template's slot stand for the same places in the other.
+
+use super::page_map;
+use super::slots::{Home, PAGE_BYTES, Region};
+use super::words::{Reader, put, put_words};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Templates of a program that new ones are compared with. A process keeps its template, but new ones become fewer and fewer
+/// ([`Templates::is_time_for_another`]).
+const TEMPLATES_MAX: usize = 8;
+/// Pages that a template may hold.
+const TEMPLATE_PAGES_MAX: usize = 32;
+/// Who differs by more bytes from its template may become one itself.
+const GOOD_BYTES: usize = 256;
+/// A memory that holds more than so many pages stays where it is: packing it would gain little and take long.
+const PACKED_PAGES_MAX: usize = 64;
+/// A larger memory is not even looked at.
+const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
+
+const PAGE_WORDS: usize = PAGE_BYTES / 8;
+type Page = [u64; PAGE_WORDS];
+const ZEROS: Page = [0; PAGE_WORDS];
+
+/// What is written of a memory.
+mod memory {
+    /// It stays where it is, or there is none.
+    pub(super) const LEFT: u64 = 0;
+    /// The pages that the template has.
+    pub(super) const SAME_PAGES: u64 = 1;
+    /// Others, whose numbers follow.
+    pub(super) const OTHER_PAGES: u64 = 2;
+}
+
+/// Templates of one program.
+#[derive(Default)]
+pub(super) struct Templates {
+    /// The newest last.
+    list: Mutex<Vec<Arc<Template>>>,
+    /// Processes that differed much from their templates.
+    strangers: AtomicU64,
+}
+
+struct Template {
+    /// The slot that it was in.
+    slot: Range<u64>,
+    stack: Box<[u64]>,
+    arena: Box<[u64]>,
+    pages: Box<[(u32, Page)]>,
+}
+
+/// A packed process.
+pub(super) struct Packed {
+    code: Box<[u8]>,
+    template: Option<Arc<Template>>,
+    /// Nothing of the slot is resident.
+    is_whole: bool,
+    #[cfg(any(test, debug_assertions))]
+    checksum: u64,
+}
+
+/// The parts of a slot that are packed.
+struct Parts {
+    stack: Range<usize>,
+    arena: Range<usize>,
+    memory: Option<Region>,
+    /// The pages of the memory that hold something; none if it is left where it is.
+    pages: Vec<u32>,
+}
+
+impl Packed {
+    /// Packs what lies in the slot of a process that waits.
+    ///
+    /// # Safety
+    ///
+    /// Nobody touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
+    pub(super) unsafe fn pack(home: &Home, templates: &Templates) -> Option<Packed> {
+        let started = Instant::now();
+        // SAFETY: the slot is the caller's, and so nobody writes to it.
+        let parts = unsafe { Parts::find(home) }?;
+        // SAFETY: as above.
+        let packed = unsafe { parts.encode(home, templates) };
+        let tally = &home.slots().packed;
+        if parts.memory.is_none() && home.first_memory().is_some() {
+            tally.in_part.fetch_add(1, Ordering::Relaxed);
+        }
+        tally.packed.fetch_add(1, Ordering::Relaxed);
+        add(&tally.bytes, packed.bytes());
+        // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
+        let is_whole = unsafe { parts.give_back(home) };
+        if is_whole {
+            home.sleeps();
+        }
+        let packed = Packed { is_whole, ..packed };
+        add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+        Some(packed)
+    }
+
+    /// Puts everything back where it was.
+    ///
+    /// # Safety
+    ///
+    /// The home is the one that it was packed from, and untouched since.
+    pub(super) unsafe fn unpack(self, home: &Home) {
+        let started = Instant::now();
+        let tally = &home.slots().packed;
+        let slot = home.region();
+        if self.is_whole {
+            home.wakes();
+        }
+        if home.poisons() {
+            // SAFETY: it gives access back.
+            unsafe { slot.protect(false) };
+        }
+        let mut reader = Reader(&self.code);
+        let mut length = || reader.number() as usize * 8;
+        let top = home.stack().end;
+        let stack = top - length()..top;
+        let arena = top..top + length();
+        slot.populate(slot.pages(stack.start..arena.end));
+        let base = slot.start.as_ptr() as u64;
+        let template = self.template.as_deref();
+        // SAFETY: both ranges are within the slot, which is the caller's, aligned, and don't overlap.
+        let (stack, arena) = unsafe { (words_mut(&stack), words_mut(&arena)) };
+        match template {
+            Some(template) => {
+                fill(stack, template.expected_stack(stack.len(), base));
+                fill(arena, template.expected_arena(base));
+            }
+            None => {
+                stack.fill(0);
+                arena.fill(0);
+            }
+        }
+        reader.correct(stack);
+        reader.correct(arena);
+        // SAFETY: the memory is the caller's.
+        unsafe { self.unpack_memory(home, reader) };
+        #[cfg(any(test, debug_assertions))]
+        // SAFETY: the slot is the caller's.
+        assert_eq!(unsafe { checksum(home) }, self.checksum);
+        tally.unpacked.fetch_add(1, Ordering::Relaxed);
+        tally.bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+        add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Packed::unpack`].
+    unsafe fn unpack_memory(&self, home: &Home, mut reader: Reader<'_>) {
+        let template = self.template.as_deref();
+        let kind = reader.number();
+        let pages: Vec<u32> = match (kind, template) {
+            (memory::SAME_PAGES, Some(template)) => {
+                template.pages.iter().map(|(page, _)| *page).collect()
+            }
+            (memory::OTHER_PAGES, _) => (0..reader.number())
+                .map(|_| reader.number() as u32)
+                .collect(),
+            _ => return,
+        };
+        let region = home.first_memory().expect("its memory was packed");
+        for page in pages {
+            // SAFETY: the page is within the memory, which is the caller's.
+            let words = unsafe { words_mut(&page_range(region, page)) };
+            match template.and_then(|template| template.page(page)) {
+                // A page that was given back is zero.
+                None => {}
+                Some(expected) => words.copy_from_slice(expected),
+            }
+            reader.correct(words);
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.code.len() + size_of::<Packed>()) as u64
+    }
+}
+
+impl Parts {
+    /// None if the slot does not hold what a waiting process's slot holds.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn find(home: &Home) -> Option<Parts> {
+        let stack = home.stack();
+        // wasmtime keeps the stack pointer of a suspended stack here (wasmtime-internal-fiber, unix.rs).
+        // SAFETY: it is within the stack, which the kernel has mapped.
+        let pointer = unsafe { *((stack.end - 16) as *const usize) };
+        let is_valid = stack.contains(&pointer) && pointer.is_multiple_of(8);
+        if !home.has_stack() || !is_valid {
+            return None;
+        }
+        let arena = home.arena();
+        let mut parts = Parts {
+            stack: pointer..stack.end,
+            arena: arena.start..arena.end.next_multiple_of(8),
+            memory: home.first_memory(),
+            pages: Vec::new(),
+        };
+        let looked_at = parts
+            .memory
+            .filter(|region| region.bytes <= LOOKED_AT_BYTES_MAX);
+        if let Some(region) = looked_at {
+            page_map::touched(region, &mut parts.pages);
+            // SAFETY: the pages are within the memory, which is the caller's.
+            parts
+                .pages
+                .retain(|page| unsafe { words(&page_range(region, *page)) } != ZEROS);
+        }
+        if looked_at.is_none() || parts.pages.len() > PACKED_PAGES_MAX {
+            parts.memory = None;
+            parts.pages.clear();
+        }
+        Some(parts)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn encode(&self, home: &Home, templates: &Templates) -> Packed {
+        thread_local! {
+            static CODE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        CODE.with_borrow_mut(|code| {
+            let mut template = templates.find(self);
+            // SAFETY: as the caller's.
+            unsafe { self.write(home, template.as_deref(), code) };
+            let is_good = template.is_some() && code.len() <= GOOD_BYTES;
+            if !is_good && self.pages.len() <= TEMPLATE_PAGES_MAX && templates.is_time_for_another()
+            {
+                // SAFETY: as the caller's.
+                let new = templates.add(unsafe { self.template(home) });
+                // SAFETY: as the caller's.
+                unsafe { self.write(home, Some(&new), code) };
+                template = Some(new);
+            }
+            Packed {
+                code: code.as_slice().into(),
+                template,
+                is_whole: false,
+                #[cfg(any(test, debug_assertions))]
+                // SAFETY: as the caller's.
+                checksum: unsafe { checksum(home) },
+            }
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn write(&self, home: &Home, template: Option<&Template>, code: &mut Vec<u8>) {
+        code.clear();
+        put(code, self.stack.len() as u64 / 8);
+        put(code, self.arena.len() as u64 / 8);
+        let base = home.region().start.as_ptr() as u64;
+        // SAFETY: both are within the slot, which is the caller's.
+        let (stack, arena) = unsafe { (words(&self.stack), words(&self.arena)) };
+        match template {
+            Some(template) => {
+                put_words(code, stack, template.expected_stack(stack.len(), base));
+                put_words(code, arena, template.expected_arena(base));
+            }
+            None => {
+                put_words(code, stack, |_| 0);
+                put_words(code, arena, |_| 0);
+            }
+        }
+        let Some(region) = self.memory else {
+            return put(code, memory::LEFT);
+        };
+        let same = template.is_some_and(|template| {
+            let pages = template.pages.iter().map(|(page, _)| *page);
+            pages.eq(self.pages.iter().copied())
+        });
+        if same {
+            put(code, memory::SAME_PAGES);
+        } else {
+            put(code, memory::OTHER_PAGES);
+            put(code, self.pages.len() as u64);
+            self.pages.iter().for_each(|page| put(code, (*page).into()));
+        }
+        for page in &self.pages {
+            // SAFETY: the page is within the memory, which is the caller's.
+            let words = unsafe { words(&page_range(region, *page)) };
+            let expected = template.and_then(|template| template.page(*page));
+            let expected = expected.unwrap_or(&ZEROS);
+            put_words(code, words, |at| expected[at]);
+        }
+    }
+
+    /// A template that is like this.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn template(&self, home: &Home) -> Template {
+        let slot = home.region();
+        let base = slot.start.as_ptr() as u64;
+        let page = |page: &u32| {
+            let region = self.memory.expect("it has pages");
+            // SAFETY: the page is within the memory, which is the caller's.
+            let words = unsafe { words(&page_range(region, *page)) };
+            (*page, words.try_into().expect("a page is so long"))
+        };
+        Template {
+            slot: base..base + slot.bytes as u64,
+            // SAFETY: both are within the slot, which is the caller's.
+            stack: unsafe { words(&self.stack) }.into(),
+            // SAFETY: as above.
+            arena: unsafe { words(&self.arena) }.into(),
+            pages: self.pages.iter().map(page).collect(),
+        }
+    }
+
+    /// Gives the pages of all parts back to the kernel: true if that was the whole slot.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn give_back(&self, home: &Home) -> bool {
+        let slot = home.region();
+        let is_at_home = |region: Region| region.start == slot.start;
+        let stays = |region| is_at_home(region) && self.memory.is_none();
+        let is_whole = !home.first_memory().is_some_and(stays);
+        // SAFETY: the slot is the caller's, and so is the memory.
+        unsafe {
+            match is_whole {
+                true => slot.give_back(slot.range()),
+                false => slot.give_back(slot.pages(home.stack().start..self.arena.end)),
+            }
+            if let Some(elsewhere) = self.memory.filter(|region| !is_at_home(*region)) {
+                elsewhere.give_back(elsewhere.range());
+            }
+            if home.poisons() {
+                slot.protect(true);
+            }
+        }
+        is_whole
+    }
+}
+
+impl Templates {
+    /// The newest of the same shape, or else the newest that is not quite so.
+    fn find(&self, parts: &Parts) -> Option<Arc<Template>> {
+        let list = self.list();
+        let has_arena = |template: &&Arc<Template>| template.arena.len() == parts.arena.len() / 8;
+        let is_same = |template: &&Arc<Template>| {
+            has_arena(template) && template.stack.len() == parts.stack.len() / 8
+        };
+        let newest = || list.iter().rev();
+        let found = newest().find(is_same).or_else(|| newest().find(has_arena));
+        found.or(list.last()).cloned()
+    }
+
+    /// Is it time for a new template, now that a process differs much from those that there are? Only at the first such
+    /// process, the second, the fourth, and so on: so there are few, whatever a program's processes are like.
+    fn is_time_for_another(&self) -> bool {
+        (self.strangers.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
+    }
+
+    fn add(&self, template: Template) -> Arc<Template> {
+        let template = Arc::new(template);
+        let mut list = self.list();
+        if list.len() >= TEMPLATES_MAX {
+            list.remove(0);
+        }
+        list.push(template.clone());
+        template
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Template>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Template {
+    /// What the template says of a stack of so many words, whose top is the template's, in the slot that begins at `base`.
+    fn expected_stack(&self, length: usize, base: u64) -> impl Fn(usize) -> u64 + '_ {
+        let deeper = self.stack.len().wrapping_sub(length);
+        self.expected(&self.stack, deeper, base)
+    }
+
+    /// The same of an arena, whose start is the template's.
+    fn expected_arena(&self, base: u64) -> impl Fn(usize) -> u64 + '_ {
+        self.expected(&self.arena, 0, base)
+    }
+
+    /// These words of the template from `first` on, and zeros where it has none.
+    fn expected<'a>(
+        &'a self,
+        words: &'a [u64],
+        first: usize,
+        base: u64,
+    ) -> impl Fn(usize) -> u64 + 'a {
+        let moved = base.wrapping_sub(self.slot.start);
+        let size = self.slot.end - self.slot.start;
+        move |at| {
+            let word = words.get(at.wrapping_add(first)).copied().unwrap_or(0);
+            // The end belongs to it: pointers to the end of a part do.
+            let is_within = word.wrapping_sub(self.slot.start) <= size;
+            word.wrapping_add(if is_within { moved } else { 0 })
+        }
+    }
+
+    fn page(&self, number: u32) -> Option<&Page> {
+        let index = self.pages.binary_search_by_key(&number, |(page, _)| *page);
+        Some(&self.pages[index.ok()?].1)
+    }
+}
+
+fn fill(words: &mut [u64], expected: impl Fn(usize) -> u64) {
+    for (at, word) in words.iter_mut().enumerate() {
+        *word = expected(at);
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+fn page_range(memory: Region, page: u32) -> Range<usize> {
+    let start = memory.start.as_ptr() as usize + page as usize * PAGE_BYTES;
+    start..start + PAGE_BYTES
+}
+
+/// The words at these addresses.
+///
+/// # Safety
+///
+/// They are mapped and aligned, and nobody writes there as long as the result is used.
+unsafe fn words<'a>(addresses: &Range<usize>) -> &'a [u64] {
+    // SAFETY: as the caller's.
+    unsafe { std::slice::from_raw_parts(addresses.start as *const u64, addresses.len() / 8) }
+}
+
+/// The same for writing.
+///
+/// # Safety
+///
+/// They are mapped and aligned, and nobody else uses them as long as the result is used.
+unsafe fn words_mut<'a>(addresses: &Range<usize>) -> &'a mut [u64] {
+    // SAFETY: as the caller's.
+    unsafe { std::slice::from_raw_parts_mut(addresses.start as *mut u64, addresses.len() / 8) }
+}
+
+/// Of all that a process has: the stack, the arena, and every page of its memory if that is packed.
+///
+/// # Safety
+///
+/// As for [`Packed::pack`].
+#[cfg(any(test, debug_assertions))]
+unsafe fn checksum(home: &Home) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    // SAFETY: as the caller's.
+    let parts = unsafe { Parts::find(home) }.expect("it could be packed");
+    let mut hasher = DefaultHasher::new();
+    // SAFETY: as the caller's.
+    unsafe {
+        words(&parts.stack)
+            .iter()
+            .chain(words(&parts.arena))
+            .for_each(|word| hasher.write_u64(*word));
+        for page in &parts.pages {
+            let region = parts.memory.expect("it has pages");
+            hasher.write_u32(*page);
+            words(&page_range(region, *page))
+                .iter()
+                .for_each(|word| hasher.write_u64(*word));
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

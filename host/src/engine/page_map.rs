@@ -1,0 +1,39 @@
+//! Which pages of a range hold something, asked of the kernel.
+
+use super::slots::{PAGE_BYTES, Region};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// Bits of an entry: the page is resident; it is swapped out.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// What the kernel says of one page, in bytes.
+const ENTRY_BYTES: usize = 8;
+
+/// The page map of this process (`proc_pid_pagemap(5)`), which knows of swapped-out pages, as `mincore(2)` does not.
+fn page_map() -> Option<&'static File> {
+    static MAP: OnceLock<Option<File>> = OnceLock::new();
+    MAP.get_or_init(|| File::open("/proc/self/pagemap").ok())
+        .as_ref()
+}
+
+/// The numbers of the region's pages that may hold anything but zeros; all of them if the kernel does not say.
+pub(super) fn touched(region: Region, touched: &mut Vec<u32>) {
+    touched.clear();
+    let pages = region.bytes / PAGE_BYTES;
+    let mut entries = [0; 512 * ENTRY_BYTES];
+    for first in (0..pages).step_by(512) {
+        let entries = &mut entries[..ENTRY_BYTES * (pages - first).min(512)];
+        let page = region.start.as_ptr() as usize / PAGE_BYTES + first;
+        let known = page_map().is_some_and(|map| {
+            map.read_exact_at(entries, (page * ENTRY_BYTES) as u64)
+                .is_ok()
+        });
+        for (index, entry) in entries.as_chunks::<ENTRY_BYTES>().0.iter().enumerate() {
+            if !known || u64::from_ne_bytes(*entry) & (PRESENT | SWAPPED) != 0 {
+                touched.push((first + index) as u32);
+            }
+        }
+    }
+}

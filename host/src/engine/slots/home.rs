@@ -1,0 +1,242 @@
+//! A process's home slot: its parts, and who has them.
+
+use super::{
+    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, Region, SHELVED_MAX, Slots, WARM_FREE_MAX, Warm,
+    lock,
+};
+use crate::engine::arena;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+/// A process's home slot. Its memory, its stack, and whoever has its execution hold it; it is free again when all are
+/// gone.
+pub(in super::super) struct Home {
+    slots: Arc<Slots>,
+    class: HomeClass,
+    offset: usize,
+    warm: Warm,
+    /// Each part is given out once, whoever asks.
+    pub(super) memory_given: AtomicBool,
+    pub(super) stack_given: AtomicBool,
+    /// Where the process's first memory lies, here or in a large slot, and its size; 0 if it has none.
+    memory_address: AtomicUsize,
+    memory_bytes: AtomicUsize,
+    /// Bytes of the arena that hold the instance, and how many are in use.
+    arena_instance: AtomicU32,
+    arena_used: AtomicU32,
+}
+
+impl Home {
+    pub(super) fn new(slots: Arc<Slots>, class: HomeClass, offset: usize, warm: Warm) -> Home {
+        Home {
+            slots,
+            class,
+            offset,
+            warm,
+            memory_given: AtomicBool::new(false),
+            stack_given: AtomicBool::new(false),
+            memory_address: AtomicUsize::new(0),
+            memory_bytes: AtomicUsize::new(0),
+            arena_instance: AtomicU32::new(0),
+            arena_used: AtomicU32::new(0),
+        }
+    }
+
+    pub(in super::super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// All of the slot.
+    pub(in super::super) fn region(&self) -> Region {
+        let memory = self.memory();
+        Region {
+            bytes: memory.bytes + self.slots.stack_bytes + ARENA_BYTES,
+            ..memory
+        }
+    }
+
+    /// The part for a linear memory.
+    pub(super) fn memory(&self) -> Region {
+        let bytes = HOME_MEMORY_BYTES[self.class.0];
+        Region {
+            start: self.slots.address(self.offset),
+            bytes,
+        }
+    }
+
+    /// The addresses of the stack.
+    pub(in super::super) fn stack(&self) -> Range<usize> {
+        let start = self.memory().start.as_ptr() as usize + HOME_MEMORY_BYTES[self.class.0];
+        start..start + self.slots.stack_bytes
+    }
+
+    /// Has wasmtime asked for the stack?
+    pub(in super::super) fn has_stack(&self) -> bool {
+        self.stack_given.load(Ordering::Acquire)
+    }
+
+    /// The addresses of the arena that are in use.
+    pub(in super::super) fn arena(&self) -> Range<usize> {
+        let start = self.stack().end;
+        start..start + self.arena_used.load(Ordering::Acquire) as usize
+    }
+
+    /// Nothing of the slot is resident any more.
+    pub(in super::super) fn sleeps(&self) {
+        self.slots.stretches.sleep(self.offsets());
+    }
+
+    /// The slot is about to be used again.
+    pub(in super::super) fn wakes(&self) {
+        self.slots.stretches.wake(self.offsets());
+    }
+
+    fn offsets(&self) -> Range<usize> {
+        self.offset..self.offset + self.region().bytes
+    }
+
+    /// Packed slots can't be touched.
+    pub(in super::super) fn poisons(&self) -> bool {
+        self.slots.poisons
+    }
+
+    /// Makes an instance: what is allocated meanwhile on this thread lies in the arena, as far as it fits.
+    pub(in super::super) fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
+        if !self.slots.has_arenas() {
+            return work();
+        }
+        let start = self.stack().end;
+        let (made, used) = arena::within(start..start + ARENA_BYTES, work);
+        self.arena_instance.store(used as u32, Ordering::Release);
+        self.arena_used.store(used as u32, Ordering::Release);
+        made
+    }
+
+    /// The same for what one process needs beside the instance. What the process before had there is overwritten: it must
+    /// be gone.
+    pub(in super::super) fn make_execution<T>(&self, work: impl FnOnce() -> T) -> T {
+        let instance = self.arena_instance.load(Ordering::Acquire) as usize;
+        if instance == 0 {
+            return work();
+        }
+        let start = self.stack().end;
+        let (made, used) = arena::within(start + instance..start + ARENA_BYTES, work);
+        self.arena_used
+            .store((instance + used) as u32, Ordering::Release);
+        made
+    }
+
+    /// Where the process's first memory lies now.
+    pub(super) fn memory_is_at(&self, region: Region) {
+        let address = region.start.as_ptr() as usize;
+        self.memory_address.store(address, Ordering::Release);
+        self.memory_bytes.store(region.bytes, Ordering::Release);
+    }
+
+    /// The process's first memory, if it has one: all its bytes, wherever they lie.
+    pub(in super::super) fn first_memory(&self) -> Option<Region> {
+        let bytes = self.memory_bytes.load(Ordering::Acquire);
+        let address = self.memory_address.load(Ordering::Acquire);
+        let start = NonNull::new(address as *mut u8).filter(|_| bytes > 0)?;
+        Some(Region { start, bytes })
+    }
+}
+
+impl Home {
+    /// Makes the memory that lies here what it was at first: this image in the warm part, zero everywhere else. False if
+    /// it is not this memory that lies here.
+    pub(in super::super) fn renew(&self, memory: &mut [u8], image: &[u8]) -> bool {
+        let region = self.memory();
+        let warm = self.warm.within(memory.len());
+        let is_here = memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes;
+        if !is_here || image.len() != warm.len() {
+            return false;
+        }
+        memory[warm.clone()].copy_from_slice(image);
+        // SAFETY: the ranges are within `memory`, which is ours alone while this runs, and within the region; both begin
+        // and end at pages, because memories do. That they read as zero afterwards is what is wanted.
+        unsafe {
+            region.give_back(0..warm.start);
+            region.give_back(warm.end..memory.len());
+        }
+        true
+    }
+
+    /// What stays resident when the slot is free.
+    pub(in super::super) fn warm(&self) -> Warm {
+        self.warm
+    }
+}
+
+/// Says that a home is no process's, as long as it lives.
+pub(in super::super) struct Shelved(Arc<Slots>);
+
+impl Shelved {
+    /// None if there are so many already that another one would be a waste of memory.
+    pub(in super::super) fn new(home: &Home) -> Option<Shelved> {
+        let shelved = Shelved(home.slots.clone());
+        let others = home.slots.shelved.fetch_add(1, Ordering::AcqRel);
+        (others < SHELVED_MAX).then_some(shelved)
+    }
+
+    /// A process takes it.
+    pub(in super::super) fn use_again(self) {
+        self.0.used_again.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Shelved {
+    fn drop(&mut self) {
+        self.0.shelved.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let class = &self.slots.home[self.class.0];
+        let mut room = lock(&class.room);
+        if room.free.len() < WARM_FREE_MAX {
+            return room.free.push(self.offset);
+        }
+        drop(room);
+        let region = self.region();
+        // SAFETY: nobody has the slot any more, and nobody has it yet.
+        unsafe { region.give_back(region.range()) };
+        self.sleeps();
+        lock(&class.room).cold.push(self.offset);
+    }
+}
+
+thread_local! {
+    /// The home of the process whose instance or stack is being made on this thread.
+    static HOME: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, in which the first memory and the stack that wasmtime makes are those of this home.
+pub(in super::super) fn at_home<T>(home: &Arc<Home>, work: impl FnOnce() -> T) -> T {
+    /// Forgets the home again, however `work` is left.
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            HOME.with_borrow_mut(|current| *current = None);
+        }
+    }
+    HOME.with_borrow_mut(|current| *current = Some(home.clone()));
+    let _leave = Leave;
+    work()
+}
+
+/// The current home, if its part that `given` stands for is still to be had and `fits`.
+pub(super) fn claim(
+    given: impl Fn(&Home) -> &AtomicBool,
+    fits: impl Fn(&Home) -> bool,
+) -> Option<Arc<Home>> {
+    HOME.with_borrow(|current| {
+        let home = current.as_ref().filter(|home| fits(home))?;
+        let first = !given(home).swap(true, Ordering::AcqRel);
+        first.then(|| home.clone())
+    })
+}

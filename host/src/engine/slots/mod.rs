@@ -1,0 +1,338 @@
+//! Where processes live: slots of one big mapping, in size classes.
+//!
+//! wasmtime by itself takes four to five kernel mappings a process, so `vm.max_map_count` ends it at some 13,000.
+//! Here one mapping, reserved once and never unmapped, is cut into slots; a hundred thousand processes take no mapping
+//! more than one does.
+//!
+//! ```text
+//!   home slot of a process                                  large slot of one that has outgrown its home
+//!   ┌────────────────────┬─────────────────┬─────────────┐  ┌───────────────────────────────────┐
+//!   │ linear memory      │ native stack    │ store arena │  │ linear memory                     │
+//!   │ ──► grows          │     grows ◄──   │             │  │ ──► grows                         │
+//!   └────────────────────┴─────────────────┴─────────────┘  └───────────────────────────────────┘
+//! ```
+//!
+//! The arena holds what wasmtime allocates for the process's store ([`super::arena`]), so that all of an idle process
+//! lies in one place and can be packed ([`super::packing`]).
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | the mapping, its classes, and what is free |
+//! | `home` | a process's home slot |
+//! | `stretch` | stretches in which nobody is awake, whose page tables go back |
+//! | `region` | pages: cleaned, given back, made resident |
+//! | `given` | the memories and stacks that wasmtime is given |
+//!
+//! There are no guard pages, and none are needed: wasm bounds-checks every access, and traps before its frames would
+//! take more than `max_wasm_stack` of the stack. Host frames have [`HOST_STACK_BYTES`] above that; if one ever took
+//! more, it would run into the linear memory of its own process and no other's.
+//!
+//! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
+//! stack, and its arena, because it is written before it is read. Whoever drops a memory cleans it.
+
+mod given;
+mod home;
+mod region;
+mod stretch;
+#[cfg(test)]
+mod tests;
+
+pub(super) use given::{Memories, Stacks};
+pub(super) use home::{Home, Shelved, at_home};
+pub(super) use region::Region;
+
+use super::arena::Zone;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use stretch::Stretches;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Stack that host functions may use above the deepest wasm frame. WASI's deepest calls and the capture of a
+/// backtrace stay below a quarter of it.
+pub(crate) const HOST_STACK_BYTES: usize = 64 * KIB;
+
+/// The memory part of home slots. A program gets the smallest that holds its first memory and one page of growth.
+const HOME_MEMORY_BYTES: [usize; 5] = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB];
+/// Large slots. Each step is four times the last, so that a memory that grows page by page moves seldom.
+const LARGE_BYTES: [usize; 6] = [4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB];
+
+/// Address space to reserve: room for sixteen million small processes. It costs nothing until it is touched.
+const RESERVATION_BYTES: usize = 16 << 40;
+/// Below this much there is no point in going on.
+const RESERVATION_BYTES_MIN: usize = 16 * GIB;
+/// A class takes at least this much of the reservation at a time.
+const EXTENT_BYTES: usize = 64 * MIB;
+/// The most of a slot that stays resident while it is free, see [`Warm`].
+const WARM_BYTES_MAX: usize = 64 * KIB;
+/// Homes that may be kept for instances that wait to be used again, of all programs together: some hundred megabytes.
+const SHELVED_MAX: usize = 4096;
+/// The arena part of home slots: a store takes some seven kilobytes; what is not used is never touched.
+const ARENA_BYTES: usize = 16 * KIB;
+pub(super) const PAGE_BYTES: usize = 4 * KIB;
+
+/// Free homes of one class whose pages stay resident, for the next processes. Some hundred megabytes.
+const WARM_FREE_MAX: usize = 4096;
+
+/// The mapping and its classes.
+pub(crate) struct Slots {
+    base: NonNull<u8>,
+    bytes: usize,
+    /// Who is awake where.
+    stretches: Stretches,
+    /// How much of the mapping has been given to classes.
+    taken: Mutex<usize>,
+    stack_bytes: usize,
+    home: [Class; HOME_MEMORY_BYTES.len()],
+    large: [Class; LARGE_BYTES.len()],
+    /// Homes of instances that wait to be used again.
+    shelved: AtomicUsize,
+    /// How often one was.
+    used_again: AtomicU64,
+    /// By which the allocator knows what lies in an arena; none if stores are not to lie there.
+    zone: Option<Zone>,
+    /// Packed slots can't be touched: for tests.
+    poisons: bool,
+    pub(super) packed: PackedTally,
+}
+
+/// What packing has done so far.
+#[derive(Default)]
+pub(super) struct PackedTally {
+    pub(super) packed: AtomicU64,
+    pub(super) unpacked: AtomicU64,
+    /// How many of the packed ones left their memory where it is.
+    pub(super) in_part: AtomicU64,
+    /// Bytes that are held for the packed ones now.
+    pub(super) bytes: AtomicU64,
+    pub(super) nanoseconds: AtomicU64,
+}
+
+// SAFETY: `base` is the address of a mapping that lives as long as the `Slots`; distinct slots are distinct ranges,
+// and each is handed to one owner at a time.
+unsafe impl Send for Slots {}
+// SAFETY: as above; all shared bookkeeping is behind locks.
+unsafe impl Sync for Slots {}
+
+/// Slots of one size.
+struct Class {
+    stride: usize,
+    room: Mutex<Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// Offsets of slots that were used and given back; the newest first, because it is warm.
+    free: Vec<usize>,
+    /// The same, of slots whose pages have been given back.
+    cold: Vec<usize>,
+    /// What is left of the extent that was taken last.
+    fresh: Range<usize>,
+    /// How many slots were ever given out.
+    made: usize,
+}
+
+/// There is no slot of that size: the reservation is used up.
+#[derive(Debug)]
+pub(crate) struct OutOfSlots;
+
+/// The pages that every process of a program touches: around its data segments, where its stack ends and its heap
+/// begins. When a slot is given back they are written with zeros, and all others go back to the kernel: a page kept is a
+/// page fault, a microsecond or so, saved at the next spawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Warm {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Warm {
+    /// For a program whose data segments fill this part of its memory.
+    pub(crate) fn around(data: &Range<usize>) -> Warm {
+        // A stack that grows down to where the data begins ends right below it.
+        let start = data.start.saturating_sub(1) & !(PAGE_BYTES - 1);
+        let end = data.end.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        Warm {
+            start,
+            end: end.min(start.saturating_add(WARM_BYTES_MAX)),
+        }
+    }
+
+    /// The same pages of a memory that is so large.
+    pub(crate) fn within(self, bytes: usize) -> Range<usize> {
+        self.start.min(bytes)..self.end.min(bytes)
+    }
+}
+
+/// Which home slots fit a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HomeClass(usize);
+
+impl Slots {
+    /// Reserves the mapping; `stack_bytes` is the size of every stack, a multiple of the page size. `poisons` says that
+    /// nobody can touch a packed slot, which costs mappings.
+    pub(crate) fn new(stack_bytes: usize, poisons: bool) -> std::io::Result<Arc<Slots>> {
+        assert!(stack_bytes.is_multiple_of(PAGE_BYTES));
+        let mut bytes = RESERVATION_BYTES;
+        let base = loop {
+            match reserve(bytes) {
+                Ok(base) => break base,
+                // Address space may be limited (`ulimit -v`) or strictly accounted: make do with less.
+                Err(error) if bytes / 2 < RESERVATION_BYTES_MIN => return Err(error),
+                Err(_) => bytes /= 2,
+            }
+        };
+        let class = |stride: usize| Class {
+            stride,
+            room: Mutex::default(),
+        };
+        Ok(Arc::new(Slots {
+            base,
+            bytes,
+            // The first part of the mapping.
+            stretches: Stretches::new(base),
+            taken: Mutex::new(Stretches::bytes(bytes)),
+            stack_bytes,
+            home: HOME_MEMORY_BYTES.map(|memory| class(memory + stack_bytes + ARENA_BYTES)),
+            large: LARGE_BYTES.map(class),
+            shelved: AtomicUsize::new(0),
+            used_again: AtomicU64::new(0),
+            zone: Zone::new(base, bytes),
+            poisons,
+            packed: PackedTally::default(),
+        }))
+    }
+
+    /// The class for a program whose memory starts with `minimum` bytes and may grow to `maximum`.
+    pub(crate) fn home_class(minimum: usize, maximum: Option<usize>) -> HomeClass {
+        let wanted = minimum
+            .saturating_add(64 * KIB)
+            .min(maximum.unwrap_or(usize::MAX));
+        let fits = HOME_MEMORY_BYTES.iter().position(|bytes| *bytes >= wanted);
+        // A memory that starts larger than any home has a large slot from the start; its home is for the stack.
+        HomeClass(fits.unwrap_or(if minimum > MIB {
+            0
+        } else {
+            HOME_MEMORY_BYTES.len() - 1
+        }))
+    }
+
+    /// Does a first memory with these bounds, in bytes, lie in its process's home slot when it is made?
+    pub(crate) fn is_at_home(minimum: u64, maximum: Option<u64>) -> bool {
+        let home = Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize));
+        minimum <= HOME_MEMORY_BYTES[home.0] as u64
+    }
+
+    /// Takes a home for one process.
+    pub(super) fn home(
+        self: &Arc<Slots>,
+        class: HomeClass,
+        warm: Warm,
+    ) -> Result<Arc<Home>, OutOfSlots> {
+        let class_slots = &self.home[class.0];
+        let (offset, is_warm) = self.take(class_slots)?;
+        if !is_warm {
+            self.stretches.wake(offset..offset + class_slots.stride);
+        }
+        Ok(Arc::new(Home::new(self.clone(), class, offset, warm)))
+    }
+
+    /// How many slots are in use by processes, homes and large ones.
+    pub(crate) fn in_use(&self) -> usize {
+        // First: one that is shelved meanwhile is then counted as used, not the other way about.
+        let shelved = self.shelved.load(Ordering::Acquire);
+        let classes = self.home.iter().chain(&self.large);
+        let in_use = classes.map(|class| {
+            let room = lock(&class.room);
+            room.made - room.free.len() - room.cold.len()
+        });
+        in_use.sum::<usize>().saturating_sub(shelved)
+    }
+
+    /// Do stores lie in their process's slot?
+    pub(super) fn has_arenas(&self) -> bool {
+        self.zone.is_some()
+    }
+
+    /// How many instances were used again, each time counted.
+    pub(crate) fn used_again(&self) -> u64 {
+        self.used_again.load(Ordering::Relaxed)
+    }
+
+    /// A slot, and whether its pages may be resident.
+    fn take(&self, class: &Class) -> Result<(usize, bool), OutOfSlots> {
+        let mut room = lock(&class.room);
+        if let Some(offset) = room.free.pop() {
+            return Ok((offset, true));
+        }
+        if let Some(offset) = room.cold.pop() {
+            return Ok((offset, false));
+        }
+        if room.fresh.len() < class.stride {
+            let wanted = EXTENT_BYTES.max(class.stride);
+            let mut taken = lock(&self.taken);
+            if self.bytes - *taken < wanted {
+                return Err(OutOfSlots);
+            }
+            room.fresh = *taken..*taken + wanted;
+            *taken += wanted;
+        }
+        let offset = room.fresh.start;
+        room.fresh.start += class.stride;
+        room.made += 1;
+        Ok((offset, false))
+    }
+
+    fn address(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!(offset < self.bytes);
+        // SAFETY: offsets come from `take`, which stays within the mapping.
+        unsafe { self.base.add(offset) }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: every slot's owner holds an `Arc` of this, so none is left; the range is the one that was mapped.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Maps so many bytes, which begin at a stretch of their own.
+fn reserve(bytes: usize) -> std::io::Result<NonNull<u8>> {
+    let more = bytes + stretch::BYTES;
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            more,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    let address = (mapped as usize).next_multiple_of(stretch::BYTES) as *mut libc::c_void;
+    let before = address as usize - mapped as usize;
+    // SAFETY: both ends were mapped just now, and nobody has them.
+    unsafe {
+        if before > 0 {
+            libc::munmap(mapped, before);
+        }
+        libc::munmap(address.byte_add(bytes), stretch::BYTES - before);
+    }
+    // A huge page would make every small process resident with 2 MiB. Where the kernel has none, there is nothing
+    // to prevent.
+    // SAFETY: the range was mapped just now.
+    unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
+    NonNull::new(address.cast()).ok_or_else(|| std::io::Error::other("mmap returned address 0"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,95 @@
+//! A range of pages within the mapping: cleaned, given back, made resident, made untouchable.
+
+use super::{PAGE_BYTES, Warm};
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// A part of a slot, or all of it; begins and ends at pages.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Region {
+    pub(in super::super) start: NonNull<u8>,
+    pub(in super::super) bytes: usize,
+}
+
+// SAFETY: a region is an address and a size; whoever uses it says why it may.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Makes the first `used` bytes zero again; the rest was never touched.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the region, and nobody has a reference into it.
+    pub(super) unsafe fn clean(self, used: usize, warm: Warm) {
+        let Range { start, end } = warm.within(used);
+        // SAFETY: `used` is at most the region's size, and the region is the caller's.
+        unsafe {
+            self.start.add(start).write_bytes(0, end - start);
+            self.give_back(0..start);
+            self.give_back(end..used);
+        }
+    }
+
+    /// Gives pages back to the kernel; they read as zero from now on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`]; the range is page-aligned and within the region.
+    pub(in super::super) unsafe fn give_back(self, range: Range<usize>) {
+        if !range.is_empty() {
+            // SAFETY: the range is within the region.
+            let failed = unsafe {
+                libc::madvise(
+                    self.start.add(range.start).as_ptr().cast(),
+                    range.len(),
+                    libc::MADV_DONTNEED,
+                )
+            };
+            // It fails only for ranges that aren't mapped.
+            assert_eq!(failed, 0, "the kernel keeps pages that were given back");
+        }
+    }
+
+    /// All of it.
+    pub(in super::super) fn range(self) -> Range<usize> {
+        0..self.bytes
+    }
+
+    /// The part between these addresses, widened to whole pages.
+    pub(in super::super) fn pages(self, addresses: Range<usize>) -> Range<usize> {
+        let base = self.start.as_ptr() as usize;
+        let start = (addresses.start - base) & !(PAGE_BYTES - 1);
+        let end = (addresses.end - base).next_multiple_of(PAGE_BYTES);
+        start..end
+    }
+
+    /// Makes pages resident that will be written now: one call instead of a fault for each. A kernel that can't leaves it
+    /// to the faults.
+    pub(in super::super) fn populate(self, range: Range<usize>) {
+        // SAFETY: the range is within the region; what its pages hold does not change.
+        unsafe {
+            libc::madvise(
+                self.start.add(range.start).as_ptr().cast(),
+                range.len(),
+                libc::MADV_POPULATE_WRITE,
+            );
+        }
+    }
+
+    /// Lets nobody touch the region, or everybody again.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has a reference into it that is used while it can't be touched.
+    pub(in super::super) unsafe fn protect(self, protected: bool) {
+        let protection = match protected {
+            true => libc::PROT_NONE,
+            false => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        // SAFETY: the region is within our mapping.
+        let failed = unsafe { libc::mprotect(self.start.as_ptr().cast(), self.bytes, protection) };
+        assert_eq!(failed, 0, "too many mappings to poison this slot");
+    }
+}

@@ -1,0 +1,120 @@
+//! Words as differences: how a packed process is written down.
+//!
+//! Knows sequences of words and what each was expected to be; never what they mean. A sequence becomes a list of runs of
+//! words that are not as expected: how many were before the run, how long it is, and by how much each word differs. All
+//! numbers are little-endian base 128.
+
+/// Appends a number.
+pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        code.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    code.push(number as u8);
+}
+
+/// Reads what [`put`] and [`put_words`] have written, in the same order.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn number(&mut self) -> u64 {
+        let mut number = 0;
+        let mut shift = 0;
+        loop {
+            let (byte, rest) = self.0.split_first().expect("what was written is read");
+            self.0 = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return number;
+            }
+            shift += 7;
+        }
+    }
+
+    /// Makes of the expected words those that were written.
+    pub(super) fn correct(&mut self, words: &mut [u64]) {
+        let mut at = 0;
+        loop {
+            let skipped = self.number();
+            if skipped == 0 {
+                return;
+            }
+            at += skipped as usize - 1;
+            for _ in 0..self.number() {
+                words[at] = words[at].wrapping_add(unzigzag(self.number()));
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Appends words by how they differ from the expected ones.
+pub(super) fn put_words(code: &mut Vec<u8>, words: &[u64], expected: impl Fn(usize) -> u64) {
+    let mut at = 0;
+    let mut written_to = 0;
+    while at < words.len() {
+        if words[at] == expected(at) {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while at < words.len() && words[at] != expected(at) {
+            at += 1;
+        }
+        put(code, (start - written_to) as u64 + 1);
+        put(code, (at - start) as u64);
+        for (index, word) in words.iter().enumerate().take(at).skip(start) {
+            put(code, zigzag(word.wrapping_sub(expected(index))));
+        }
+        written_to = at;
+    }
+    put(code, 0);
+}
+
+/// Small differences of either sign as small numbers.
+fn zigzag(difference: u64) -> u64 {
+    difference << 1 ^ ((difference as i64) >> 63) as u64
+}
+
+fn unzigzag(number: u64) -> u64 {
+    number >> 1 ^ (number & 1).wrapping_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let expected: Vec<u64> = (0..1000u64)
+            .map(|at| at.wrapping_mul(0x9e37_79b9))
+            .collect();
+        for step in [1, 2, 7, 400, 5000] {
+            let mut words = expected.clone();
+            for at in (0..words.len()).step_by(step) {
+                words[at] = words[at]
+                    .wrapping_sub(at as u64)
+                    .wrapping_mul(0xdead_beef_cafe);
+            }
+            words[999] = u64::MAX;
+            let mut code = Vec::new();
+            put_words(&mut code, &words, |at| expected[at]);
+            put_words(&mut code, &words, |_| 0);
+            let mut reader = Reader(&code);
+            let mut corrected = expected.clone();
+            reader.correct(&mut corrected);
+            assert_eq!(corrected, words);
+            let mut corrected = vec![0; 1000];
+            reader.correct(&mut corrected);
+            assert_eq!(corrected, words);
+            assert!(reader.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_expected_takes_one_byte() {
+        let mut code = Vec::new();
+        put_words(&mut code, &[7; 4096], |_| 7);
+        assert_eq!(code, [0]);
+    }
+}
