@@ -1,8 +1,9 @@
-//! `cargo xtask bench`: measures, and prints each figure beside the prototype's and Erlang's.
+//! `cargo xtask bench`: measures, and prints each figure beside Erlang's and what it is to reach.
 //!
 //! The measuring is done by the program `atoll-bench` of the crate `atoll-tests`, which prints `NAME VALUE UNIT` lines;
 //! this module knows only what to compare them with. With `--vs-erlang`, both sides take turns: a case of ours, and at
-//! once the Erlang program for the same work, so that they find the machine in the same state.
+//! once the Erlang program for the same work, so that they find the machine in the same state. The table and a picture of
+//! the ratios are left in `target/bench`.
 //!
 //! Names are Erlang's with the guest behind them: `fair_busy4_s2_p99_rust`, where `s2` stands for two schedulers.
 
@@ -14,11 +15,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::guests;
 use crate::packages;
+use crate::plot::{self, Bar};
+use crate::targets::Target;
 use crate::test::with_paths;
 use crate::workspace::{Workspace, capture, is_on_path, run};
 
-/// More than this much slower than the prototype needs an explanation.
-const PROTOTYPE_RATIO_MAX: f64 = 1.3;
 /// Where the Erlang programs are, from the root of the checkout: they are no part of the repository.
 const ERLANG_FOLDER: &str = "../shared/bench/erlang";
 /// What our names end with.
@@ -32,9 +33,13 @@ struct Counterpart {
     erlang: &'static str,
     /// The program and its arguments, as they stand in Erlang's list of cases.
     program: &'static str,
+    /// What replaces the number of schedulers in the names that Erlang prints, if anything does.
+    erlang_rest: Option<&'static str>,
+    /// What stands in front of the program in the list instead of the number of schedulers.
+    mode: Option<&'static str>,
 }
 
-const COUNTERPARTS: [Counterpart; 19] = [
+const COUNTERPARTS: [Counterpart; 29] = [
     same("spawn_exit_seq", "spawn_exit seq "),
     same("spawn_exit_batch", "spawn_exit batch "),
     same("spawn_monitor_seq", "monitor seq "),
@@ -52,6 +57,45 @@ const COUNTERPARTS: [Counterpart; 19] = [
         name: "request_reply",
         erlang: "gen_server_call_c1",
         program: "gs 1 ",
+        ..same("request_reply", "")
+    },
+    same("pingpong_copy_1MiB", "pingpong copy 1048576 "),
+    Counterpart {
+        erlang: "pingpong_ref_16B",
+        erlang_rest: Some("_s2cross"),
+        ..same("pingpong_two_16B", "pingpong ref 16 20000 pin")
+    },
+    same("ring_100000", "ring 100000 "),
+    Counterpart {
+        erlang: "fanin_100x100000_on_heap",
+        ..same("fanin_100x100000", "fanin 100 100000 on_heap")
+    },
+    Counterpart {
+        erlang: "cpu_sieve_atomics_5000000",
+        ..same("cpu_sieve_5000000", "cpu sieve 5000000")
+    },
+    same("cpu_nbody_200000", "cpu nbody 200000"),
+    Counterpart {
+        erlang: "startup_wall",
+        mode: Some("startup"),
+        ..same("start_up_hello", "")
+    },
+    Counterpart {
+        erlang: "mem_rss_plain_1000000",
+        mode: Some("m"),
+        ..same("memory_live", "mem_idle 1000000 plain")
+    },
+    Counterpart {
+        erlang: "mem_rss_hib_1000000",
+        mode: Some("m"),
+        ..same("million_asleep", "mem_idle 1000000 ")
+    },
+    // Erlang's are not hibernated.
+    Counterpart {
+        erlang: "spawn_idle_plain_1000000",
+        erlang_rest: Some("_s1"),
+        mode: Some("m"),
+        ..same("million_spawned", "mem_idle 1000000 ")
     },
     same("timer_arm_100000", "timers set 100000"),
     same("timer_late_100000", "timers set 100000"),
@@ -66,6 +110,8 @@ const fn same(name: &'static str, program: &'static str) -> Counterpart {
         name,
         erlang: name,
         program,
+        erlang_rest: None,
+        mode: None,
     }
 }
 
@@ -85,21 +131,12 @@ const ERLANG_RECORDED: [(&str, f64); 12] = [
     ("cpu_fib_35", 98.0),
 ];
 
-/// What the prototype behind the design took: the middle of the range that was measured, 2.5 to 3 µs, 15 to 27 µs. The
-/// ping-pong figure was measured with a bare guest only, and stands for the Rust guest too.
-const PROTOTYPE: [(&str, f64); 4] = [
-    ("spawn_exit_seq_s1_bare", 2.75),
-    ("spawn_exit_seq_s1_rust", 21.0),
-    ("pingpong_ref_16B_s1_bare", 0.337),
-    ("pingpong_ref_16B_s1_rust", 0.337),
-];
-
 /// One line that a benchmark printed.
-#[derive(Debug, PartialEq)]
-struct Figure {
-    name: String,
-    value: f64,
-    unit: String,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
 }
 
 /// Builds, measures and prints the table. With `vs_erlang`, Erlang's figures are measured too, here and now.
@@ -140,7 +177,20 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
             }
         }
     }
-    print!("{}", table(&figures, &erlang));
+    figures.extend(speedups(&figures));
+    let table = table(&figures, &erlang);
+    print!("{table}");
+    let folder = workspace.target.join("bench");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("table.txt"), &table)?;
+    std::fs::write(
+        folder.join("ratios.svg"),
+        plot::svg(&bars(&figures, &erlang)),
+    )?;
+    eprintln!(
+        "xtask: the table and a picture of it are in {}",
+        folder.display()
+    );
     if !failures.is_empty() {
         bail!("not all could be measured:\n  {}", failures.join("\n  "));
     }
@@ -148,7 +198,7 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
 }
 
 /// Builds the program that measures, as fast as users' builds are.
-fn build_atoll_bench(workspace: &Workspace) -> Result<PathBuf> {
+pub fn build_atoll_bench(workspace: &Workspace) -> Result<PathBuf> {
     run(workspace.cargo().args([
         "build",
         "--profile",
@@ -157,6 +207,10 @@ fn build_atoll_bench(workspace: &Workspace) -> Result<PathBuf> {
         "atoll-tests",
         "--bin",
         "atoll-bench",
+        "--package",
+        "atoll",
+        "--bin",
+        "atoll",
     ]))?;
     Ok(workspace.target.join("dist").join("atoll-bench"))
 }
@@ -209,11 +263,17 @@ impl<'a> Name<'a> {
 
     /// What Erlang calls the figure.
     fn erlang(&self) -> String {
-        format!("{}{}", self.counterpart.erlang, self.rest)
+        let rest = self.counterpart.erlang_rest.unwrap_or(self.rest);
+        format!("{}{rest}", self.counterpart.erlang)
     }
 
     /// A line in Erlang's list is: schedulers, repetitions, program, arguments.
     fn erlang_pattern(&self) -> Option<String> {
+        match self.counterpart.mode {
+            Some("startup") => return Some("startup".to_owned()),
+            Some(mode) => return Some(format!("{mode} [0-9]+ {}", self.counterpart.program)),
+            None => {}
+        }
         let schedulers = match self.rest.strip_prefix("_s") {
             Some(rest) => rest.split('_').next()?,
             None => "1",
@@ -277,7 +337,22 @@ fn erlang_medians(output: &str) -> Vec<Figure> {
     output.lines().filter_map(median).collect()
 }
 
-/// The figures beside what they are compared with. A star marks what is too much slower than the prototype.
+/// How much faster two schedulers are than one, where both were measured and the work is the same.
+fn speedups(figures: &[Figure]) -> Vec<Figure> {
+    let value = |name: &str| figures.iter().find(|figure| figure.name == name);
+    let speedup = |figure: &Figure| {
+        let name = figure.name.strip_prefix("pairs_100_s1_")?;
+        let two = value(&format!("pairs_100_s2_{name}"))?;
+        Some(Figure {
+            name: format!("pairs_100_speedup_{name}"),
+            value: figure.value / two.value,
+            unit: "x".to_owned(),
+        })
+    };
+    figures.iter().filter_map(speedup).collect()
+}
+
+/// The figures with what they are compared with and what they are to reach.
 fn table(figures: &[Figure], measured_erlang: &[Figure]) -> String {
     let heading = if measured_erlang.is_empty() {
         "Erlang (recorded)"
@@ -285,32 +360,31 @@ fn table(figures: &[Figure], measured_erlang: &[Figure]) -> String {
         "Erlang"
     };
     let mut table = format!(
-        "{:<30} {:>10} {:<8} {:>10} {:>8} {:>18} {:>8}\n",
-        "name", "value", "unit", "prototype", "ratio", heading, "ratio"
+        "{:<32} {:>10} {:<8} {:>18} {:>8} {:>10} {}\n",
+        "name", "value", "unit", heading, "ratio", "target", "met?"
     );
-    let (mut is_slower, mut has_ratio) = (false, false);
+    let (mut met, mut judged, mut has_ratio) = (0, 0, false);
     for figure in figures {
-        let prototype = recorded(&PROTOTYPE, &figure.name);
         let erlang = erlang_of(figure, measured_erlang);
-        let slow =
-            prototype.is_some_and(|prototype| cost_ratio(figure, prototype) > PROTOTYPE_RATIO_MAX);
-        is_slower |= slow;
-        has_ratio |= prototype.or(erlang).is_some();
-        let ratio = |reference: Option<f64>| {
-            reference.map_or("-".to_owned(), |reference| {
-                format!("{:.2}x", cost_ratio(figure, reference))
-            })
-        };
+        let ratio = erlang.map(|erlang| cost_ratio(figure, erlang));
+        has_ratio |= ratio.is_some();
+        let target = Target::of(&figure.name);
+        let is_met = target.and_then(|target| target.is_met(figure, ratio));
+        judged += usize::from(is_met.is_some());
+        met += usize::from(is_met == Some(true));
         let row = format!(
-            "{:<30} {:>10} {:<8} {:>10} {:>7}{:1} {:>18} {:>8}",
+            "{:<32} {:>10} {:<8} {:>18} {:>8} {:>10} {}",
             figure.name,
             short(figure.value),
             figure.unit,
-            prototype.map_or("-".to_owned(), short),
-            ratio(prototype),
-            if slow { "*" } else { "" },
             erlang.map_or("-".to_owned(), short),
-            ratio(erlang),
+            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}x")),
+            target.map_or("-".to_owned(), Target::told),
+            match is_met {
+                Some(true) => "met",
+                Some(false) => "MISSED",
+                None => "-",
+            },
         );
         // Writing to a string can't fail.
         let _ = writeln!(table, "{row}");
@@ -319,13 +393,27 @@ fn table(figures: &[Figure], measured_erlang: &[Figure]) -> String {
         table += "ratio: what it costs here to what it costs there, so that below 1.00x Atoll is better; of rates and counts, \
                   the other way about\n";
     }
-    if is_slower {
-        let _ = writeln!(
-            table,
-            "* more than {PROTOTYPE_RATIO_MAX} times the prototype's cost"
-        );
+    if judged > 0 {
+        let _ = writeln!(table, "{met} of {judged} targets are met");
     }
     table
+}
+
+/// The figures that have a counterpart, for the picture.
+fn bars(figures: &[Figure], measured_erlang: &[Figure]) -> Vec<Bar> {
+    let bar = |figure: &Figure| {
+        let erlang = erlang_of(figure, measured_erlang)?;
+        let target = match Target::of(&figure.name) {
+            Some(Target::Ratio(most)) => Some(most),
+            _ => None,
+        };
+        Some(Bar {
+            name: figure.name.clone(),
+            ratio: cost_ratio(figure, erlang),
+            target,
+        })
+    };
+    figures.iter().filter_map(bar).collect()
 }
 
 /// Erlang's figure for the same: a recorded one only if nothing at all was measured, so that a column has one heading.
@@ -433,7 +521,7 @@ mod tests {
             assert_eq!(name.erlang(), erlang);
             assert_eq!(name.erlang_pattern().as_deref(), Some(pattern));
         }
-        for unknown in ["memory_live_rust", "ring_1000_s1", "ring_10000_s1_bare"] {
+        for unknown in ["spawn_to_idle_rust", "ring_1000_s1", "ring_10000_s1_bare"] {
             assert!(Name::parse(unknown).is_none(), "{unknown}");
         }
     }
@@ -441,7 +529,7 @@ mod tests {
     #[test]
     fn cases_with_the_same_counterpart_are_one_group() {
         let cases = "ring_1000_s1_bare\nring_1000_s1_rust\nring_1000_s2_rust\n\
-                     timer_arm_100000_s1_rust timer_late_100000_s1_p50_rust\nmemory_live_bare\n";
+                     timer_arm_100000_s1_rust timer_late_100000_s1_p50_rust\nspawn_to_idle_bare\n";
         let group = |names: &[&str], pattern: Option<&str>| Group {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             erlang_pattern: pattern.map(str::to_owned),
@@ -458,15 +546,17 @@ mod tests {
                     &["timer_arm_100000_s1_rust"],
                     Some("1 [0-9]+ timers set 100000")
                 ),
-                group(&["memory_live_bare"], None),
+                group(&["spawn_to_idle_bare"], None),
             ]
         );
     }
 
     #[test]
-    fn table_compares_and_marks_what_is_too_slow() {
+    fn table_compares_and_says_what_is_met() {
         let table = table(
-            &figures_in("spawn_exit_seq_s1_bare 5.5 us/proc\nother 1 us\n"),
+            &figures_in(
+                "spawn_exit_seq_s1_bare 5.5 us/proc\nother 1 us\nreceive_after_1ms_s1_p50_rust 1100 us\n",
+            ),
             &[],
         );
         let rows = rows(&table);
@@ -476,15 +566,31 @@ mod tests {
                 "spawn_exit_seq_s1_bare",
                 "5.500",
                 "us/proc",
-                "2.750",
-                "2.00x*",
                 "1.400",
-                "3.93x"
+                "3.93x",
+                "<=",
+                "0.50x",
+                "MISSED"
             ]
         );
         assert_eq!(rows[2], ["other", "1.000", "us", "-", "-", "-", "-"]);
-        assert_eq!(rows[3][0], "ratio:");
-        assert_eq!(rows[4][0], "*");
+        assert_eq!(rows[3].last(), Some(&"met"));
+        assert_eq!(rows[4][0], "ratio:");
+        assert_eq!(rows[5], ["1", "of", "2", "targets", "are", "met"]);
+    }
+
+    #[test]
+    fn two_schedulers_are_compared_with_one() {
+        let figures = figures_in(
+            "pairs_100_s1_rust 300 ms\npairs_100_s2_rust 150 ms\nring_1000_s1_rust 1 ns\n",
+        );
+        let [speedup] = &speedups(&figures)[..] else {
+            panic!("one of them has both");
+        };
+        assert_eq!(
+            (speedup.name.as_str(), speedup.value),
+            ("pairs_100_speedup_rust", 2.0)
+        );
     }
 
     #[test]
@@ -496,7 +602,7 @@ mod tests {
         let table = table(&figures_in(ours), &figures_in(erlang));
         let ratios = rows(&table)[1..4]
             .iter()
-            .map(|row| row[6])
+            .map(|row| row[4])
             .collect::<Vec<_>>();
         assert_eq!(ratios, ["0.50x", "2.00x", "0.50x"]);
     }

@@ -1,10 +1,11 @@
-//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `oracle` and `bench`.
+//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `oracle`, `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
 //!      ─▶ test ───┼─▶ guests ─▶ toolchain (Rust) ─▶ packages (Debian's)
 //!      ─▶ oracle ─┤          ─▶ c
-//!      ─▶ bench ──┘
+//!      ─▶ bench ──┤
+//!      ─▶ instructions
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
@@ -12,9 +13,12 @@
 mod bench;
 mod c;
 mod guests;
+mod instructions;
 mod oracle;
 mod packages;
+mod plot;
 mod run;
+mod targets;
 mod test;
 mod tidy;
 mod toolchain;
@@ -63,7 +67,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
-    /// Measure, and print the figures beside the prototype's and Erlang's
+    /// Count the instructions of the core operations, and compare them with what was recorded
+    Instructions {
+        /// Record what is counted
+        #[arg(long)]
+        record: bool,
+    },
+    /// Measure, and print the figures beside Erlang's and what they are to reach
     Bench {
         /// Run only the benchmarks whose names contain this
         filter: Option<String>,
@@ -98,6 +108,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Test { filter } => test::test(&workspace, filter.as_deref()),
         Chore::Oracle { options } => oracle::oracle(&workspace, &options),
         Chore::Tidy => tidy::check(&workspace),
+        Chore::Instructions { record } => instructions::instructions(&workspace, record),
         Chore::Bench { filter, vs_erlang } => {
             bench::bench(&workspace, filter.as_deref(), vs_erlang)
         }

@@ -14,14 +14,20 @@
 //! | `link-cascade` | processes linked to one, which ends: how long until all are gone | |
 //! | `ping-pong` | round trips | bytes of payload |
 //! | `ring` | hops | processes |
+//! | `fan-in` | messages to one process, of all producers together | producers |
+//! | `pairs` | round trips with computing in between, of all pairs together | pairs |
+//! | `sieve` | the largest number that is looked at | how many primes there are up to it |
+//! | `nbody` | steps of five bodies | |
 //! | `selrecv-value` | requests whose answers are received by tag | messages that wait and are none |
 //! | `selrecv-reference` | requests whose answers are received by a new reference | the same |
 //! | `request-reply` | calls | |
 //! | `timers` | timers set at once; samples: how late each was | |
 //! | `receive-after` | receives that time out; samples: how long each took | milliseconds each should take |
 //! | `fairness` | busy loops; samples: round trips beside them | milliseconds in which to take samples |
+//! | `echo` | sends every message back; needs no argument | |
 //! | `idle` | waits until any message comes; needs no argument | |
 
+mod cpu;
 mod fairness;
 mod messages;
 mod selective;
@@ -47,6 +53,11 @@ atoll_guest::export!("spawn-monitor-batch", spawning::spawn_monitor_batch);
 atoll_guest::export!("link-cascade", spawning::link_cascade);
 atoll_guest::export!("ping-pong", messages::ping_pong);
 atoll_guest::export!("ring", messages::ring);
+atoll_guest::export!("fan-in", messages::fan_in);
+atoll_guest::export!("pairs", messages::pairs);
+atoll_guest::export!("sieve", cpu::sieve);
+atoll_guest::export!("nbody", cpu::nbody);
+atoll_guest::export!("echo", echo);
 atoll_guest::export!("selrecv-value", selective::by_value);
 atoll_guest::export!("selrecv-reference", selective::by_reference);
 atoll_guest::export!("request-reply", selective::request_reply);

@@ -1,5 +1,7 @@
 //! Messages that go to and fro, and round in a ring.
 
+use std::hint::black_box;
+
 use atoll_guest::{
     Envelope, Event, Pid, Selector, receive, receive_event, self_pid, send, send_bytes, spawn,
 };
@@ -73,4 +75,59 @@ fn member((root, mut next): (Pid, Pid)) -> Outcome {
             }
         }
     }
+}
+
+/// One receiver, and m producers that send n messages together as fast as they can.
+pub fn fan_in(argument: Argument) -> Outcome {
+    let [n, m] = numbers(&argument);
+    measure(&argument, || {
+        let receiver = spawn(receive_many, (self_pid(), n))?;
+        for _ in 0..m {
+            spawn(send_many, (receiver, n / m))?;
+        }
+        receive::<()>()?;
+        Ok(())
+    })
+}
+
+fn receive_many((root, count): (Pid, u32)) {
+    for _ in 0..count {
+        receive_event(&Selector::Any, None);
+    }
+    send(root, &());
+}
+
+fn send_many((receiver, count): (Pid, u32)) {
+    for number in 0..count {
+        send_bytes(receiver, Envelope::tagged(BALL), &number.to_le_bytes());
+    }
+}
+
+/// Turns that each of a pair computes before it answers.
+const COMPUTING: u32 = 20_000;
+
+/// m pairs that know nothing of each other, each of which does n / m round trips and computes in between.
+pub fn pairs(argument: Argument) -> Outcome {
+    let [n, m] = numbers(&argument);
+    measure(&argument, || {
+        for _ in 0..m {
+            spawn(computing_pair, (self_pid(), n / m))?;
+        }
+        for _ in 0..m {
+            receive::<()>()?;
+        }
+        Ok(())
+    })
+}
+
+fn computing_pair((root, rounds): (Pid, u32)) -> Outcome {
+    let partner = spawn(echo, ())?;
+    for round in 0..rounds {
+        let sum = (0..COMPUTING).fold(round, |sum, turn| black_box(sum.wrapping_mul(31) ^ turn));
+        send_bytes(partner, Envelope::tagged(BALL), &sum.to_le_bytes());
+        next_ball();
+    }
+    stop(partner);
+    send(root, &());
+    Ok(())
 }

@@ -50,6 +50,11 @@ pub enum Work {
     SpawnToIdle,
     /// Processes that wait for a message: how many bytes each holds.
     Resident,
+    /// A million processes that are hibernated whenever they wait: what they take, and what it takes to wake each. Measured
+    /// once: it takes a minute.
+    Million,
+    /// The program `atoll`, from its start to its end: it runs `hello`, whose compiled code it finds on disk.
+    StartUp,
 }
 
 impl Guest {
@@ -130,10 +135,41 @@ pub const CASES: &[Case] = &[
         work: timed("ping-pong", 10_000, 64 << 10),
     },
     Case {
+        figures: &[whole("pingpong_copy_1MiB", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[1],
+        guests: RUST,
+        work: timed("ping-pong", 1000, 1 << 20),
+    },
+    // Where the two run is up to the schedulers. Erlang's are bound to different ones.
+    Case {
+        figures: &[whole("pingpong_two_16B", MICROSECONDS_EACH_ROUND_TRIP)],
+        schedulers: &[2],
+        guests: BOTH,
+        work: timed("ping-pong", 500_000, 16),
+    },
+    Case {
         figures: &[whole("ring_1000", Unit::NanosecondsEach("ns/hop"))],
         schedulers: &[1],
         guests: BOTH,
         work: timed("ring", 1_000_000, 1000),
+    },
+    Case {
+        figures: &[whole("ring_100000", Unit::NanosecondsEach("ns/hop"))],
+        schedulers: &[1],
+        guests: BOTH,
+        work: timed("ring", 1_000_000, 100_000),
+    },
+    Case {
+        figures: &[whole("fanin_100x100000", Unit::PerSecond("msgs/s"))],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("fan-in", 10_000_000, 100),
+    },
+    Case {
+        figures: &[whole("pairs_100", Unit::Milliseconds)],
+        schedulers: &[1, 2],
+        guests: RUST,
+        work: timed("pairs", 20_000, 100),
     },
     Case {
         figures: &[whole("selrecv_none_0", MICROSECONDS_EACH_OPERATION)],
@@ -199,6 +235,24 @@ pub const CASES: &[Case] = &[
         work: timed("fib", 35, 0),
     },
     Case {
+        figures: &[whole("cpu_sieve_5000000", Unit::Milliseconds)],
+        schedulers: &[],
+        guests: RUST,
+        work: timed("sieve", 5_000_000, 348_513),
+    },
+    Case {
+        figures: &[whole("cpu_nbody_200000", Unit::Milliseconds)],
+        schedulers: &[],
+        guests: RUST,
+        work: timed("nbody", 200_000, 0),
+    },
+    Case {
+        figures: &[whole("start_up_hello", Unit::Milliseconds)],
+        schedulers: &[],
+        guests: RUST,
+        work: Work::StartUp,
+    },
+    Case {
         figures: &[whole("spawn_to_idle", MICROSECONDS_EACH_PROCESS)],
         schedulers: &[],
         guests: BOTH,
@@ -209,6 +263,17 @@ pub const CASES: &[Case] = &[
         schedulers: &[],
         guests: BOTH,
         work: Work::Resident,
+    },
+    Case {
+        figures: &[
+            whole("million_asleep", Unit::Bytes),
+            whole("million_spawned", Unit::Seconds),
+            whole("million_woken", MICROSECONDS_EACH_PROCESS),
+            whole("million_asleep_again", Unit::Bytes),
+        ],
+        schedulers: &[],
+        guests: BOTH,
+        work: Work::Million,
     },
 ];
 

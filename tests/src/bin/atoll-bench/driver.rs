@@ -5,13 +5,17 @@ use crate::machine::{Lap, Stopwatch};
 use crate::measurement::Setup;
 use crate::numbers::Report;
 use anyhow::{Context, Result, bail};
-use atoll::{Config, Event, ExitReason, HostMailbox, Program, Selector, Spawn, System};
+use atoll::{
+    Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Program, Selector, Spawn, System,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// The tag of reports.
 const REPORT: u32 = 1;
+/// The tag of messages that wake a process.
+const WAKE: u32 = 100;
 /// A case that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(120);
 /// How often a condition that nobody announces is looked at.
@@ -29,6 +33,11 @@ pub struct Driver {
 impl Driver {
     /// A new system, with the guest loaded.
     pub fn start(setup: Setup) -> Result<Driver> {
+        Driver::start_with(setup, Config::default())
+    }
+
+    /// The same with settings of its own.
+    pub fn start_with(setup: Setup, config: Config) -> Result<Driver> {
         let (name, file) = match setup.guest {
             Guest::Bare => ("bench-wat", "bench-wat.wat"),
             Guest::Rust => ("bench", "bench.wasm"),
@@ -45,7 +54,9 @@ impl Driver {
             // How many processes are left is part of what is measured.
             allow_inspect: true,
             on_crash: Arc::new(|report| eprintln!("{report}")),
-            ..Config::default()
+            // Erlang's mailboxes know no bound.
+            max_mailbox: u64::MAX,
+            ..config
         })?;
         let program = system.load(name, &bytes)?;
         let mailbox = system.open_mailbox()?;
@@ -96,6 +107,50 @@ impl Driver {
             self.system.counters().processes == 1
         })?;
         Ok((Report::parse(&report.payload)?, lap))
+    }
+
+    /// Spawns one process that sends back what it receives.
+    pub fn spawn_echo(&mut self) -> Result<Pid> {
+        let spawn = Spawn::new(&self.program).function("echo");
+        Ok(self.system.spawn(spawn)?)
+    }
+
+    /// Waits until so many processes are hibernated.
+    pub fn wait_until_hibernated(&self, count: u64) -> Result<()> {
+        wait_until("the processes are hibernated", || {
+            let hibernation = self.system.counters().hibernation;
+            hibernation.packed >= count + hibernation.unpacked
+        })
+    }
+
+    /// Sends each process its number, and waits for all answers, which must be those numbers.
+    pub fn wake(&mut self, first: u32, pids: &[Pid]) -> Result<()> {
+        let mut expected = 0_u64;
+        for (pid, number) in pids.iter().zip(first..) {
+            expected += u64::from(number);
+            let message = Outgoing::new(WAKE, &number.to_le_bytes());
+            self.mailbox.send(*pid, message);
+        }
+        for _ in pids {
+            let answer = self
+                .mailbox
+                .receive_blocking(Selector::Tag(WAKE), Some(RUN_MAX));
+            let Some(Event::Message(answer)) = answer else {
+                bail!("a process that was woken does not answer");
+            };
+            let number = u32::from_le_bytes(answer.payload[..].try_into()?);
+            let sender = number
+                .checked_sub(first)
+                .and_then(|at| pids.get(at as usize));
+            if sender != Some(&answer.sender) {
+                bail!("{} answers {number}", answer.sender);
+            }
+            expected = expected.wrapping_sub(number.into());
+        }
+        match expected {
+            0 => Ok(()),
+            _ => bail!("a process has answered twice"),
+        }
     }
 
     /// Spawns processes that wait for a message, and returns when all of them do.

@@ -87,9 +87,16 @@ fn busy_seconds() -> Result<f64> {
 }
 
 /// What this process holds of the machine's memory.
+#[derive(Clone, Copy)]
 pub struct Resident {
     pub pages_bytes: u64,
     pub page_tables_bytes: u64,
+}
+
+impl Resident {
+    pub fn bytes(self) -> u64 {
+        self.pages_bytes + self.page_tables_bytes
+    }
 }
 
 pub fn resident() -> Result<Resident> {

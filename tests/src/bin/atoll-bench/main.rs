@@ -25,6 +25,7 @@ use anyhow::Result;
 use cases::{CASES, Guest};
 use clap::Parser;
 use measurement::{Measurement, Setup};
+use memory::Crowd;
 use numbers::short;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,15 +48,21 @@ struct Arguments {
     /// Repetitions of each case, after one that is not counted
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     reps: u32,
+    /// How often the work is done, instead of what each case asks for; only for cases that a guest takes the time of
+    #[arg(long, hide = true)]
+    times: Option<u32>,
     /// The folder of built guests [default: that of `cargo xtask guests`]
     #[arg(long, env = "ATOLL_GUESTS", hide_env_values = true)]
     guests: Option<PathBuf>,
     /// Tell every repetition
     #[arg(short, long)]
     verbose: bool,
-    /// Measure the resident memory of this guest's processes once, in this process
+    /// Measure the memory of this guest's processes once, in this process
     #[arg(long, hide = true)]
     resident: Option<Guest>,
+    /// Which processes these are
+    #[arg(long, hide = true, default_value = "live")]
+    crowd: Crowd,
 }
 
 /// Lets hibernated processes be packed whole.
@@ -74,11 +81,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let guests = arguments.guests.clone();
     let guests = guests.unwrap_or_else(|| built_guests.into());
     if let Some(guest) = arguments.resident {
-        memory::measure_here(Setup {
+        let setup = Setup {
             guests: &guests,
             guest,
             schedulers: arguments.schedulers.unwrap_or(1),
-        })?;
+        };
+        memory::measure_here(setup, arguments.crowd)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut failed = false;
@@ -91,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             println!("{}", names.join(" "));
             continue;
         }
-        match measurement.take(&guests, arguments.reps, arguments.verbose) {
+        match measurement.take(&guests, arguments) {
             Ok(values) => {
                 for ((name, value), figure) in names.iter().zip(values).zip(measurement.figures()) {
                     println!("{name} {} {}", short(value), figure.unit.text());

@@ -1,12 +1,14 @@
 //! One case with one guest and one number of schedulers: its names, its repetitions, its figures.
 
+use crate::Arguments;
 use crate::cases::{Case, Figure, Guest, IDLE_PROCESSES, Work};
 use crate::driver::Driver;
 use crate::machine::Stopwatch;
 use crate::memory;
 use crate::numbers::short;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
+use std::process::Command;
 
 /// Cores that others may use during a repetition that still counts as quiet.
 const QUIET_CORES_MAX: f64 = 0.25;
@@ -76,13 +78,17 @@ impl Measurement {
     }
 
     /// The median of each figure, over the repetitions that count.
-    pub fn take(&self, guests: &Path, repetitions: u32, verbose: bool) -> Result<Vec<f64>> {
-        let mut measure_once = self.start(guests)?;
+    pub fn take(&self, guests: &Path, arguments: &Arguments) -> Result<Vec<f64>> {
+        let repetitions = arguments.reps;
+        let mut measure_once = self.start(guests, arguments.times)?;
+        if matches!(self.case.work, Work::Million) {
+            return Ok(measure_once()?.values);
+        }
         measure_once().context("in the warm-up run")?;
         let mut samples = Vec::new();
         for repetition in 1..=repetitions {
             let sample = measure_once().with_context(|| format!("in repetition {repetition}"))?;
-            if verbose {
+            if arguments.verbose {
                 eprintln!("  {repetition}/{repetitions}: {}", self.told(&sample));
             }
             samples.push(sample);
@@ -95,7 +101,11 @@ impl Measurement {
     }
 
     /// Prepares the case; each call of the result is one repetition.
-    fn start<'a>(&'a self, guests: &'a Path) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
+    fn start<'a>(
+        &'a self,
+        guests: &'a Path,
+        times: Option<u32>,
+    ) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
         let setup = Setup {
             guests,
             guest: self.guest,
@@ -104,6 +114,7 @@ impl Measurement {
         Ok(match self.case.work {
             Work::Timed { function, n, m } => {
                 let mut driver = Driver::start(setup)?;
+                let n = times.unwrap_or(n);
                 Box::new(move || {
                     let (report, lap) = driver.run(function, n, m)?;
                     let value =
@@ -122,7 +133,27 @@ impl Measurement {
                 let value = |figure: &Figure| figure.unit.value(whole_ns, IDLE_PROCESSES);
                 Ok(lap.sample(self.figures().iter().map(value).collect()))
             }),
-            Work::Resident => Box::new(move || memory::measure_in_child(setup)),
+            Work::Resident => Box::new(move || memory::measure_live(setup)),
+            Work::Million => Box::new(move || {
+                let mut sample = memory::measure_million(setup)?;
+                for (value, figure) in sample.values.iter_mut().zip(self.figures()) {
+                    *value = figure.unit.value(*value, memory::MILLION);
+                }
+                Ok(sample)
+            }),
+            Work::StartUp => Box::new(move || {
+                let atoll = std::env::current_exe()?.with_file_name("atoll");
+                let hello = setup.guests.join("hello.wasm");
+                let stopwatch = Stopwatch::start()?;
+                let output = Command::new(&atoll).arg("run").arg(hello).output();
+                let lap = stopwatch.stop()?;
+                let output = output.with_context(|| format!("starting {}", atoll.display()))?;
+                if !output.status.success() {
+                    bail!("{}", String::from_utf8_lossy(&output.stderr));
+                }
+                let value = |figure: &Figure| figure.unit.value(lap.wall.as_nanos() as f64, 1);
+                Ok(lap.sample(self.figures().iter().map(value).collect()))
+            }),
         })
     }
 

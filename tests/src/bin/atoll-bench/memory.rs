@@ -6,34 +6,33 @@ use crate::driver::Driver;
 use crate::machine::{self, Stopwatch};
 use crate::measurement::{Sample, Setup};
 use anyhow::{Context, Result, bail};
+use atoll::Config;
 use clap::ValueEnum;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Processes before the first look: what is made once for all of them is there then.
 const WARM_UP_PROCESSES: u32 = 100;
 
-/// Has a child measure, and reads what it says.
-pub fn measure_in_child(setup: Setup) -> Result<Sample> {
+/// What a child is to measure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Crowd {
+    /// Processes that wait and are awake.
+    Live,
+    /// A million that are hibernated.
+    Million,
+}
+
+pub const MILLION: u32 = 1_000_000;
+/// So many are woken at once.
+const WOKEN_AT_ONCE: usize = 1000;
+
+/// Has a child measure processes that are awake.
+pub fn measure_live(setup: Setup) -> Result<Sample> {
     let stopwatch = Stopwatch::start()?;
-    let guest = setup.guest.to_possible_value();
-    let guest = guest.context("every guest can be named")?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(["--resident", guest.get_name(), "--schedulers"])
-        .arg(setup.schedulers.to_string())
-        .arg("--guests")
-        .arg(setup.guests)
-        .output()?;
-    if !output.status.success() {
-        bail!(
-            "the child process failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let answer = String::from_utf8(output.stdout)?;
-    let numbers = answer.split_whitespace().map(str::parse::<f64>);
-    let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+    let numbers = measure_in_child(setup, Crowd::Live)?;
     let [pages, page_tables] = numbers[..] else {
-        bail!("the child process said {answer:?}");
+        bail!("the child process said {numbers:?}");
     };
     Ok(Sample {
         values: vec![pages + page_tables],
@@ -47,8 +46,88 @@ pub fn measure_in_child(setup: Setup) -> Result<Sample> {
     })
 }
 
-/// Measures in this process and prints bytes per process: in pages, and in page tables.
-pub fn measure_here(setup: Setup) -> Result<()> {
+/// Has a child measure a million hibernated ones: bytes of each asleep, seconds to spawn all, microseconds to wake each,
+/// and bytes of each asleep again.
+pub fn measure_million(setup: Setup) -> Result<Sample> {
+    Ok(Sample {
+        values: measure_in_child(setup, Crowd::Million)?,
+        own_cores: None,
+        others_cores: 0.0,
+        note: None,
+    })
+}
+
+/// Has a child measure, and reads what it says.
+fn measure_in_child(setup: Setup, crowd: Crowd) -> Result<Vec<f64>> {
+    let guest = setup.guest.to_possible_value();
+    let guest = guest.context("every guest can be named")?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--resident", guest.get_name(), "--crowd"])
+        .arg(match crowd {
+            Crowd::Live => "live",
+            Crowd::Million => "million",
+        })
+        .arg("--schedulers")
+        .arg(setup.schedulers.to_string())
+        .arg("--guests")
+        .arg(setup.guests)
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "the child process failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let answer = String::from_utf8(output.stdout)?;
+    let numbers = answer.split_whitespace().map(str::parse::<f64>);
+    Ok(numbers.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Measures in this process and prints what is found.
+pub fn measure_here(setup: Setup, crowd: Crowd) -> Result<()> {
+    match crowd {
+        Crowd::Live => live(setup),
+        Crowd::Million => million(setup),
+    }
+}
+
+fn million(setup: Setup) -> Result<()> {
+    let config = Config {
+        hibernate_after: Some(Duration::ZERO),
+        ..Config::default()
+    };
+    let mut driver = Driver::start_with(setup, config)?;
+    for _ in 0..WARM_UP_PROCESSES {
+        driver.spawn_echo()?;
+    }
+    let mut pids = Vec::with_capacity(MILLION as usize);
+    pids.resize(MILLION as usize, driver.spawn_echo()?);
+    driver.wait_until_hibernated(u64::from(WARM_UP_PROCESSES) + 1)?;
+    let before = machine::resident()?;
+    let each = |before: machine::Resident| -> Result<u64> {
+        let grown = machine::resident()?.bytes().saturating_sub(before.bytes());
+        Ok(grown / u64::from(MILLION))
+    };
+    let start = Instant::now();
+    for pid in &mut pids {
+        *pid = driver.spawn_echo()?;
+    }
+    let all = u64::from(WARM_UP_PROCESSES + 1 + MILLION);
+    driver.wait_until_hibernated(all)?;
+    let spawned_ns = start.elapsed().as_nanos();
+    let asleep_bytes = each(before)?;
+    let start = Instant::now();
+    for (chunk, pids) in pids.chunks(WOKEN_AT_ONCE).enumerate() {
+        driver.wake((chunk * WOKEN_AT_ONCE) as u32, pids)?;
+    }
+    let woken_ns = start.elapsed().as_nanos();
+    driver.wait_until_hibernated(all)?;
+    println!("{asleep_bytes} {spawned_ns} {woken_ns} {}", each(before)?);
+    Ok(())
+}
+
+/// Prints bytes per process: in pages, and in page tables.
+fn live(setup: Setup) -> Result<()> {
     let mut driver = Driver::start(setup)?;
     driver.spawn_idle(WARM_UP_PROCESSES)?;
     let before = machine::resident().context("reading this process's status")?;

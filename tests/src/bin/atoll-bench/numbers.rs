@@ -26,6 +26,7 @@ pub enum Unit {
     MicrosecondsEach(&'static str),
     NanosecondsEach(&'static str),
     PerSecond(&'static str),
+    Seconds,
     Milliseconds,
     Microseconds(&'static str),
     Count,
@@ -73,6 +74,7 @@ impl Unit {
             | Unit::NanosecondsEach(text)
             | Unit::PerSecond(text)
             | Unit::Microseconds(text) => text,
+            Unit::Seconds => "s",
             Unit::Milliseconds => "ms",
             Unit::Count => "count",
             Unit::Bytes => "B",
@@ -85,6 +87,7 @@ impl Unit {
             Unit::MicrosecondsEach(_) => number / f64::from(n) / 1e3,
             Unit::NanosecondsEach(_) => number / f64::from(n),
             Unit::PerSecond(_) => f64::from(n) * 1e9 / number,
+            Unit::Seconds => number / 1e9,
             Unit::Milliseconds => number / 1e6,
             Unit::Microseconds(_) => number / 1e3,
             Unit::Count | Unit::Bytes => number,
