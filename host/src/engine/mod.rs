@@ -30,3 +30,14 @@ pub(crate) use instance::{FUEL, current_function};
 pub(crate) use load::{Engine, Grants};
 #[cfg(test)]
 pub(crate) use slots::Slots;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Numbers the threads that have asked, so that schedulers use different shelves and queues.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}

@@ -85,7 +85,7 @@ impl Packed {
     /// # Safety
     ///
     /// Nobody touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
-    pub(super) unsafe fn pack(home: &Home, templates: &Templates) -> Option<Packed> {
+    pub(super) unsafe fn pack(home: &Arc<Home>, templates: &Templates) -> Option<Packed> {
         let started = Instant::now();
         // SAFETY: the slot is the caller's, and so nobody writes to it.
         let parts = unsafe { Parts::find(home) }?;
@@ -97,11 +97,17 @@ impl Packed {
         }
         tally.packed.fetch_add(1, Ordering::Relaxed);
         add(&tally.bytes, packed.bytes());
-        // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
-        let is_whole = unsafe { parts.give_back(home) };
-        if is_whole {
-            home.sleeps();
-        }
+        let is_whole = if parts.are_all_of(home) && !home.poisons() {
+            home.departs();
+            true
+        } else {
+            // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
+            let is_whole = unsafe { parts.give_back(home) };
+            if is_whole {
+                home.sleeps();
+            }
+            is_whole
+        };
         let packed = Packed { is_whole, ..packed };
         add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
         Some(packed)
@@ -116,6 +122,15 @@ impl Packed {
         let started = Instant::now();
         let tally = &home.slots().packed;
         let slot = home.region();
+        let bytes = self.bytes();
+        let tell = || {
+            tally.unpacked.fetch_add(1, Ordering::Relaxed);
+            tally.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+        };
+        if home.comes_back() {
+            return tell();
+        }
         if self.is_whole {
             home.wakes();
         }
@@ -150,9 +165,7 @@ impl Packed {
         #[cfg(any(test, debug_assertions))]
         // SAFETY: the slot is the caller's.
         assert_eq!(unsafe { checksum(home) }, self.checksum);
-        tally.unpacked.fetch_add(1, Ordering::Relaxed);
-        tally.bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
-        add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+        tell();
     }
 
     /// # Safety
@@ -171,6 +184,10 @@ impl Packed {
             _ => return,
         };
         let region = home.first_memory().expect("its memory was packed");
+        for run in pages.chunk_by(|left, right| left + 1 == *right) {
+            let start = run[0] as usize * PAGE_BYTES;
+            region.populate(start..start + run.len() * PAGE_BYTES);
+        }
         for page in pages {
             // SAFETY: the page is within the memory, which is the caller's.
             let words = unsafe { words_mut(&page_range(region, page)) };
@@ -322,6 +339,15 @@ impl Parts {
             // SAFETY: as above.
             arena: unsafe { words(&self.arena) }.into(),
             pages: self.pages.iter().map(page).collect(),
+        }
+    }
+
+    /// Does nothing of the process lie elsewhere, or stay where it is?
+    fn are_all_of(&self, home: &Home) -> bool {
+        let is_at_home = |region: Region| region.start == home.region().start;
+        match (home.first_memory(), self.memory) {
+            (None, _) => true,
+            (Some(_), memory) => memory.is_some_and(is_at_home),
         }
     }
 

@@ -12,7 +12,7 @@ use super::analysis::{Analysis, GLOBAL_PREFIX};
 use super::initial::Value;
 use super::slots::{Home, Shelved, Slots, Warm};
 use super::state::{MemoryLimits, State};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use super::thread_number;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{Instance, Module, ModuleExport, Store, Val};
 
@@ -163,15 +163,6 @@ impl From<Value> for Val {
             Value::F64(bits) => Val::F64(bits),
         }
     }
-}
-
-/// Numbers the threads that have asked, so that schedulers use different shelves.
-fn thread_number() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A process's home slot: its parts, and who has them.
 
+use super::departures::Presence;
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, Region, SHELVED_MAX, Slots, WARM_FREE_MAX, Warm,
     lock,
@@ -27,6 +28,8 @@ pub(in super::super) struct Home {
     /// Bytes of the arena that hold the instance, and how many are in use.
     arena_instance: AtomicU32,
     arena_used: AtomicU32,
+    /// Are its pages there, while its process is packed?
+    pub(super) presence: Presence,
 }
 
 impl Home {
@@ -42,6 +45,7 @@ impl Home {
             memory_bytes: AtomicUsize::new(0),
             arena_instance: AtomicU32::new(0),
             arena_used: AtomicU32::new(0),
+            presence: Presence::new(),
         }
     }
 
@@ -82,6 +86,16 @@ impl Home {
     pub(in super::super) fn arena(&self) -> Range<usize> {
         let start = self.stack().end;
         start..start + self.arena_used.load(Ordering::Acquire) as usize
+    }
+
+    /// Has all pages of the slot, whose process is packed, given back soon.
+    pub(in super::super) fn departs(self: &Arc<Home>) {
+        self.slots.departures.add(self);
+    }
+
+    /// The process is about to use the slot again: true if it has all its pages yet.
+    pub(in super::super) fn comes_back(&self) -> bool {
+        self.presence.come_back()
     }
 
     /// Nothing of the slot is resident any more.

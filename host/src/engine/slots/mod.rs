@@ -19,6 +19,7 @@
 //! |---|---|
 //! | here | the mapping, its classes, and what is free |
 //! | `home` | a process's home slot |
+//! | `departures` | packed slots, until their pages go back together |
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
 //! | `region` | pages: cleaned, given back, made resident |
 //! | `given` | the memories and stacks that wasmtime is given |
@@ -30,6 +31,7 @@
 //! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
 //! stack, and its arena, because it is written before it is read. Whoever drops a memory cleans it.
 
+mod departures;
 mod given;
 mod home;
 mod region;
@@ -42,6 +44,7 @@ pub(super) use home::{Home, Shelved, at_home};
 pub(super) use region::Region;
 
 use super::arena::Zone;
+use departures::Departures;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -84,6 +87,7 @@ pub(crate) struct Slots {
     bytes: usize,
     /// Who is awake where.
     stretches: Stretches,
+    departures: Departures,
     /// How much of the mapping has been given to classes.
     taken: Mutex<usize>,
     stack_bytes: usize,
@@ -194,6 +198,7 @@ impl Slots {
             bytes,
             // The first part of the mapping.
             stretches: Stretches::new(base),
+            departures: Departures::default(),
             taken: Mutex::new(Stretches::bytes(bytes)),
             stack_bytes,
             home: HOME_MEMORY_BYTES.map(|memory| class(memory + stack_bytes + ARENA_BYTES)),

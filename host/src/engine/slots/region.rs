@@ -52,6 +52,11 @@ impl Region {
         }
     }
 
+    /// The address behind it.
+    pub(super) fn end(self) -> usize {
+        self.start.as_ptr() as usize + self.bytes
+    }
+
     /// All of it.
     pub(in super::super) fn range(self) -> Range<usize> {
         0..self.bytes

@@ -1,0 +1,147 @@
+//! Slots whose processes are packed, until their pages go back to the kernel: several at once.
+//!
+//! Giving pages back interrupts every core that runs this program, once for each call: so it is done for many slots in one.
+//! Who wakes before that finds all as it was.
+
+use super::{Home, Region, lock};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::{Mutex, Weak};
+
+/// Slots whose pages go back together.
+const AT_ONCE: usize = 32;
+/// A queue for each thread that packs, up to so many.
+const QUEUES: usize = 16;
+
+/// What has become of a packed process's slot.
+pub(super) struct Presence(AtomicU8);
+
+/// In use, or given back by its owner.
+const HERE: u8 = 0;
+/// Packed; the pages are still as they were.
+const QUEUED: u8 = 1;
+/// The pages are being given back.
+const LEAVING: u8 = 2;
+/// They have been.
+const GONE: u8 = 3;
+
+impl Presence {
+    pub(super) fn new() -> Presence {
+        Presence(AtomicU8::new(HERE))
+    }
+
+    /// Its process is about to use it again: true if its pages are as they were.
+    pub(super) fn come_back(&self) -> bool {
+        let stays = |from| {
+            let changed = self
+                .0
+                .compare_exchange(from, HERE, Ordering::Acquire, Ordering::Acquire);
+            changed.is_ok()
+        };
+        loop {
+            if stays(QUEUED) {
+                return true;
+            }
+            if stays(GONE) || stays(HERE) {
+                return false;
+            }
+            // One call to the kernel long.
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Departures([Mutex<Vec<Weak<Home>>>; QUEUES]);
+
+impl Departures {
+    /// Has all of a slot's pages given back soon. Its process is packed.
+    pub(super) fn add(&self, home: &std::sync::Arc<Home>) {
+        home.presence.0.store(QUEUED, Ordering::Release);
+        let mut queue = lock(&self.0[crate::engine::thread_number() % QUEUES]);
+        queue.push(std::sync::Arc::downgrade(home));
+        if queue.len() < AT_ONCE {
+            return;
+        }
+        let queued = std::mem::replace(&mut *queue, Vec::with_capacity(AT_ONCE));
+        drop(queue);
+        let leave = |home: &std::sync::Arc<Home>| {
+            let presence = &home.presence.0;
+            let changed =
+                presence.compare_exchange(QUEUED, LEAVING, Ordering::Acquire, Ordering::Relaxed);
+            changed.is_ok()
+        };
+        let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
+        let mut leaving: Vec<_> = homes.iter().filter(|home| leave(home)).collect();
+        leaving.sort_by_key(|home| home.region().start);
+        let mut regions: Vec<Region> = Vec::new();
+        for home in &leaving {
+            let region = home.region();
+            match regions.last_mut() {
+                Some(last) if last.end() == region.start.as_ptr() as usize => {
+                    last.bytes += region.bytes;
+                }
+                _ => regions.push(region),
+            }
+        }
+        // SAFETY: the slots' processes are packed, and wait, before they touch them again, until this is over.
+        unsafe { give_back(&regions) };
+        for home in leaving {
+            home.presence.0.store(GONE, Ordering::Release);
+            home.sleeps();
+        }
+    }
+}
+
+/// Gives back the pages of all regions, in one call if the kernel can (Linux 6.13 and later).
+///
+/// # Safety
+///
+/// As for [`Region::give_back`], for each.
+unsafe fn give_back(regions: &[Region]) {
+    let ranges: Vec<libc::iovec> = regions
+        .iter()
+        .map(|region| libc::iovec {
+            iov_base: region.start.as_ptr().cast(),
+            iov_len: region.bytes,
+        })
+        .collect();
+    let bytes: usize = regions.iter().map(|region| region.bytes).sum();
+    // SAFETY: the ranges are within our mapping, and the caller's; the descriptor stands for this very process.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            this_process(),
+            ranges.as_ptr(),
+            ranges.len(),
+            libc::MADV_DONTNEED,
+            0,
+        )
+    };
+    if done as usize != bytes {
+        for region in regions {
+            // SAFETY: as the caller's.
+            unsafe { region.give_back(region.range()) };
+        }
+    }
+}
+
+/// A descriptor of this process; -1 if there is none to be had.
+fn this_process() -> i32 {
+    static DESCRIPTOR: AtomicI32 = AtomicI32::new(UNKNOWN);
+    const UNKNOWN: i32 = -2;
+    let known = DESCRIPTOR.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return known;
+    }
+    // SAFETY: it asks for a descriptor, and touches nothing.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as i32;
+    let first = DESCRIPTOR.compare_exchange(UNKNOWN, opened, Ordering::Relaxed, Ordering::Relaxed);
+    first.map_or_else(
+        |other| {
+            // SAFETY: it is ours, and nobody knows it.
+            unsafe { libc::close(opened) };
+            other
+        },
+        |_| opened,
+    )
+}
