@@ -18,7 +18,7 @@ use crate::packages;
 use crate::plot::{self, Bar};
 use crate::targets::Target;
 use crate::test::with_paths;
-use crate::workspace::{Workspace, capture, is_on_path, run};
+use crate::workspace::{Workspace, capture, is_on_path};
 
 /// Where the Erlang programs are, from the root of the checkout: they are no part of the repository.
 const ERLANG_FOLDER: &str = "../shared/bench/erlang";
@@ -144,7 +144,7 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
     // What is missing for the comparison is said before minutes are spent on measuring.
     let erlang_script = vs_erlang.then(|| find_erlang(workspace)).transpose()?;
     guests::build(workspace, &guests::find_all(workspace)?)?;
-    let atoll_bench = build_atoll_bench(workspace)?;
+    let atoll_bench = workspace.build_dist()?.join("atoll-bench");
     let cases = capture(
         with_paths(workspace, &mut Command::new(&atoll_bench))
             .arg("--list")
@@ -195,24 +195,6 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
         bail!("not all could be measured:\n  {}", failures.join("\n  "));
     }
     Ok(())
-}
-
-/// Builds the program that measures, as fast as users' builds are.
-pub fn build_atoll_bench(workspace: &Workspace) -> Result<PathBuf> {
-    run(workspace.cargo().args([
-        "build",
-        "--profile",
-        "dist",
-        "--package",
-        "atoll-tests",
-        "--bin",
-        "atoll-bench",
-        "--package",
-        "atoll",
-        "--bin",
-        "atoll",
-    ]))?;
-    Ok(workspace.target.join("dist").join("atoll-bench"))
 }
 
 /// Cases of ours that have the same counterpart, and are therefore measured together.

@@ -56,6 +56,19 @@ impl Workspace {
             .args(["build", "--release", "--package", "atoll", "--bin", "atoll"]))
     }
 
+    /// Builds `atoll` and the program that measures, as fast as users' builds are, and says in which folder they are.
+    pub fn build_dist(&self) -> Result<PathBuf> {
+        // Together: cargo would compile for each alone what they have in common.
+        let packages = ["--package", "atoll", "--package", "atoll-tests"];
+        let programs = ["--bin", "atoll", "--bin", "atoll-bench"];
+        run(self
+            .cargo()
+            .args(["build", "--profile", "dist"])
+            .args(packages)
+            .args(programs))?;
+        Ok(self.target.join("dist"))
+    }
+
     /// A `cargo` command that works on the root workspace.
     pub fn cargo(&self) -> Command {
         cargo_in(&self.root)

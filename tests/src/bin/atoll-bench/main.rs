@@ -48,9 +48,6 @@ struct Arguments {
     /// Repetitions of each case, after one that is not counted
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     reps: u32,
-    /// How often the work is done, instead of what each case asks for; only for cases that a guest takes the time of
-    #[arg(long, hide = true)]
-    times: Option<u32>,
     /// The folder of built guests [default: that of `cargo xtask guests`]
     #[arg(long, env = "ATOLL_GUESTS", hide_env_values = true)]
     guests: Option<PathBuf>,
@@ -99,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             println!("{}", names.join(" "));
             continue;
         }
-        match measurement.take(&guests, arguments) {
+        match measurement.take(&guests, arguments.reps, arguments.verbose) {
             Ok(values) => {
                 for ((name, value), figure) in names.iter().zip(values).zip(measurement.figures()) {
                     println!("{name} {} {}", short(value), figure.unit.text());

@@ -1,6 +1,5 @@
 //! One case with one guest and one number of schedulers: its names, its repetitions, its figures.
 
-use crate::Arguments;
 use crate::cases::{Case, Figure, Guest, IDLE_PROCESSES, Work};
 use crate::driver::Driver;
 use crate::machine::Stopwatch;
@@ -78,9 +77,8 @@ impl Measurement {
     }
 
     /// The median of each figure, over the repetitions that count.
-    pub fn take(&self, guests: &Path, arguments: &Arguments) -> Result<Vec<f64>> {
-        let repetitions = arguments.reps;
-        let mut measure_once = self.start(guests, arguments.times)?;
+    pub fn take(&self, guests: &Path, repetitions: u32, verbose: bool) -> Result<Vec<f64>> {
+        let mut measure_once = self.start(guests)?;
         if matches!(self.case.work, Work::Million) {
             return Ok(measure_once()?.values);
         }
@@ -88,7 +86,7 @@ impl Measurement {
         let mut samples = Vec::new();
         for repetition in 1..=repetitions {
             let sample = measure_once().with_context(|| format!("in repetition {repetition}"))?;
-            if arguments.verbose {
+            if verbose {
                 eprintln!("  {repetition}/{repetitions}: {}", self.told(&sample));
             }
             samples.push(sample);
@@ -101,11 +99,7 @@ impl Measurement {
     }
 
     /// Prepares the case; each call of the result is one repetition.
-    fn start<'a>(
-        &'a self,
-        guests: &'a Path,
-        times: Option<u32>,
-    ) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
+    fn start<'a>(&'a self, guests: &'a Path) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
         let setup = Setup {
             guests,
             guest: self.guest,
@@ -114,7 +108,6 @@ impl Measurement {
         Ok(match self.case.work {
             Work::Timed { function, n, m } => {
                 let mut driver = Driver::start(setup)?;
-                let n = times.unwrap_or(n);
                 Box::new(move || {
                     let (report, lap) = driver.run(function, n, m)?;
                     let value =
