@@ -93,7 +93,7 @@ const COUNTERPARTS: [Counterpart; 29] = [
     // Erlang's are not hibernated.
     Counterpart {
         erlang: "spawn_idle_plain_1000000",
-        erlang_rest: Some("_s1"),
+        erlang_rest: Some("_s2"),
         mode: Some("m"),
         ..same("million_spawned", "mem_idle 1000000 ")
     },

@@ -113,8 +113,18 @@ fn a_million_in_small() {
 
 #[test]
 fn a_storm_of_three_hundred() {
-    for schedulers in ["1", "3"] {
+    let hibernating: &[&str] = &["--hibernate-after", "0"];
+    let poisoning: &[&str] = &["--hibernate-after", "0", "--poison"];
+    for (schedulers, options) in [
+        ("1", &[][..]),
+        ("3", &[]),
+        ("1", hibernating),
+        ("3", hibernating),
+        ("1", poisoning),
+        ("3", poisoning),
+    ] {
         let outcome = Atoll::run_file(built_guest("storm.wasm"))
+            .options(options.iter().copied())
             .options(["--schedulers", schedulers, "--allow-inspect", "--quiet"])
             .options(["--dir", "/proc/self::/proc/self:ro"])
             .arg("4")
