@@ -134,9 +134,9 @@ fn advance(bodies: &mut [Body; 5]) {
             let apart: [f64; 3] = std::array::from_fn(|axis| one.at[axis] - other.at[axis]);
             let square: f64 = apart.iter().map(|apart| apart * apart).sum();
             let pull = STEP / (square * square.sqrt());
-            for axis in 0..3 {
-                one.speed[axis] -= apart[axis] * other.mass * pull;
-                other.speed[axis] += apart[axis] * one.mass * pull;
+            for (axis, apart) in apart.into_iter().enumerate() {
+                one.speed[axis] -= apart * other.mass * pull;
+                other.speed[axis] += apart * one.mass * pull;
             }
         }
     }
