@@ -120,6 +120,19 @@ pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, us
     (made, used)
 }
 
+/// Runs `work` with the window closed, for what outlives the instance that is being made.
+pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
+    /// Opens the window again, however `work` is left.
+    struct Reopen(Window);
+    impl Drop for Reopen {
+        fn drop(&mut self) {
+            WINDOW.set(self.0);
+        }
+    }
+    let _reopen = Reopen(WINDOW.replace(CLOSED));
+    work()
+}
+
 /// Zones that there can be at once; systems beyond that are without.
 const ZONES: usize = 64;
 /// A zone's first page in the upper bits, and the logarithm of its size in the lower eight; 0 for none.

@@ -247,13 +247,15 @@ impl Core {
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
             Ok((store, instance))
         };
-        let is_first = !self.has_made.swap(true, Ordering::Relaxed) | !HAS_MADE.replace(true);
+        let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();
         let made = match is_first {
             true => make(),
             false => home.make_instance(make),
         };
         // An error lies in the slot, too: it goes before the slot does.
         let (mut store, instance) = made.map_err(cannot_start)?;
+        self.has_made.store(true, Ordering::Release);
+        HAS_MADE.set(true);
         let memory = self
             .memory
             .as_ref()

@@ -26,6 +26,8 @@ const TEMPLATE_PAGES_MAX: usize = 32;
 const GOOD_BYTES: usize = 256;
 /// A memory that holds more than so many pages stays where it is: packing it would gain little and take long.
 const PACKED_PAGES_MAX: usize = 64;
+/// Of more pages that may hold something nobody looks whether they do.
+const LOOKED_AT_PAGES_MAX: usize = 2 * PACKED_PAGES_MAX;
 /// A larger memory is not even looked at.
 const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
 
@@ -227,17 +229,22 @@ impl Parts {
             memory: home.first_memory(),
             pages: Vec::new(),
         };
+        let mut is_small = true;
         let looked_at = parts
             .memory
             .filter(|region| region.bytes <= LOOKED_AT_BYTES_MAX);
         if let Some(region) = looked_at {
             page_map::touched(region, &mut parts.pages);
+            is_small = parts.pages.len() <= LOOKED_AT_PAGES_MAX;
+            if !is_small {
+                parts.pages.clear();
+            }
             // SAFETY: the pages are within the memory, which is the caller's.
             parts
                 .pages
                 .retain(|page| unsafe { words(&page_range(region, *page)) } != ZEROS);
         }
-        if looked_at.is_none() || parts.pages.len() > PACKED_PAGES_MAX {
+        if looked_at.is_none() || !is_small || parts.pages.len() > PACKED_PAGES_MAX {
             parts.memory = None;
             parts.pages.clear();
         }

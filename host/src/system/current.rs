@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 
 /// Reductions that a spawn costs its maker: about what the host does for it.
 const SPAWN_REDUCTIONS: u64 = 400;
+/// The same for being packed and unpacked.
+const HIBERNATION_REDUCTIONS: u64 = 400;
 /// A message costs one reduction, and one more for each of these many bytes that are copied.
 const BYTES_PER_REDUCTION: u64 = 64;
 
@@ -264,6 +266,7 @@ impl Current {
 
     /// Notes that the next wait is expected to be long.
     pub(crate) fn hibernate(&mut self) {
+        self.charge(HIBERNATION_REDUCTIONS);
         self.entry().control().hibernates = true;
     }
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How often the machine's memory is looked at.
 const MEMORY_LOOKS_APART: Duration = Duration::from_millis(100);
+/// However short the time that processes may wait, the table is looked at no more often.
+const LOOKS_APART_MIN: Duration = Duration::from_millis(1);
 /// Memory is short when less than one part in so many is available.
 const SHORT_PARTS: u64 = 8;
 
@@ -85,7 +87,7 @@ impl Shared {
     }
 
     fn hibernate_idle(&self, after: Duration, stop: &Stop) {
-        let apart = MEMORY_LOOKS_APART.min(after);
+        let apart = after.clamp(LOOKS_APART_MIN, MEMORY_LOOKS_APART);
         let mut since_look = Duration::ZERO;
         while !stop.wait(apart) {
             since_look += apart;

@@ -4,6 +4,7 @@
 //! Who wakes before that finds all as it was.
 
 use super::{Home, Region, lock};
+use crossbeam_utils::Backoff;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Mutex, Weak};
 
@@ -37,6 +38,7 @@ impl Presence {
                 .compare_exchange(from, HERE, Ordering::Acquire, Ordering::Acquire);
             changed.is_ok()
         };
+        let backoff = Backoff::new();
         loop {
             if stays(QUEUED) {
                 return true;
@@ -45,7 +47,7 @@ impl Presence {
                 return false;
             }
             // One call to the kernel long.
-            std::hint::spin_loop();
+            backoff.snooze();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::home::claim;
 use super::{Home, HomeClass, LARGE_BYTES, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm, lock};
+use crate::engine::arena;
 use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
@@ -40,9 +41,9 @@ impl Large {
 
 impl Drop for Large {
     fn drop(&mut self) {
-        lock(&self.slots.large[self.class].room)
-            .free
-            .push(self.offset);
+        let room = &self.slots.large[self.class].room;
+        // An instance that can't be made is dropped while the arena is open.
+        arena::outside(|| lock(room).free.push(self.offset));
     }
 }
 

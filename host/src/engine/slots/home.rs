@@ -210,6 +210,12 @@ impl Drop for Shelved {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        arena::outside(|| self.give_back());
+    }
+}
+
+impl Home {
+    fn give_back(&mut self) {
         let class = &self.slots.home[self.class.0];
         let mut room = lock(&class.room);
         if room.free.len() < WARM_FREE_MAX {

@@ -277,7 +277,10 @@ impl Slots {
             return Ok((offset, false));
         }
         if room.fresh.len() < class.stride {
-            let wanted = EXTENT_BYTES.max(class.stride);
+            // Whole stretches: homes, which they count, share none with large slots.
+            let wanted = EXTENT_BYTES
+                .max(class.stride)
+                .next_multiple_of(stretch::BYTES);
             let mut taken = lock(&self.taken);
             if self.bytes - *taken < wanted {
                 return Err(OutOfSlots);
@@ -300,6 +303,8 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
+        // Before the addresses are anybody else's.
+        drop(self.zone.take());
         // SAFETY: every slot's owner holds an `Arc` of this, so none is left; the range is the one that was mapped.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }

@@ -3,6 +3,7 @@
 //! Knows how many slots that may hold resident pages lie in each stretch, in whole or in part. The kernel gives up a page
 //! table only together with all that it maps (Linux 6.14 and later; before, it keeps it).
 
+use crossbeam_utils::Backoff;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,10 +33,11 @@ impl Stretches {
         for stretch in Self::of(offsets) {
             let count = self.count(stretch);
             let mut seen = count.load(Ordering::Relaxed);
+            let backoff = Backoff::new();
             loop {
                 if seen == IS_LEAVING {
                     // One call to the kernel long.
-                    std::hint::spin_loop();
+                    backoff.snooze();
                     seen = count.load(Ordering::Relaxed);
                     continue;
                 }
