@@ -14,7 +14,7 @@ use super::words::{Reader, put, put_words};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Templates of a program that new ones are compared with. A process keeps its template, but new ones become fewer and fewer
@@ -50,8 +50,16 @@ mod memory {
 pub(super) struct Templates {
     /// The newest last.
     list: Mutex<Vec<Arc<Template>>>,
-    /// Processes that differed much from their templates.
-    strangers: AtomicU64,
+    strangers: Mutex<Strangers>,
+}
+
+/// Processes that differed much from every template.
+#[derive(Default)]
+struct Strangers {
+    /// Since one of them became a template.
+    count: u64,
+    /// How many became one.
+    templates: u64,
 }
 
 struct Template {
@@ -70,6 +78,8 @@ pub(super) struct Packed {
     is_whole: bool,
     #[cfg(any(test, debug_assertions))]
     checksum: u64,
+    #[cfg(any(test, debug_assertions))]
+    has_memory: bool,
 }
 
 /// The parts of a slot that are packed.
@@ -90,7 +100,7 @@ impl Packed {
     pub(super) unsafe fn pack(home: &Arc<Home>, templates: &Templates) -> Option<Packed> {
         let started = Instant::now();
         // SAFETY: the slot is the caller's, and so nobody writes to it.
-        let parts = unsafe { Parts::find(home) }?;
+        let mut parts = unsafe { Parts::find(home) }?;
         // SAFETY: as above.
         let packed = unsafe { parts.encode(home, templates) };
         let tally = &home.slots().packed;
@@ -166,7 +176,13 @@ impl Packed {
         unsafe { self.unpack_memory(home, reader) };
         #[cfg(any(test, debug_assertions))]
         // SAFETY: the slot is the caller's.
-        assert_eq!(unsafe { checksum(home) }, self.checksum);
+        unsafe {
+            let mut parts = Parts::find(home).expect("it could be packed");
+            if !self.has_memory {
+                parts.pages.clear();
+            }
+            assert_eq!(parts.checksum(), self.checksum);
+        }
         tell();
     }
 
@@ -254,22 +270,29 @@ impl Parts {
     /// # Safety
     ///
     /// As for [`Packed::pack`].
-    unsafe fn encode(&self, home: &Home, templates: &Templates) -> Packed {
+    unsafe fn encode(&mut self, home: &Home, templates: &Templates) -> Packed {
         thread_local! {
             static CODE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         CODE.with_borrow_mut(|code| {
             let mut template = templates.find(self);
             // SAFETY: as the caller's.
-            unsafe { self.write(home, template.as_deref(), code) };
+            let mut of_memory = unsafe { self.write(home, template.as_deref(), code) };
             let is_good = template.is_some() && code.len() <= GOOD_BYTES;
             if !is_good && self.pages.len() <= TEMPLATE_PAGES_MAX && templates.is_time_for_another()
             {
                 // SAFETY: as the caller's.
                 let new = templates.add(unsafe { self.template(home) });
                 // SAFETY: as the caller's.
-                unsafe { self.write(home, Some(&new), code) };
+                of_memory = unsafe { self.write(home, Some(&new), code) };
                 template = Some(new);
+            }
+            if !self.pages.is_empty() && of_memory > self.pages.len() * PAGE_BYTES / 2 {
+                // Packed it would take as much room as it is, or more.
+                self.memory = None;
+                self.pages.clear();
+                // SAFETY: as the caller's.
+                unsafe { self.write(home, template.as_deref(), code) };
             }
             Packed {
                 code: code.as_slice().into(),
@@ -277,15 +300,19 @@ impl Parts {
                 is_whole: false,
                 #[cfg(any(test, debug_assertions))]
                 // SAFETY: as the caller's.
-                checksum: unsafe { checksum(home) },
+                checksum: unsafe { self.checksum() },
+                #[cfg(any(test, debug_assertions))]
+                has_memory: self.memory.is_some(),
             }
         })
     }
 
+    /// Writes all parts, and says how many bytes of that are the memory's.
+    ///
     /// # Safety
     ///
     /// As for [`Packed::pack`].
-    unsafe fn write(&self, home: &Home, template: Option<&Template>, code: &mut Vec<u8>) {
+    unsafe fn write(&self, home: &Home, template: Option<&Template>, code: &mut Vec<u8>) -> usize {
         code.clear();
         put(code, self.stack.len() as u64 / 8);
         put(code, self.arena.len() as u64 / 8);
@@ -302,8 +329,10 @@ impl Parts {
                 put_words(code, arena, |_| 0);
             }
         }
+        let before = code.len();
         let Some(region) = self.memory else {
-            return put(code, memory::LEFT);
+            put(code, memory::LEFT);
+            return 0;
         };
         let same = template.is_some_and(|template| {
             let pages = template.pages.iter().map(|(page, _)| *page);
@@ -323,6 +352,30 @@ impl Parts {
             let expected = expected.unwrap_or(&ZEROS);
             put_words(code, words, |at| expected[at]);
         }
+        code.len() - before
+    }
+
+    /// Of the stack, the arena, and every page of the memory if that is packed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    #[cfg(any(test, debug_assertions))]
+    unsafe fn checksum(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hasher};
+        let mut hasher = DefaultHasher::new();
+        let mut add = |range: &Range<usize>| {
+            // SAFETY: the range is within the slot or the memory, which are the caller's.
+            let words = unsafe { words(range) };
+            words.iter().for_each(|word| hasher.write_u64(*word));
+        };
+        add(&self.stack);
+        add(&self.arena);
+        for page in &self.pages {
+            let region = self.memory.expect("it has pages");
+            add(&page_range(region, *page));
+        }
+        hasher.finish()
     }
 
     /// A template that is like this.
@@ -388,7 +441,7 @@ impl Parts {
 impl Templates {
     /// The newest of the same shape, or else the newest that is not quite so.
     fn find(&self, parts: &Parts) -> Option<Arc<Template>> {
-        let list = self.list();
+        let list = lock(&self.list);
         let has_arena = |template: &&Arc<Template>| template.arena.len() == parts.arena.len() / 8;
         let is_same = |template: &&Arc<Template>| {
             has_arena(template) && template.stack.len() == parts.stack.len() / 8
@@ -398,24 +451,27 @@ impl Templates {
         found.or(list.last()).cloned()
     }
 
-    /// Is it time for a new template, now that a process differs much from those that there are? Only at the first such
-    /// process, the second, the fourth, and so on: so there are few, whatever a program's processes are like.
+    /// Is it time for a new template, now that a process differs much from those that there are? After every one more
+    /// such processes must come before there is another: a million that have nothing in common make some thousand.
     fn is_time_for_another(&self) -> bool {
-        (self.strangers.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
+        let mut strangers = lock(&self.strangers);
+        strangers.count += 1;
+        if strangers.count <= strangers.templates {
+            return false;
+        }
+        strangers.count = 0;
+        strangers.templates += 1;
+        true
     }
 
     fn add(&self, template: Template) -> Arc<Template> {
         let template = Arc::new(template);
-        let mut list = self.list();
+        let mut list = lock(&self.list);
         if list.len() >= TEMPLATES_MAX {
             list.remove(0);
         }
         list.push(template.clone());
         template
-    }
-
-    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Template>>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -460,6 +516,10 @@ fn fill(words: &mut [u64], expected: impl Fn(usize) -> u64) {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
@@ -487,34 +547,6 @@ unsafe fn words<'a>(addresses: &Range<usize>) -> &'a [u64] {
 unsafe fn words_mut<'a>(addresses: &Range<usize>) -> &'a mut [u64] {
     // SAFETY: as the caller's.
     unsafe { std::slice::from_raw_parts_mut(addresses.start as *mut u64, addresses.len() / 8) }
-}
-
-/// Of all that a process has: the stack, the arena, and every page of its memory if that is packed.
-///
-/// # Safety
-///
-/// As for [`Packed::pack`].
-#[cfg(any(test, debug_assertions))]
-unsafe fn checksum(home: &Home) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    // SAFETY: as the caller's.
-    let parts = unsafe { Parts::find(home) }.expect("it could be packed");
-    let mut hasher = DefaultHasher::new();
-    // SAFETY: as the caller's.
-    unsafe {
-        words(&parts.stack)
-            .iter()
-            .chain(words(&parts.arena))
-            .for_each(|word| hasher.write_u64(*word));
-        for page in &parts.pages {
-            let region = parts.memory.expect("it has pages");
-            hasher.write_u32(*page);
-            words(&page_range(region, *page))
-                .iter()
-                .for_each(|word| hasher.write_u64(*word));
-        }
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -163,9 +163,16 @@ fn memory_is_short() -> bool {
         let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
         text.trim().parse::<u64>().ok()
     });
-    let of_group = of_group[0]
-        .zip(of_group[1])
-        .map(|(total, used)| (total, total.saturating_sub(used)));
+    // What is only kept of files goes when it is needed.
+    let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+    let files = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "));
+    let files = files.and_then(|number| number.parse::<u64>().ok());
+    let of_group = of_group[0].zip(of_group[1]).map(|(total, used)| {
+        let needed = used.saturating_sub(files.unwrap_or(0));
+        (total, total.saturating_sub(needed))
+    });
     let limits = of_machine.into_iter().chain(of_group);
     limits
         .into_iter()

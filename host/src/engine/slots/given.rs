@@ -48,7 +48,7 @@ impl Drop for Large {
 }
 
 /// Gives wasmtime the slots as linear memories.
-pub(in super::super) struct Memories(pub(in super::super) Arc<Slots>);
+pub(in crate::engine) struct Memories(pub(in crate::engine) Arc<Slots>);
 
 /// One linear memory.
 struct Memory {
@@ -217,7 +217,7 @@ unsafe fn copy_touched(from: Region, to: Region, bytes: usize) {
 }
 
 /// Gives wasmtime the slots as native stacks.
-pub(in super::super) struct Stacks(pub(in super::super) Arc<Slots>);
+pub(in crate::engine) struct Stacks(pub(in crate::engine) Arc<Slots>);
 
 struct Stack(Arc<Home>);
 

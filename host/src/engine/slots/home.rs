@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// A process's home slot. Its memory, its stack, and whoever has its execution hold it; it is free again when all are
 /// gone.
-pub(in super::super) struct Home {
+pub(in crate::engine) struct Home {
     slots: Arc<Slots>,
     class: HomeClass,
     offset: usize,
@@ -49,12 +49,12 @@ impl Home {
         }
     }
 
-    pub(in super::super) fn slots(&self) -> &Slots {
+    pub(in crate::engine) fn slots(&self) -> &Slots {
         &self.slots
     }
 
     /// All of the slot.
-    pub(in super::super) fn region(&self) -> Region {
+    pub(in crate::engine) fn region(&self) -> Region {
         let memory = self.memory();
         Region {
             bytes: memory.bytes + self.slots.stack_bytes + ARENA_BYTES,
@@ -72,39 +72,39 @@ impl Home {
     }
 
     /// The addresses of the stack.
-    pub(in super::super) fn stack(&self) -> Range<usize> {
+    pub(in crate::engine) fn stack(&self) -> Range<usize> {
         let start = self.memory().start.as_ptr() as usize + HOME_MEMORY_BYTES[self.class.0];
         start..start + self.slots.stack_bytes
     }
 
     /// Has wasmtime asked for the stack?
-    pub(in super::super) fn has_stack(&self) -> bool {
+    pub(in crate::engine) fn has_stack(&self) -> bool {
         self.stack_given.load(Ordering::Acquire)
     }
 
     /// The addresses of the arena that are in use.
-    pub(in super::super) fn arena(&self) -> Range<usize> {
+    pub(in crate::engine) fn arena(&self) -> Range<usize> {
         let start = self.stack().end;
         start..start + self.arena_used.load(Ordering::Acquire) as usize
     }
 
     /// Has all pages of the slot, whose process is packed, given back soon.
-    pub(in super::super) fn departs(self: &Arc<Home>) {
+    pub(in crate::engine) fn departs(self: &Arc<Home>) {
         self.slots.departures.add(self);
     }
 
     /// The process is about to use the slot again: true if it has all its pages yet.
-    pub(in super::super) fn comes_back(&self) -> bool {
+    pub(in crate::engine) fn comes_back(&self) -> bool {
         self.presence.come_back()
     }
 
     /// Nothing of the slot is resident any more.
-    pub(in super::super) fn sleeps(&self) {
+    pub(in crate::engine) fn sleeps(&self) {
         self.slots.stretches.sleep(self.offsets());
     }
 
     /// The slot is about to be used again.
-    pub(in super::super) fn wakes(&self) {
+    pub(in crate::engine) fn wakes(&self) {
         self.slots.stretches.wake(self.offsets());
     }
 
@@ -113,12 +113,12 @@ impl Home {
     }
 
     /// Packed slots can't be touched.
-    pub(in super::super) fn poisons(&self) -> bool {
+    pub(in crate::engine) fn poisons(&self) -> bool {
         self.slots.poisons
     }
 
     /// Makes an instance: what is allocated meanwhile on this thread lies in the arena, as far as it fits.
-    pub(in super::super) fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(in crate::engine) fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
         if !self.slots.has_arenas() {
             return work();
         }
@@ -131,7 +131,7 @@ impl Home {
 
     /// The same for what one process needs beside the instance. What the process before had there is overwritten: it must
     /// be gone.
-    pub(in super::super) fn make_execution<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(in crate::engine) fn make_execution<T>(&self, work: impl FnOnce() -> T) -> T {
         let instance = self.arena_instance.load(Ordering::Acquire) as usize;
         if instance == 0 {
             return work();
@@ -151,7 +151,7 @@ impl Home {
     }
 
     /// The process's first memory, if it has one: all its bytes, wherever they lie.
-    pub(in super::super) fn first_memory(&self) -> Option<Region> {
+    pub(in crate::engine) fn first_memory(&self) -> Option<Region> {
         let bytes = self.memory_bytes.load(Ordering::Acquire);
         let address = self.memory_address.load(Ordering::Acquire);
         let start = NonNull::new(address as *mut u8).filter(|_| bytes > 0)?;
@@ -162,7 +162,7 @@ impl Home {
 impl Home {
     /// Makes the memory that lies here what it was at first: this image in the warm part, zero everywhere else. False if
     /// it is not this memory that lies here.
-    pub(in super::super) fn renew(&self, memory: &mut [u8], image: &[u8]) -> bool {
+    pub(in crate::engine) fn renew(&self, memory: &mut [u8], image: &[u8]) -> bool {
         let region = self.memory();
         let warm = self.warm.within(memory.len());
         let is_here = memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes;
@@ -180,24 +180,24 @@ impl Home {
     }
 
     /// What stays resident when the slot is free.
-    pub(in super::super) fn warm(&self) -> Warm {
+    pub(in crate::engine) fn warm(&self) -> Warm {
         self.warm
     }
 }
 
 /// Says that a home is no process's, as long as it lives.
-pub(in super::super) struct Shelved(Arc<Slots>);
+pub(in crate::engine) struct Shelved(Arc<Slots>);
 
 impl Shelved {
     /// None if there are so many already that another one would be a waste of memory.
-    pub(in super::super) fn new(home: &Home) -> Option<Shelved> {
+    pub(in crate::engine) fn new(home: &Home) -> Option<Shelved> {
         let shelved = Shelved(home.slots.clone());
         let others = home.slots.shelved.fetch_add(1, Ordering::AcqRel);
         (others < SHELVED_MAX).then_some(shelved)
     }
 
     /// A process takes it.
-    pub(in super::super) fn use_again(self) {
+    pub(in crate::engine) fn use_again(self) {
         self.0.used_again.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -236,7 +236,7 @@ thread_local! {
 }
 
 /// Runs `work`, in which the first memory and the stack that wasmtime makes are those of this home.
-pub(in super::super) fn at_home<T>(home: &Arc<Home>, work: impl FnOnce() -> T) -> T {
+pub(in crate::engine) fn at_home<T>(home: &Arc<Home>, work: impl FnOnce() -> T) -> T {
     /// Forgets the home again, however `work` is left.
     struct Leave;
     impl Drop for Leave {

@@ -180,6 +180,13 @@ impl Slots {
     /// nobody can touch a packed slot, which costs mappings.
     pub(crate) fn new(stack_bytes: usize, poisons: bool) -> std::io::Result<Arc<Slots>> {
         assert!(stack_bytes.is_multiple_of(PAGE_BYTES));
+        // SAFETY: it asks for a number.
+        let kernel_page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if kernel_page_bytes as usize != PAGE_BYTES {
+            return Err(std::io::Error::other(format!(
+                "pages of {kernel_page_bytes} bytes; Atoll needs a kernel with pages of {PAGE_BYTES}"
+            )));
+        }
         let mut bytes = RESERVATION_BYTES;
         let base = loop {
             match reserve(bytes) {

@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 
 /// A part of a slot, or all of it; begins and ends at pages.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Region {
-    pub(in super::super) start: NonNull<u8>,
-    pub(in super::super) bytes: usize,
+pub(in crate::engine) struct Region {
+    pub(in crate::engine) start: NonNull<u8>,
+    pub(in crate::engine) bytes: usize,
 }
 
 // SAFETY: a region is an address and a size; whoever uses it says why it may.
@@ -37,7 +37,7 @@ impl Region {
     /// # Safety
     ///
     /// As for [`Region::clean`]; the range is page-aligned and within the region.
-    pub(in super::super) unsafe fn give_back(self, range: Range<usize>) {
+    pub(in crate::engine) unsafe fn give_back(self, range: Range<usize>) {
         if !range.is_empty() {
             // SAFETY: the range is within the region.
             let failed = unsafe {
@@ -58,12 +58,12 @@ impl Region {
     }
 
     /// All of it.
-    pub(in super::super) fn range(self) -> Range<usize> {
+    pub(in crate::engine) fn range(self) -> Range<usize> {
         0..self.bytes
     }
 
     /// The part between these addresses, widened to whole pages.
-    pub(in super::super) fn pages(self, addresses: Range<usize>) -> Range<usize> {
+    pub(in crate::engine) fn pages(self, addresses: Range<usize>) -> Range<usize> {
         let base = self.start.as_ptr() as usize;
         let start = (addresses.start - base) & !(PAGE_BYTES - 1);
         let end = (addresses.end - base).next_multiple_of(PAGE_BYTES);
@@ -72,7 +72,7 @@ impl Region {
 
     /// Makes pages resident that will be written now: one call instead of a fault for each. A kernel that can't leaves it
     /// to the faults.
-    pub(in super::super) fn populate(self, range: Range<usize>) {
+    pub(in crate::engine) fn populate(self, range: Range<usize>) {
         // SAFETY: the range is within the region; what its pages hold does not change.
         unsafe {
             libc::madvise(
@@ -88,7 +88,7 @@ impl Region {
     /// # Safety
     ///
     /// Nobody has a reference into it that is used while it can't be touched.
-    pub(in super::super) unsafe fn protect(self, protected: bool) {
+    pub(in crate::engine) unsafe fn protect(self, protected: bool) {
         let protection = match protected {
             true => libc::PROT_NONE,
             false => libc::PROT_READ | libc::PROT_WRITE,

@@ -138,3 +138,23 @@ fn a_memory_is_renewed_where_it_lies() {
     memory.grow_to(4 * MIB).expect("a slot is free");
     assert!(!home.renew(bytes(&mut *memory), &image));
 }
+
+#[test]
+fn a_home_that_sleeps_takes_nothing_of_a_large_slot_with_it() {
+    // With a stack like this a home alone is larger than what classes take at a time.
+    let slots = Slots::new(64 * MIB, false).expect("the mapping can be had");
+    let home = slots
+        .home(Slots::home_class(64 * KIB, Some(64 * KIB)), WARM)
+        .expect("a home is free");
+    let ty = MemoryType::new(64, None);
+    let mut large = Memories(slots.clone())
+        .new_memory(ty, 4 * MIB, None, None, 0)
+        .expect("a slot is free");
+    bytes(&mut *large).fill(7);
+    let region = home.region();
+    // SAFETY: nobody uses the home.
+    unsafe { region.give_back(region.range()) };
+    home.sleeps();
+    assert!(bytes(&mut *large).iter().all(|byte| *byte == 7));
+    home.wakes();
+}
