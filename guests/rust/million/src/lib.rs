@@ -7,6 +7,7 @@
 use std::error::Error;
 
 use atoll_guest::{Pid, arg_or, hibernate, println, receive, self_pid, send, spawn, time};
+use host_status::HostStatus;
 
 atoll_guest::entry!(main);
 
@@ -133,23 +134,12 @@ struct HostMemory {
 }
 
 impl HostMemory {
-    fn read() -> Result<Self, Box<dyn Error>> {
-        let status = read_status().map_err(|error| {
-            format!("reading status in the directory granted by --dir: {error}")
-        })?;
-        // "VmRSS:	  123456 kB"
-        let bytes = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            let number =
-                line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
-            number
-                .map(|kibibytes| kibibytes * 1024)
-                .ok_or_else(|| format!("no {field} in status"))
-        };
+    fn read() -> Result<Self, String> {
+        let status = HostStatus::read()?;
         Ok(Self {
-            resident_bytes: bytes("VmRSS:")?,
-            page_table_bytes: bytes("VmPTE:")?,
-            most_resident_bytes: bytes("VmHWM:")?,
+            resident_bytes: status.bytes("VmRSS")?,
+            page_table_bytes: status.bytes("VmPTE")?,
+            most_resident_bytes: status.bytes("VmHWM")?,
         })
     }
 
@@ -162,25 +152,4 @@ impl HostMemory {
             pages + tables
         );
     }
-}
-
-/// Reads the file `status`, by WASI's own functions: a program for `wasm32-wasip1` could use `std::fs`, but there the C
-/// library may look for granted directories when a process starts, and each of the crowd would pay for that.
-fn read_status() -> Result<String, wasip1::Errno> {
-    // The first directory that is granted follows the three standard streams.
-    const GRANTED: wasip1::Fd = 3;
-    // More than the kernel has to say.
-    let mut text = vec![0; 16 << 10];
-    let buffer = wasip1::Iovec {
-        buf: text.as_mut_ptr(),
-        buf_len: text.len(),
-    };
-    // SAFETY: `buffer` describes `text`, which nobody else uses meanwhile.
-    let length = unsafe {
-        let file = wasip1::path_open(GRANTED, 0, "status", 0, wasip1::RIGHTS_FD_READ, 0, 0)?;
-        let length = wasip1::fd_read(file, &[buffer])?;
-        wasip1::fd_close(file)?;
-        length
-    };
-    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use atoll_guest::inspect::{self, SystemCounters};
 use atoll_guest::{self_pid, time, yield_now};
+use host_status::HostStatus;
 
 /// By then a process that has told everybody of its end is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +80,7 @@ impl Memory {
 
     /// Takes a sample; returns the host's resident bytes.
     pub fn sample(&mut self) -> Result<u64, Box<dyn Error>> {
-        let resident = resident_bytes()?;
+        let resident = HostStatus::read()?.bytes("VmRSS")?;
         self.resident.push(resident);
         let own = inspect::info(self_pid()).ok_or("expected to be alive")?;
         self.own.push(own.memory_bytes);
@@ -111,33 +112,4 @@ impl Memory {
         let (second, last) = (samples.len() / 3, samples.len() * 2 / 3);
         (most(&samples[second..last]), most(&samples[last..]))
     }
-}
-
-/// The host's resident memory, from the file `status`, which is read by WASI's own functions: see the guest `crowd`.
-fn resident_bytes() -> Result<u64, Box<dyn Error>> {
-    let status = read_status()
-        .map_err(|error| format!("reading status in the directory granted by --dir: {error}"))?;
-    // "VmRSS:	  123456 kB"
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
-    Ok(number.ok_or("no VmRSS in status")? * 1024)
-}
-
-fn read_status() -> Result<String, wasip1::Errno> {
-    // The first directory that is granted follows the three standard streams.
-    const GRANTED: wasip1::Fd = 3;
-    // More than the kernel has to say.
-    let mut text = vec![0; 16 << 10];
-    let buffer = wasip1::Iovec {
-        buf: text.as_mut_ptr(),
-        buf_len: text.len(),
-    };
-    // SAFETY: `buffer` describes `text`, which nobody else uses meanwhile.
-    let length = unsafe {
-        let file = wasip1::path_open(GRANTED, 0, "status", 0, wasip1::RIGHTS_FD_READ, 0, 0)?;
-        let length = wasip1::fd_read(file, &[buffer])?;
-        wasip1::fd_close(file)?;
-        length
-    };
-    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }

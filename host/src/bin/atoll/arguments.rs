@@ -212,7 +212,9 @@ pub struct Hibernation(pub Option<Duration>);
 fn hibernation(text: &str) -> Result<Hibernation, String> {
     match text {
         "never" => Ok(Hibernation(None)),
-        time => Ok(Hibernation(Some(duration(time)?))),
+        time => duration(time)
+            .map(|time| Hibernation(Some(time)))
+            .map_err(|error| format!("{error}; or write `never`")),
     }
 }
 

@@ -1,0 +1,59 @@
+//! host-status: what the host holds of the machine's memory, as the kernel says it in `/proc/self/status`.
+//!
+//! The folder has to be granted: `--dir /proc/self::/proc/self:ro`, as the first one.
+
+/// The file as it was at one moment.
+pub struct HostStatus(String);
+
+impl HostStatus {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// No folder was granted, or it holds no such file.
+    pub fn read() -> Result<HostStatus, String> {
+        let text = read_status().map_err(|error| {
+            format!("reading status in the directory granted by --dir: {error}")
+        })?;
+        Ok(HostStatus(text))
+    }
+
+    /// A field that is a size, in bytes: `VmRSS`, for example.
+    ///
+    /// # Errors
+    ///
+    /// There is no such field.
+    pub fn bytes(&self, field: &str) -> Result<u64, String> {
+        // "VmRSS:	  123456 kB"
+        let rest = self
+            .0
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kibibytes =
+            rest.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
+        kibibytes
+            .map(|kibibytes| kibibytes * 1024)
+            .ok_or_else(|| format!("no {field} in status"))
+    }
+}
+
+/// Reads the file `status`, by WASI's own functions: a program for `wasm32-wasip1` could use `std::fs`, but there the C
+/// library may look for granted directories when a process starts, and each of the crowd would pay for that.
+fn read_status() -> Result<String, wasip1::Errno> {
+    // The first directory that is granted follows the three standard streams.
+    const GRANTED: wasip1::Fd = 3;
+    // More than the kernel has to say.
+    let mut text = vec![0; 16 << 10];
+    let buffer = wasip1::Iovec {
+        buf: text.as_mut_ptr(),
+        buf_len: text.len(),
+    };
+    // SAFETY: `buffer` describes `text`, which nobody else uses meanwhile.
+    let length = unsafe {
+        let file = wasip1::path_open(GRANTED, 0, "status", 0, wasip1::RIGHTS_FD_READ, 0, 0)?;
+        let length = wasip1::fd_read(file, &[buffer])?;
+        wasip1::fd_close(file)?;
+        length
+    };
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+}
