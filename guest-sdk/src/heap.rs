@@ -5,6 +5,9 @@
 //! to be filled and kept, and a larger memory. Here the heap begins right behind the program's data, in memory that the
 //! process has anyway, and touches a page of the host (4 KiB) only when it needs one.
 //!
+//! A process that talks allocates room for a payload, reads it, and frees it, over and over. The blocks that were freed
+//! last are kept for the next of the same size, instead of being merged with their neighbours and cut again.
+//!
 //! ```text
 //! 0          stack top  data           heap base   end            memory size
 //! ├── stack ──────┤├─── .rodata .bss ───┤├── heap ──┤─ ─ untouched ─ ┤ ─ ─ memory.grow ─ ─▶
@@ -28,39 +31,124 @@ const GROWTH_DIVISOR: usize = 8;
 /// dlmalloc rounds what it asks for to a multiple of this. Small, since [`Break`] rounds in its own way.
 const GRANULARITY_BYTES: usize = 64;
 
+/// Blocks up to this size are kept when they are freed.
+const KEPT_BYTES_MAX: usize = 4096;
+/// How many.
+const KEPT: usize = 4;
+/// Kept blocks are aligned to no more than this, which is what dlmalloc aligns everything to.
+const ALIGNMENT: usize = 8;
+
 #[global_allocator]
 static HEAP: Heap = Heap(UnsafeCell::new({
     let mut dlmalloc = Dlmalloc::new_with_allocator(Break::unused());
     assert!(dlmalloc.set_granularity(GRANULARITY_BYTES));
-    dlmalloc
+    Blocks {
+        kept: [const { Kept::nothing() }; KEPT],
+        oldest: 0,
+        dlmalloc,
+    }
 }));
 
-struct Heap(UnsafeCell<Dlmalloc<Break>>);
+struct Heap(UnsafeCell<Blocks>);
+
+/// All blocks that there are.
+struct Blocks {
+    /// Those that were freed last.
+    kept: [Kept; KEPT],
+    /// Which of them is the next to go.
+    oldest: usize,
+    dlmalloc: Dlmalloc<Break>,
+}
+
+/// A free block of dlmalloc's that was made for so many bytes; for none at all if there is no block.
+struct Kept {
+    bytes: usize,
+    block: *mut u8,
+}
 
 // SAFETY: a process is one thread. `lib.rs` leaves this module out if the target has more.
 unsafe impl Sync for Heap {}
 
-// SAFETY: dlmalloc fulfils the contract. Each call has the only reference to it: there is one thread, and dlmalloc calls
-// nothing but `Break`, which does not allocate.
+// SAFETY: a block is dlmalloc's, which fulfils the contract, and was made for just the size that it is handed out for; a
+// kept one is nobody's. Each call has the only reference to the blocks: there is one thread, and nothing that is called
+// here allocates.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see above; the caller vouches for the layout.
-        unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
+        unsafe {
+            let blocks = &mut *self.0.get();
+            match blocks.take(layout) {
+                Some(block) => block,
+                None => blocks.dlmalloc.malloc(layout.size(), layout.align()),
+            }
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as for `alloc`.
-        unsafe { (*self.0.get()).calloc(layout.size(), layout.align()) }
+        // SAFETY: as for `alloc`. New memory is zero already, which a kept block is not.
+        unsafe {
+            (*self.0.get())
+                .dlmalloc
+                .calloc(layout.size(), layout.align())
+        }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as for `alloc`; the caller vouches for the block.
-        unsafe { (*self.0.get()).free(block, layout.size(), layout.align()) }
+        // SAFETY: as for `alloc`; the caller vouches for the block, and won't use it any more.
+        unsafe {
+            let blocks = &mut *self.0.get();
+            match blocks.keep(block, layout) {
+                None => {}
+                Some((block, layout)) => {
+                    (blocks.dlmalloc).free(block, layout.size(), layout.align());
+                }
+            }
+        }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as for `dealloc`.
-        unsafe { (*self.0.get()).realloc(block, layout.size(), layout.align(), size) }
+        unsafe {
+            let dlmalloc = &mut (*self.0.get()).dlmalloc;
+            dlmalloc.realloc(block, layout.size(), layout.align(), size)
+        }
+    }
+}
+
+impl Blocks {
+    /// A kept block for this layout.
+    fn take(&mut self, layout: Layout) -> Option<*mut u8> {
+        let fits = |kept: &&mut Kept| kept.bytes == layout.size() && layout.align() <= ALIGNMENT;
+        let kept = self.kept.iter_mut().find(fits)?;
+        kept.bytes = 0;
+        Some(kept.block)
+    }
+
+    /// Keeps a free block; returns what is to be freed instead, if anything is.
+    fn keep(&mut self, block: *mut u8, layout: Layout) -> Option<(*mut u8, Layout)> {
+        if layout.size() > KEPT_BYTES_MAX || layout.align() > ALIGNMENT {
+            return Some((block, layout));
+        }
+        let bytes = layout.size();
+        let place = match self.kept.iter().position(|kept| kept.bytes == 0) {
+            Some(free) => free,
+            None => {
+                self.oldest = (self.oldest + 1) % KEPT;
+                self.oldest
+            }
+        };
+        let gone = std::mem::replace(&mut self.kept[place], Kept { bytes, block });
+        let layout = Layout::from_size_align(gone.bytes, ALIGNMENT).ok()?;
+        (gone.bytes > 0).then_some((gone.block, layout))
+    }
+}
+
+impl Kept {
+    const fn nothing() -> Self {
+        Self {
+            bytes: 0,
+            block: ptr::null_mut(),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) enum SpawnOption {
 }
 
 /// Checks a payload's size before it is copied out of the guest.
+#[inline]
 pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result<()> {
     if bytes as u64 > current.shared.config.max_message {
         return Err(Exit::exhausted(Budget::Message));
@@ -32,6 +33,14 @@ pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result
 /// call, and after whatever answers differently to, or about, a process that is dead.
 #[inline]
 pub(super) fn survives(current: &Current) -> wasmtime::Result<()> {
+    match current.is_doomed() {
+        false => Ok(()),
+        true => doom(current),
+    }
+}
+
+#[cold]
+fn doom(current: &Current) -> wasmtime::Result<()> {
     match current.doom() {
         None => Ok(()),
         Some(ending) => Err(Exit(ending).into()),

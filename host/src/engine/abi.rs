@@ -24,6 +24,21 @@ pub(crate) enum Shape {
     /// 0 for none, else the first list's size in bytes, and its alignment from bit 32 on. Taking a list answers in the
     /// same way for the next one.
     RetryThenLists,
+    /// The same for one list that is a message's payload, whose pointer belongs so far behind the result's address. A short
+    /// one comes with the answer ([`SHORT`]): the function answers with two i64 more, which hold it.
+    RetryThenPayload(u64),
+}
+
+/// What an answer is marked with if the payload comes with it.
+pub(crate) const SHORT: i64 = 1 << 40;
+/// The longest payload that does, in bytes.
+pub(crate) const SHORT_BYTES_MAX: usize = 16;
+
+impl Shape {
+    /// May the host leave lists for the guest to make room for?
+    pub(crate) fn leaves_lists(self) -> bool {
+        matches!(self, Shape::RetryThenLists | Shape::RetryThenPayload(_))
+    }
 }
 
 /// One function of the contract.
@@ -37,13 +52,13 @@ pub(crate) struct Function {
 }
 
 macro_rules! function {
-    ($interface:literal $name:literal ($($param:ident)*) -> ($($result:ident)*) $shape:ident) => {
+    ($interface:literal $name:literal ($($param:ident)*) -> ($($result:ident)*) $shape:ident $(($at:literal))?) => {
         Function {
             interface: concat!("atoll:process/", $interface, "@0.1.0"),
             name: $name,
             params: &[$($param),*],
             results: &[$($result),*],
-            shape: Shape::$shape,
+            shape: Shape::$shape $(($at))?,
         }
     };
 }
@@ -59,9 +74,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     function!("lifecycle" "hibernate" () -> () Direct),
     function!("mailbox" "send" (I64 I64 I32 I32 I64 I64 I32 I32 I32) -> () Retry),
     function!("mailbox" "send-named" (I32 I32 I32 I32 I64 I64 I32 I32 I32) -> (I32) Retry),
-    function!("mailbox" "receive" (I32 I64 I64 I32 I64 I32) -> () RetryThenLists),
+    function!("mailbox" "receive" (I32 I64 I64 I32 I64 I32) -> () RetryThenPayload(68)),
     function!("mailbox" "make-reference" (I32) -> () Direct),
-    function!("mailbox" "call" (I32 I64 I64 I32 I32 I32 I32 I32 I64 I32) -> () RetryThenLists),
+    function!("mailbox" "call" (I32 I64 I64 I32 I32 I32 I32 I32 I64 I32) -> () RetryThenPayload(60)),
     function!("mailbox" "reply" (I64 I64 I64 I64 I32 I32 I32 I32) -> () Retry),
     function!("mailbox" "alias" (I32) -> () Retry),
     function!("mailbox" "unalias" (I64 I64) -> (I32) Retry),

@@ -1,6 +1,6 @@
 //! What a core module is, found out without compiling or running it: imports, memory, functions, entry.
 
-use super::abi::{self, PACKAGE, RAW_MODULE, Shape};
+use super::abi::{self, PACKAGE, RAW_MODULE};
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::initial::Initial;
 use crate::text::printable_name;
@@ -28,7 +28,8 @@ pub(crate) struct Analysis {
     pub(crate) memory: Option<(u64, Option<u64>)>,
     /// The minimum of all its memories together, in bytes.
     pub(crate) memory_bytes_min: u64,
-    pub(crate) exports_memory: bool,
+    /// The memory that it exports under the name by which the contract's functions find it.
+    pub(crate) exported_memory: Option<u32>,
     /// The functions that can be spawned: name and index.
     pub(crate) functions: Vec<(String, u32)>,
     /// `_initialize`, to be called before any function but `_start`.
@@ -206,7 +207,7 @@ impl Reader {
                             self.exports.push((export.name.to_owned(), export.index))
                         }
                         ExternalKind::Memory if export.name == "memory" => {
-                            self.analysis.exports_memory = true
+                            self.analysis.exported_memory = Some(export.index)
                         }
                         ExternalKind::Table if export.name == IMPORTS_TABLE => {
                             self.analysis.has_imports_table = true
@@ -352,7 +353,7 @@ impl Reader {
         else {
             return Ok(());
         };
-        if !analysis.exports_memory {
+        if analysis.exported_memory.is_none() {
             let text = format!(
                 "it imports `{}` of `{}` but exports no memory named `memory`",
                 printable_name(&import.name),
@@ -363,7 +364,7 @@ impl Reader {
         let list = |import: &&Import| {
             import
                 .contract
-                .is_some_and(|function| function.shape == Shape::RetryThenLists)
+                .is_some_and(|function| function.shape.leaves_lists())
         };
         match analysis.imports.iter().find(list) {
             Some(import) if analysis.realloc.is_none() => {

@@ -8,22 +8,26 @@
 //!   function in the module itself does the rest:
 //!
 //!   ```text
-//!   receive(…, ret):  loop:  n = raw.receive(…, ret)      ; n < 0: give up the turn at the loop's edge, then again
+//!   members(…, ret):  loop:  n = raw.members(…, ret)      ; n < 0: give up the turn at the loop's edge, then again
 //!                     while n ≠ 0:  p = cabi_realloc(0, 0, alignment of n, size of n);  n = raw.take(p)
 //!   ```
+//!
+//!   A short payload comes with the answer, and is stored without another call of the host.
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
 //!   turns. They move to the front of every function that can be spawned.
 //! - **Bulk memory operations.** One `memory.fill` may take a second. Large ones are cut into pieces with a loop
 //!   around, which can be preempted.
 
-use super::abi::{self, RAW_MODULE, RAW_TAKE, Shape};
+use super::abi::{self, RAW_MODULE, RAW_TAKE, SHORT, SHORT_BYTES_MAX, Shape};
 use super::analysis::{Analysis, Bulk, ENTRY_PREFIX, GLOBAL_PREFIX};
 use super::error::{LoadError, LoadErrorKind};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
 };
-use wasm_encoder::{ImportSection, Instruction, InstructionSink, Module, TypeSection, ValType};
+use wasm_encoder::{
+    ImportSection, Instruction, InstructionSink, MemArg, Module, TypeSection, ValType,
+};
 
 /// Bulk operations run in pieces of this many bytes: some ten microseconds each.
 const BULK_PIECE_BYTES: i32 = 256 << 10;
@@ -92,7 +96,7 @@ impl<'a> Rewriter<'a> {
             .collect();
         let takes = glued
             .iter()
-            .any(|(_, function)| function.shape == Shape::RetryThenLists);
+            .any(|(_, function)| function.shape.leaves_lists());
         Rewriter {
             analysis,
             glued,
@@ -145,15 +149,21 @@ impl<'a> Rewriter<'a> {
     fn glue(&self, import: u32, function: &abi::Function) -> Function {
         let params = function.params.len() as u32;
         let answer = params;
-        let lists = function.shape == Shape::RetryThenLists;
-        let answer_type = if lists { ValType::I64 } else { ValType::I32 };
-        let mut body = Function::new([(1, answer_type)]);
+        let lists = function.shape.leaves_lists();
+        let answers = answers(function.shape);
+        let room = ValType::I32;
+        let locals = answers.iter().chain([&room]).map(|ty| (1, *ty));
+        let mut body = Function::new(locals.collect::<Vec<_>>());
         let mut code = body.instructions();
         code.loop_(BlockType::Empty);
         for param in 0..params {
             code.local_get(param);
         }
-        code.call(import).local_tee(answer);
+        code.call(import);
+        for more in (1..answers.len() as u32).rev() {
+            code.local_set(answer + more);
+        }
+        code.local_tee(answer);
         if lists {
             code.i64_const(0).i64_lt_s();
         } else {
@@ -161,28 +171,89 @@ impl<'a> Rewriter<'a> {
         }
         code.br_if(0).end();
         if let (true, Some(realloc)) = (lists, self.analysis.realloc) {
+            let room = |code: &mut InstructionSink<'_>| {
+                code.i32_const(0).i32_const(0);
+                code.local_get(answer)
+                    .i64_const(32)
+                    .i64_shr_u()
+                    .i32_wrap_i64();
+                code.local_get(answer).i32_wrap_i64();
+                code.call(self.moved(realloc));
+            };
             code.local_get(answer).i64_const(0).i64_ne();
-            code.if_(BlockType::Empty).loop_(BlockType::Empty);
-            code.i32_const(0).i32_const(0);
-            code.local_get(answer)
-                .i64_const(32)
-                .i64_shr_u()
-                .i32_wrap_i64();
-            code.local_get(answer).i32_wrap_i64();
-            code.call(self.moved(realloc));
+            code.if_(BlockType::Empty);
+            if let Shape::RetryThenPayload(pointer_at) = function.shape {
+                code.local_get(answer).i64_const(SHORT).i64_and();
+                code.i64_eqz().i32_eqz().if_(BlockType::Empty);
+                // Its alignment is above its size, as that of lists.
+                code.local_get(answer).i64_const(!SHORT).i64_and();
+                code.local_set(answer);
+                room(&mut code);
+                self.store_short(&mut code, params, pointer_at);
+                code.else_();
+            }
+            code.loop_(BlockType::Empty);
+            room(&mut code);
             code.call(self.analysis.imported_functions)
                 .local_tee(answer)
                 .i64_const(0)
                 .i64_ne()
                 .br_if(0)
-                .end()
                 .end();
+            if let Shape::RetryThenPayload(_) = function.shape {
+                code.end();
+            }
+            code.end();
         }
         if !function.results.is_empty() {
             code.local_get(answer);
         }
         code.end();
         body
+    }
+
+    /// Takes the address on the stack, and stores there what has come with the answer; and the address where it belongs,
+    /// behind the result, whose address is the last parameter.
+    fn store_short(&self, code: &mut InstructionSink<'_>, params: u32, pointer_at: u64) {
+        let (answer, low, high, room) = (params, params + 1, params + 2, params + 3);
+        let place = |offset| MemArg {
+            offset,
+            align: 0,
+            memory_index: self.analysis.exported_memory.unwrap_or_default(),
+        };
+        code.local_set(room);
+        code.local_get(params - 1)
+            .local_get(room)
+            .i32_store(place(pointer_at));
+        let has = |code: &mut InstructionSink<'_>, bytes: i64| {
+            code.local_get(answer).i64_const(bytes).i64_and();
+            code.i64_eqz().i32_eqz().if_(BlockType::Empty);
+        };
+        has(code, SHORT_BYTES_MAX as i64);
+        code.local_get(room).local_get(low).i64_store(place(0));
+        code.local_get(room).local_get(high).i64_store(place(8));
+        code.else_();
+        // Eight bytes, four, two, one: whatever the size is made of.
+        has(code, 8);
+        code.local_get(room).local_get(low).i64_store(place(0));
+        code.local_get(high).local_set(low);
+        code.local_get(room).i32_const(8).i32_add().local_set(room);
+        code.end();
+        for bytes in [4, 2, 1] {
+            has(code, bytes);
+            code.local_get(room).local_get(low);
+            match bytes {
+                4 => code.i64_store32(place(0)),
+                2 => code.i64_store16(place(0)),
+                _ => code.i64_store8(place(0)),
+            };
+            code.local_get(low).i64_const(8 * bytes).i64_shr_u();
+            code.local_set(low);
+            code.local_get(room).i32_const(bytes as i32).i32_add();
+            code.local_set(room);
+            code.end();
+        }
+        code.end();
     }
 
     fn entry(&self, name: &str, index: u32) -> Function {
@@ -227,11 +298,8 @@ impl Reencode for Rewriter<'_> {
                     _ => ValType::I32,
                 })
                 .collect();
-            let answer = match function.shape {
-                Shape::RetryThenLists => ValType::I64,
-                Shape::Direct | Shape::Retry => ValType::I32,
-            };
-            types.ty().function(params.iter().copied(), [answer]);
+            let answers = answers(function.shape).iter().copied();
+            types.ty().function(params.iter().copied(), answers);
             // What the contract's functions return, if not by memory, is an i32.
             let results = function.results.iter().map(|_| ValType::I32);
             types.ty().function(params, results.collect::<Vec<_>>());
@@ -337,6 +405,15 @@ impl Reencode for Rewriter<'_> {
             Some(operation) => Ok(Instruction::Call(self.bulk(operation))),
             None => utils::instruction(self, operator),
         }
+    }
+}
+
+/// What a raw function answers.
+fn answers(shape: Shape) -> &'static [ValType] {
+    match shape {
+        Shape::Direct | Shape::Retry => &[ValType::I32],
+        Shape::RetryThenLists => &[ValType::I64],
+        Shape::RetryThenPayload(_) => &[ValType::I64; 3],
     }
 }
 

@@ -31,6 +31,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+/// What the processes of a program leave for those that come after them.
+#[derive(Default)]
+pub(super) struct Legacy {
+    pub(super) templates: Templates,
+    /// None if instances are used once.
+    pub(super) recycling: Option<Recycling>,
+}
+
 /// What a process's own future ends with: how, and the instance if another process may have it.
 pub(super) type Outcome = (End, Option<Made>);
 
@@ -39,9 +47,7 @@ pub(super) struct Inhabitant {
     /// None when it has ended. Its allocation may lie in the home's arena.
     future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     packed: Option<Packed>,
-    templates: Arc<Templates>,
-    /// Where its instance goes afterwards.
-    recycling: Option<Arc<Recycling>>,
+    legacy: Arc<Legacy>,
     /// Wasmtime will ask for no more memories and stacks.
     is_settled: bool,
     /// Dropped last.
@@ -52,22 +58,24 @@ impl Inhabitant {
     /// An execution in this home.
     pub(super) fn new(
         home: Arc<Home>,
-        templates: Arc<Templates>,
-        recycling: Option<Arc<Recycling>>,
+        legacy: Arc<Legacy>,
         future: impl Future<Output = Outcome> + Send + 'static,
     ) -> Inhabitant {
         let future = home.make_execution(|| Box::pin(future));
         Inhabitant {
             future: Some(future),
             packed: None,
-            templates,
-            recycling,
+            legacy,
             is_settled: false,
             home,
         }
     }
 
+    #[inline]
     fn unpack(&mut self) {
+        if self.packed.is_none() {
+            return;
+        }
         if let Some(packed) = self.packed.take() {
             // SAFETY: it was packed from this home, and nobody has touched it since: see the top of the file.
             unsafe { packed.unpack(&self.home) };
@@ -82,14 +90,14 @@ impl Execution for Inhabitant {
         let polled = if self.is_settled {
             future.as_mut().poll(context)
         } else {
-            self.is_settled = self.recycling.is_some();
+            self.is_settled = self.legacy.recycling.is_some();
             at_home(&self.home, || future.as_mut().poll(context))
         };
         let Poll::Ready((end, made)) = polled else {
             return Poll::Pending;
         };
         self.future = None;
-        if let (Some(recycling), Some(made)) = (&self.recycling, made) {
+        if let (Some(recycling), Some(made)) = (&self.legacy.recycling, made) {
             recycling.put_back(made);
         }
         Poll::Ready(end)
@@ -98,7 +106,7 @@ impl Execution for Inhabitant {
     fn hibernate(&mut self) {
         if self.packed.is_none() {
             // SAFETY: the process waits for mail, and this is its execution: see the top of the file.
-            self.packed = unsafe { Packed::pack(&self.home, &self.templates) };
+            self.packed = unsafe { Packed::pack(&self.home, &self.legacy.templates) };
         }
     }
 

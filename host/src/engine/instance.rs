@@ -2,8 +2,7 @@
 
 use super::analysis::{Analysis, ENTRY_PREFIX};
 use super::flatten::Originals;
-use super::inhabitant::{Inhabitant, Outcome};
-use super::packing::Templates;
+use super::inhabitant::{Inhabitant, Legacy, Outcome};
 use super::recycling::{Made, Recycling};
 use super::slots::{Home, HomeClass, Slots, Warm, at_home};
 use super::state::{Exit, State};
@@ -65,7 +64,7 @@ pub(super) struct Common {
     pub(super) home: HomeClass,
     pub(super) warm: Warm,
     pub(super) memory_bytes_min: u64,
-    pub(super) templates: Arc<Templates>,
+    pub(super) legacy: Arc<Legacy>,
 }
 
 impl Common {
@@ -144,8 +143,6 @@ pub(super) struct Core {
     memory: Option<ModuleExport>,
     imports_wasi: bool,
     originals: Originals,
-    /// None if instances are used once.
-    recycling: Option<Arc<Recycling>>,
     /// An instance was made, and with it all that instances share.
     has_made: AtomicBool,
 }
@@ -163,6 +160,10 @@ impl Program<Core> {
         analysis: &Analysis,
         entry: usize,
     ) -> Program<Core> {
+        let legacy = Arc::new(Legacy {
+            recycling: Recycling::new(analysis, module),
+            ..Legacy::default()
+        });
         let functions = analysis.functions.iter().map(|(name, _)| {
             let export = module.get_export_index(&format!("{ENTRY_PREFIX}{name}"));
             (
@@ -178,10 +179,9 @@ impl Program<Core> {
                 memory: module.get_export_index("memory"),
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
-                recycling: Recycling::new(analysis, module).map(Arc::new),
                 has_made: AtomicBool::new(false),
             },
-            common,
+            common: Common { legacy, ..common },
         }
     }
 }
@@ -204,7 +204,8 @@ impl Kind for Core {
         limits: Limits,
     ) -> Result<Body, SpawnError> {
         let core = &program.kind;
-        let recycled = core.recycling.as_ref().and_then(|shelf| shelf.take());
+        let legacy = program.common.legacy.clone();
+        let recycled = legacy.recycling.as_ref().and_then(Recycling::take);
         let mut made = match recycled {
             Some(mut made) => {
                 let state = made.store.data_mut();
@@ -222,7 +223,7 @@ impl Kind for Core {
             .typed::<(), ()>(&made.store)
             .expect("the analysis saw its type");
         let originals = core.originals;
-        let is_recycled = core.recycling.is_some();
+        let is_recycled = legacy.recycling.is_some();
         let home = made.home.clone();
         let run = async move {
             let result = function.call_async(&mut made.store, ()).await;
@@ -231,9 +232,8 @@ impl Kind for Core {
             let outcome: Outcome = (end, (has_returned && is_recycled).then_some(made));
             outcome
         };
-        let (templates, recycling) = (program.common.templates.clone(), core.recycling.clone());
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
-        Ok(Box::new(Inhabitant::new(home, templates, recycling, run)))
+        Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
 }
 
@@ -360,8 +360,8 @@ impl Kind for Component {
             .await;
             (end(&mut store, result, Some), None)
         };
-        let templates = program.common.templates.clone();
-        Ok(Box::new(Inhabitant::new(home, templates, None, run)))
+        let legacy = program.common.legacy.clone();
+        Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
 }
 

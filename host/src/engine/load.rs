@@ -227,7 +227,7 @@ impl Engine {
             home,
             warm: Warm::around(data),
             memory_bytes_min,
-            templates: Arc::default(),
+            legacy: Arc::default(),
         }
     }
 }

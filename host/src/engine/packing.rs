@@ -65,9 +65,16 @@ struct Strangers {
 struct Template {
     /// The slot that it was in.
     slot: Range<u64>,
-    stack: Box<[u64]>,
-    arena: Box<[u64]>,
+    stack: Expected,
+    arena: Expected,
     pages: Box<[(u32, Page)]>,
+}
+
+/// A part of a template.
+struct Expected {
+    words: Box<[u64]>,
+    /// Which of them are addresses within the template's slot, in their order.
+    addresses: Box<[u32]>,
 }
 
 /// A packed process.
@@ -89,6 +96,12 @@ struct Parts {
     memory: Option<Region>,
     /// The pages of the memory that hold something; none if it is left where it is.
     pages: Vec<u32>,
+}
+
+thread_local! {
+    /// Kept for their memory.
+    static CODE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static EXPECTED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Packed {
@@ -162,8 +175,8 @@ impl Packed {
         let (stack, arena) = unsafe { (words_mut(&stack), words_mut(&arena)) };
         match template {
             Some(template) => {
-                fill(stack, template.expected_stack(stack.len(), base));
-                fill(arena, template.expected_arena(base));
+                template.expect_stack(stack, base);
+                template.expect_arena(arena, base);
             }
             None => {
                 stack.fill(0);
@@ -271,9 +284,6 @@ impl Parts {
     ///
     /// As for [`Packed::pack`].
     unsafe fn encode(&mut self, home: &Home, templates: &Templates) -> Packed {
-        thread_local! {
-            static CODE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
         CODE.with_borrow_mut(|code| {
             let mut template = templates.find(self);
             // SAFETY: as the caller's.
@@ -319,16 +329,18 @@ impl Parts {
         let base = home.region().start.as_ptr() as u64;
         // SAFETY: both are within the slot, which is the caller's.
         let (stack, arena) = unsafe { (words(&self.stack), words(&self.arena)) };
-        match template {
-            Some(template) => {
-                put_words(code, stack, template.expected_stack(stack.len(), base));
-                put_words(code, arena, template.expected_arena(base));
-            }
-            None => {
-                put_words(code, stack, |_| 0);
-                put_words(code, arena, |_| 0);
-            }
-        }
+        EXPECTED.with_borrow_mut(|expected| {
+            let mut put_part = |words: &[u64], expect: &dyn Fn(&Template, &mut [u64])| {
+                expected.clear();
+                expected.resize(words.len(), 0);
+                if let Some(template) = template {
+                    expect(template, expected);
+                }
+                put_words(code, words, expected);
+            };
+            put_part(stack, &|template, words| template.expect_stack(words, base));
+            put_part(arena, &|template, words| template.expect_arena(words, base));
+        });
         let before = code.len();
         let Some(region) = self.memory else {
             put(code, memory::LEFT);
@@ -350,7 +362,7 @@ impl Parts {
             let words = unsafe { words(&page_range(region, *page)) };
             let expected = template.and_then(|template| template.page(*page));
             let expected = expected.unwrap_or(&ZEROS);
-            put_words(code, words, |at| expected[at]);
+            put_words(code, words, expected);
         }
         code.len() - before
     }
@@ -392,12 +404,13 @@ impl Parts {
             let words = unsafe { words(&page_range(region, *page)) };
             (*page, words.try_into().expect("a page is so long"))
         };
+        let addresses = base..base + slot.bytes as u64;
         Template {
-            slot: base..base + slot.bytes as u64,
             // SAFETY: both are within the slot, which is the caller's.
-            stack: unsafe { words(&self.stack) }.into(),
+            stack: Expected::new(unsafe { words(&self.stack) }, &addresses),
             // SAFETY: as above.
-            arena: unsafe { words(&self.arena) }.into(),
+            arena: Expected::new(unsafe { words(&self.arena) }, &addresses),
+            slot: addresses,
             pages: self.pages.iter().map(page).collect(),
         }
     }
@@ -442,9 +455,10 @@ impl Templates {
     /// The newest of the same shape, or else the newest that is not quite so.
     fn find(&self, parts: &Parts) -> Option<Arc<Template>> {
         let list = lock(&self.list);
-        let has_arena = |template: &&Arc<Template>| template.arena.len() == parts.arena.len() / 8;
+        let has_arena =
+            |template: &&Arc<Template>| template.arena.words.len() == parts.arena.len() / 8;
         let is_same = |template: &&Arc<Template>| {
-            has_arena(template) && template.stack.len() == parts.stack.len() / 8
+            has_arena(template) && template.stack.words.len() == parts.stack.len() / 8
         };
         let newest = || list.iter().rev();
         let found = newest().find(is_same).or_else(|| newest().find(has_arena));
@@ -476,32 +490,19 @@ impl Templates {
 }
 
 impl Template {
-    /// What the template says of a stack of so many words, whose top is the template's, in the slot that begins at `base`.
-    fn expected_stack(&self, length: usize, base: u64) -> impl Fn(usize) -> u64 + '_ {
-        let deeper = self.stack.len().wrapping_sub(length);
-        self.expected(&self.stack, deeper, base)
+    /// What a stack would be, whose top is the template's, in the slot that begins at `base`.
+    fn expect_stack(&self, words: &mut [u64], base: u64) {
+        let first = self.stack.words.len() as isize - words.len() as isize;
+        self.stack.write(words, first, self.moved(base));
     }
 
     /// The same of an arena, whose start is the template's.
-    fn expected_arena(&self, base: u64) -> impl Fn(usize) -> u64 + '_ {
-        self.expected(&self.arena, 0, base)
+    fn expect_arena(&self, words: &mut [u64], base: u64) {
+        self.arena.write(words, 0, self.moved(base));
     }
 
-    /// These words of the template from `first` on, and zeros where it has none.
-    fn expected<'a>(
-        &'a self,
-        words: &'a [u64],
-        first: usize,
-        base: u64,
-    ) -> impl Fn(usize) -> u64 + 'a {
-        let moved = base.wrapping_sub(self.slot.start);
-        let size = self.slot.end - self.slot.start;
-        move |at| {
-            let word = words.get(at.wrapping_add(first)).copied().unwrap_or(0);
-            // The end belongs to it: pointers to the end of a part do.
-            let is_within = word.wrapping_sub(self.slot.start) <= size;
-            word.wrapping_add(if is_within { moved } else { 0 })
-        }
+    fn moved(&self, base: u64) -> u64 {
+        base.wrapping_sub(self.slot.start)
     }
 
     fn page(&self, number: u32) -> Option<&Page> {
@@ -510,9 +511,33 @@ impl Template {
     }
 }
 
-fn fill(words: &mut [u64], expected: impl Fn(usize) -> u64) {
-    for (at, word) in words.iter_mut().enumerate() {
-        *word = expected(at);
+impl Expected {
+    fn new(words: &[u64], slot: &Range<u64>) -> Expected {
+        // The end belongs to it: pointers to the end of a part do.
+        let is_address = |word: u64| word.wrapping_sub(slot.start) <= slot.end - slot.start;
+        let indexed = words.iter().zip(0..);
+        let addresses = indexed.filter(|(word, _)| is_address(**word));
+        Expected {
+            addresses: addresses.map(|(_, index)| index).collect(),
+            words: words.into(),
+        }
+    }
+
+    /// Writes its words from `first` on, and zeros where it has none; addresses are moved so far.
+    fn write(&self, into: &mut [u64], first: isize, moved: u64) {
+        let (from, to) = (first.max(0) as usize, (-first).max(0) as usize);
+        let to = to.min(into.len());
+        let own = self.words.get(from..).unwrap_or_default();
+        let count = own.len().min(into.len() - to);
+        into[..to].fill(0);
+        into[to..to + count].copy_from_slice(&own[..count]);
+        into[to + count..].fill(0);
+        for address in self.addresses.iter().map(|address| *address as usize) {
+            if (from..from + count).contains(&address) {
+                let word = &mut into[address - from + to];
+                *word = word.wrapping_add(moved);
+            }
+        }
     }
 }
 

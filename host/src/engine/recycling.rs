@@ -48,7 +48,7 @@ impl Recycling {
             analysis.initial.image(warm).is_some()
         };
         analysis.initial.obstacle().or_else(|| match memory {
-            Some(_) if !analysis.exports_memory => Some("it does not export its memory"),
+            Some(_) if analysis.exported_memory.is_none() => Some("it does not export its memory"),
             Some((minimum, maximum)) if !Slots::is_at_home(minimum, maximum) => {
                 Some("its memory is large from the start")
             }

@@ -48,27 +48,34 @@ impl Reader<'_> {
     }
 }
 
-/// Appends words by how they differ from the expected ones.
-pub(super) fn put_words(code: &mut Vec<u8>, words: &[u64], expected: impl Fn(usize) -> u64) {
-    let mut at = 0;
+/// Appends words by how they differ from the expected ones, which are as many.
+pub(super) fn put_words(code: &mut Vec<u8>, words: &[u64], expected: &[u64]) {
     let mut written_to = 0;
+    let mut at = first_other(words, expected, 0);
     while at < words.len() {
-        if words[at] == expected(at) {
-            at += 1;
-            continue;
-        }
         let start = at;
-        while at < words.len() && words[at] != expected(at) {
-            at += 1;
-        }
+        let pairs = || words[start..].iter().zip(&expected[start..]);
+        at += pairs().take_while(|(word, other)| word != other).count();
         put(code, (start - written_to) as u64 + 1);
         put(code, (at - start) as u64);
-        for (index, word) in words.iter().enumerate().take(at).skip(start) {
-            put(code, zigzag(word.wrapping_sub(expected(index))));
+        for (word, other) in pairs().take(at - start) {
+            put(code, zigzag(word.wrapping_sub(*other)));
         }
         written_to = at;
+        at = first_other(words, expected, at);
     }
     put(code, 0);
+}
+
+/// The first place from `from` on where the two are not the same, or their end: nearly all of them are the same.
+fn first_other(words: &[u64], expected: &[u64], from: usize) -> usize {
+    const AT_ONCE: usize = 8;
+    let pairs = words[from..].as_chunks::<AT_ONCE>().0.iter();
+    let same = pairs.zip(expected[from..].as_chunks::<AT_ONCE>().0);
+    let same = same.take_while(|(left, right)| left == right).count();
+    let from = from + same * AT_ONCE;
+    let rest = words[from..].iter().zip(&expected[from..]);
+    from + rest.take_while(|(word, other)| word == other).count()
 }
 
 /// Small differences of either sign as small numbers.
@@ -98,8 +105,8 @@ mod tests {
             }
             words[999] = u64::MAX;
             let mut code = Vec::new();
-            put_words(&mut code, &words, |at| expected[at]);
-            put_words(&mut code, &words, |_| 0);
+            put_words(&mut code, &words, &expected);
+            put_words(&mut code, &words, &[0; 1000]);
             let mut reader = Reader(&code);
             let mut corrected = expected.clone();
             reader.correct(&mut corrected);
@@ -114,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_expected_takes_one_byte() {
         let mut code = Vec::new();
-        put_words(&mut code, &[7; 4096], |_| 7);
+        put_words(&mut code, &[7; 4096], &[7; 4096]);
         assert_eq!(code, [0]);
     }
 }

@@ -63,6 +63,7 @@ impl Outgoing {
         self
     }
 
+    #[inline]
     pub(crate) fn from(self, sender: Pid) -> Message {
         Message {
             sender,
@@ -145,6 +146,7 @@ pub enum Event {
 
 impl Event {
     /// What the event costs the mailbox that holds it, in bytes: its own size and its payload's.
+    #[inline]
     pub(crate) fn weight_bytes(&self) -> u64 {
         let extra = match self {
             Event::Message(message) => message.payload.len(),

@@ -49,17 +49,40 @@ impl Queue {
     }
 
     /// Takes the first event at or after `from` that fits, or tells from where to go on when more has arrived.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {
+        if self.events.is_empty() {
+            return Err(self.front);
+        }
         let from = from.max(self.first_possible(selector));
+        // The usual case: it is the first one that is wanted.
+        if from <= self.front
+            && let Some(Some(first)) = self.events.front()
+            && selector.fits(first)
+            && !breaks(Rule::SelectiveOrder)
+        {
+            return Ok(self.take_front());
+        }
         if breaks(Rule::SelectiveOrder) && *selector != Selector::Any {
             return self.take_last(selector);
         }
         self.take_if(from, |event| selector.fits(event))
     }
 
+    /// Takes the first event, which is there.
+    #[inline(always)]
+    fn take_front(&mut self) -> Event {
+        let first = self.events.pop_front().flatten();
+        self.front += 1;
+        if self.gaps > 0 {
+            self.close_gap_at_front();
+        } else if self.events.is_empty() && self.events.capacity() > CAPACITY_KEPT {
+            self.events = VecDeque::new();
+        }
+        first.expect("the place was just seen to hold an event")
+    }
+
     /// Takes the first event at or after `from` of which `fits` holds.
-    #[inline]
     pub(crate) fn take_if(
         &mut self,
         from: u64,
@@ -109,10 +132,15 @@ impl Queue {
         self.front + self.events.len() as u64
     }
 
+    #[inline]
     fn first_possible(&self, selector: &Selector) -> u64 {
-        let Selector::Reference(wanted) = selector else {
-            return 0;
-        };
+        match selector {
+            Selector::Reference(wanted) => self.marked(wanted),
+            _ => 0,
+        }
+    }
+
+    fn marked(&self, wanted: &Reference) -> u64 {
         let marked = self
             .marks
             .iter()
@@ -121,17 +149,21 @@ impl Queue {
         marked.map_or(0, |(_, position)| *position)
     }
 
-    #[inline]
+    /// So that the first place holds an event, if any does.
+    fn close_gap_at_front(&mut self) {
+        while matches!(self.events.front(), Some(None)) {
+            self.events.pop_front();
+            self.gaps -= 1;
+            self.front += 1;
+        }
+        if self.events.is_empty() && self.events.capacity() > CAPACITY_KEPT {
+            self.events = VecDeque::new();
+        }
+    }
+
     fn close_ranks(&mut self, taken_index: usize) {
         if taken_index == 0 {
-            while matches!(self.events.front(), Some(None)) {
-                self.events.pop_front();
-                self.gaps -= 1;
-                self.front += 1;
-            }
-            if self.events.is_empty() && self.events.capacity() > CAPACITY_KEPT {
-                self.events = VecDeque::new();
-            }
+            self.close_gap_at_front();
         } else if self.gaps > self.events.len() / 2 {
             self.compact();
         }

@@ -2,8 +2,9 @@
 //!
 //! Most processes have a link or two, and one monitor at a time; some have ten thousand. The list needs no memory of its
 //! own for a few entries and is searched in nanoseconds; the hash table takes over before that would be slow. Its keys
-//! come from guests, so it hashes with a secret (the standard library's way).
+//! come from guests, so each table hashes with a secret of its own, which no guest sees a result of.
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +17,7 @@ const LIST_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) enum SmallMap<K, V> {
     List(SmallVec<[(K, V); INLINE]>),
-    Table(HashMap<K, V>),
+    Table(HashMap<K, V, RandomState>),
 }
 
 impl<K, V> Default for SmallMap<K, V> {
@@ -63,19 +64,18 @@ impl<K: Eq + Hash, V> SmallMap<K, V> {
 
     /// Puts a value in the place of what the key had; returns that.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        if let Some(present) = self.get_mut(&key) {
+        let list = match self {
+            SmallMap::Table(table) => return table.insert(key, value),
+            SmallMap::List(list) => list,
+        };
+        if let Some((_, present)) = list.iter_mut().find(|(listed, _)| *listed == key) {
             return Some(std::mem::replace(present, value));
         }
-        match self {
-            SmallMap::List(list) if list.len() < LIST_MAX => list.push((key, value)),
-            SmallMap::List(list) => {
-                let mut table: HashMap<K, V> = list.drain(..).collect();
-                table.insert(key, value);
-                *self = SmallMap::Table(table);
-            }
-            SmallMap::Table(table) => {
-                table.insert(key, value);
-            }
+        if list.len() < LIST_MAX {
+            list.push((key, value));
+        } else {
+            let entries = list.drain(..).chain([(key, value)]);
+            *self = SmallMap::Table(entries.collect());
         }
         None
     }

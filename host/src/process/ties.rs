@@ -18,7 +18,7 @@ pub(crate) struct Ties<T> {
     /// References by which it can be sent a reply.
     pub(crate) aliases: SmallMap<Reference, AliasUse>,
     /// Timers that it has started.
-    pub(crate) timers: SmallMap<Reference, T>,
+    pub(crate) timers: SmallMap<Reference, Box<T>>,
     /// Bytes of payload that its timers hold.
     pub(crate) timer_bytes: u64,
     /// Monitors of groups that it has.

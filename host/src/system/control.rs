@@ -33,7 +33,7 @@ pub(crate) struct Control {
     /// It was waiting for mail, and has a turn only to say where it does, or is being hibernated: for all others it waits.
     pub(crate) seems_to_wait: bool,
     /// It is to end with this reason before it runs again.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) ending: Option<Box<Ending>>,
     /// What is left to do of its end, when that is much.
     pub(crate) farewell: Option<Box<Farewell>>,
     pub(crate) traps_exits: bool,
@@ -56,21 +56,33 @@ pub(crate) struct Control {
     pub(crate) ties: Option<Box<Ties<Timer>>>,
     /// Its execution, while it is not running.
     pub(crate) body: Option<Body>,
-    /// Wakes it when a host call of its is complete; for guests of programs that can make such calls, and for
-    /// mailboxes of the host.
+    /// It may wait for the end of a host call: its program has such.
+    pub(crate) has_host_calls: bool,
+    /// Wakes whoever waits for a mailbox of the host.
     pub(crate) waker: Option<Waker>,
     pub(crate) identity: Option<Identity>,
-    pub(crate) watchers: Vec<oneshot::Sender<ExitReason>>,
+    /// Who of the host waits for its end: nobody, for nearly all.
+    pub(crate) watchers: Option<Box<Watchers>>,
 }
+
+/// Who of the host waits for a process's end.
+#[derive(Default)]
+pub(crate) struct Watchers(pub(crate) Vec<oneshot::Sender<ExitReason>>);
 
 /// What a guest process is, for reports.
 pub(crate) struct Identity {
     pub(crate) program: Arc<dyn Runnable>,
     pub(crate) function: u32,
-    pub(crate) label: Option<Box<str>>,
-    /// Who spawned it, if that was not the host.
-    pub(crate) parent: Option<Pid>,
+    /// The id of who spawned it; 0 for the host.
+    pub(crate) parent: u64,
     pub(crate) spawned_at_ns: u64,
+    pub(crate) said: Option<Box<Said>>,
+}
+
+/// What was said of a process, which few have.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) label: Option<Box<str>>,
     /// The guest function that it was last seen in.
     pub(crate) current_function: Option<Box<str>>,
 }
@@ -140,9 +152,10 @@ impl Control {
             reductions: 0,
             ties: None,
             body: None,
+            has_host_calls: false,
             waker: None,
             identity: None,
-            watchers: Vec::new(),
+            watchers: None,
         }
     }
 
@@ -162,7 +175,7 @@ impl Control {
     }
 
     /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> Nudge {
         let weight = event.weight_bytes();
         if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
@@ -201,7 +214,7 @@ impl Control {
     /// The process must end, whatever it does now. The first reason stays.
     pub(crate) fn end_with(&mut self, entry: &Entry, reason: ExitReason, is_crash: bool) -> Nudge {
         if self.ending.is_none() {
-            self.ending = Some(Ending { reason, is_crash });
+            self.ending = Some(Box::new(Ending { reason, is_crash }));
             entry.is_doomed.store(true, Ordering::Release);
         }
         self.end_again()

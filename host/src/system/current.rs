@@ -87,6 +87,7 @@ impl Current {
     }
 
     /// Takes the first event that fits. OTP: `receive … after`.
+    #[inline(always)]
     pub(crate) fn receive(&mut self, selector: &Selector, timeout_ns: Option<u64>) -> Received {
         let mut position = self.wait.as_ref().map_or(0, |wait| wait.position);
         loop {
@@ -232,13 +233,16 @@ impl Current {
         self.fetch_mail();
     }
 
-    /// How the process is to end, if somebody has said so since its turn began: what it calls now is its last call.
+    /// Is the process to end, because somebody has said so since its turn began? Then what it calls now is its last call.
     #[inline]
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.entry().is_doomed.load(Ordering::Acquire)
+    }
+
+    /// How it is to end, if so.
+    #[cold]
     pub(crate) fn doom(&self) -> Option<Ending> {
-        if !self.entry().is_doomed.load(Ordering::Acquire) {
-            return None;
-        }
-        self.entry().control().ending.clone()
+        self.entry().control().ending.as_deref().cloned()
     }
 
     /// OTP: `register/2`.
@@ -325,6 +329,7 @@ impl Current {
         self.index
     }
 
+    #[inline]
     pub(crate) fn entry(&self) -> &table::Entry {
         self.shared.table.entry(self.index)
     }

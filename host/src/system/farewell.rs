@@ -9,7 +9,7 @@
 //! takes several turns, in pieces of [`STEPS_PER_TURN`].
 
 use super::Shared;
-use super::control::{Ending, Phase};
+use super::control::{Ending, Phase, Watchers};
 use super::program::End;
 use super::report::CrashReport;
 use super::timers::Timer;
@@ -17,7 +17,6 @@ use crate::process::{ExitReason, Pid, Reference, Ties};
 use crate::scheduler::{After, TimerKey};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
 
 /// Steps after which others get a turn: about as long as a turn of guest code.
 const STEPS_PER_TURN: usize = 256;
@@ -28,13 +27,11 @@ pub(crate) struct Farewell {
     reason: ExitReason,
     /// The next one last.
     steps: Vec<Step>,
-    watchers: Watchers,
+    watchers: Option<Box<Watchers>>,
 }
 
-type Watchers = Vec<oneshot::Sender<ExitReason>>;
-
-fn tell(watchers: Watchers, reason: &ExitReason) {
-    for watcher in watchers {
+fn tell(watchers: Option<Box<Watchers>>, reason: &ExitReason) {
+    for watcher in watchers.into_iter().flat_map(|watchers| watchers.0) {
         // A watcher that has gone needs no answer.
         let _ = watcher.send(reason.clone());
     }
@@ -67,10 +64,9 @@ impl Shared {
         let arrived = std::mem::take(&mut control.arrived);
         let ties = control.ties.take();
         let identity = control.identity.take();
-        let waker = control.waker.take();
-        let watchers = std::mem::take(&mut control.watchers);
+        let watchers = control.watchers.take();
         drop(control);
-        drop((arrived, waker));
+        drop(arrived);
 
         let Ending { reason, is_crash } = end.ending;
         self.counters
@@ -83,7 +79,7 @@ impl Shared {
                     pid,
                     program: identity.program.name().to_owned(),
                     function: identity.program.function_name(identity.function).to_owned(),
-                    label: identity.label.map(String::from),
+                    label: identity.said.and_then(|said| said.label).map(String::from),
                     reason: reason.clone(),
                     backtrace: end.backtrace,
                 });
@@ -130,7 +126,7 @@ impl Shared {
         control.alarm = 0;
         control.expired = false;
         let left = (std::mem::take(&mut control.arrived), control.waker.take());
-        let watchers = std::mem::take(&mut control.watchers);
+        let watchers = control.watchers.take();
         let ties = control.ties.take();
         drop(control);
         drop(left);

@@ -4,27 +4,37 @@
 //! otherwise have to lock the entry for in between travels here: the mail that was there when the turn began, what was
 //! taken out of the mailbox, and whether the process now waits for mail.
 
-use crate::process::Event;
+use crate::process::{Event, Pid};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 
 /// Events on their way from an entry to the queue that the receiver searches.
 pub(super) type Arrived = VecDeque<Option<Event>>;
 
 thread_local! {
+    // Nothing to be dropped: a thread-local variable with a destructor asks at each use whether it is there yet.
     static TURN: Turn = const {
-        Turn { arrived: RefCell::new(VecDeque::new()), taken_bytes: Cell::new(0), taken_events: Cell::new(0),
-            awaits_mail: Cell::new(false), reductions: Cell::new(0)
+        Turn { arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())), taken_bytes: Cell::new(0),
+            taken_events: Cell::new(0), awaits_mail: Cell::new(false), reductions: Cell::new(0),
+            whose: Cell::new(NOBODY), woken: Cell::new(false)
         }
     };
 }
 
+/// The pid of no process.
+const NOBODY: Pid = Pid { node: 0, id: 0 };
+
 struct Turn {
-    arrived: RefCell<Arrived>,
+    /// Between turns it holds nothing but room. [`leave`] frees that.
+    arrived: RefCell<ManuallyDrop<Arrived>>,
     taken_bytes: Cell<u64>,
     taken_events: Cell<u64>,
     awaits_mail: Cell<bool>,
     reductions: Cell<u64>,
+    /// The process whose turn it is.
+    whose: Cell<Pid>,
+    woken: Cell<bool>,
 }
 
 /// What a turn leaves behind.
@@ -34,14 +44,18 @@ pub(super) struct Left {
     pub(super) taken_events: u64,
     /// All reductions so far, if the process had occasion to say; 0 if not.
     pub(super) reductions: u64,
+    /// Its waker was called within the turn.
+    pub(super) woken: bool,
 }
 
-/// Begins a turn; `arrived` is left empty.
+/// Begins a process's turn; `arrived` is left empty.
 #[inline]
-pub(super) fn begin(arrived: &mut Arrived) {
+pub(super) fn begin(whose: Pid, arrived: &mut Arrived) {
     TURN.with(|turn| {
         debug_assert!(turn.arrived.borrow().is_empty());
-        std::mem::swap(&mut *turn.arrived.borrow_mut(), arrived);
+        std::mem::swap(&mut **turn.arrived.borrow_mut(), arrived);
+        turn.whose.set(whose);
+        turn.woken.set(false);
         turn.taken_bytes.set(0);
         turn.taken_events.set(0);
         turn.reductions.set(0);
@@ -56,14 +70,33 @@ pub(super) fn end(arrived: &mut Arrived) -> Left {
         let mut unasked = turn.arrived.borrow_mut();
         if !unasked.is_empty() {
             unasked.append(arrived);
-            std::mem::swap(&mut *unasked, arrived);
+            std::mem::swap(&mut **unasked, arrived);
         }
+        turn.whose.set(NOBODY);
         Left {
             awaits_mail: turn.awaits_mail.get(),
             taken_bytes: turn.taken_bytes.get(),
             taken_events: turn.taken_events.get(),
             reductions: turn.reductions.get(),
+            woken: turn.woken.get(),
         }
+    })
+}
+
+/// The thread will give no more turns.
+pub(super) fn leave() {
+    TURN.with(|turn| drop(std::mem::take(&mut **turn.arrived.borrow_mut())));
+}
+
+/// Wakes a process, if it is its turn on this very thread: the turn's end will see it.
+#[inline]
+pub(super) fn wake(process: Pid) -> bool {
+    TURN.with(|turn| {
+        let is_its_turn = turn.whose.get() == process;
+        if is_its_turn {
+            turn.woken.set(true);
+        }
+        is_its_turn
     })
 }
 
@@ -86,7 +119,7 @@ pub(super) fn give_room(room: Arrived) {
     TURN.with(|turn| {
         let mut arrived = turn.arrived.borrow_mut();
         if arrived.capacity() == 0 {
-            *arrived = room;
+            **arrived = room;
         }
     });
 }

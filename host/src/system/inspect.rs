@@ -4,7 +4,7 @@
 //! is not interrupted for it.
 
 use super::Shared;
-use super::control::{Awaits, Control, Phase};
+use super::control::{Awaits, Control, Identity, Phase};
 use super::current::Current;
 use super::handover;
 use super::report::{Counters, Hibernation};
@@ -185,6 +185,11 @@ impl Shared {
         })
     }
 
+    /// Who spawned a process; none if that was the host.
+    pub(super) fn parent(&self, identity: &Identity) -> Option<Pid> {
+        (identity.parent != 0).then(|| self.table.pid(identity.parent))
+    }
+
     /// What a process is and does.
     pub(crate) fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let (_, entry, control) = self.table.find(pid)?;
@@ -196,7 +201,8 @@ impl Shared {
         let function = identity.map_or(String::new(), |identity| {
             identity.program.function_name(identity.function).to_owned()
         });
-        let seen_in = identity.and_then(|identity| identity.current_function.as_deref());
+        let said = identity.and_then(|identity| identity.said.as_deref());
+        let seen_in = said.and_then(|said| said.current_function.as_deref());
         let ties = control.ties.as_deref();
         let age_ns = identity.map_or(0, |identity| {
             self.scheduler.now().saturating_sub(identity.spawned_at_ns)
@@ -213,9 +219,9 @@ impl Shared {
             mailbox_bytes: control.mailbox_bytes,
             timers: ties.map_or(0, |ties| ties.timers.len()),
             age: Duration::from_nanos(age_ns),
-            parent: identity.and_then(|identity| identity.parent),
+            parent: identity.and_then(|identity| self.parent(identity)),
             name: ties.and_then(|ties| ties.name.as_deref().map(str::to_owned)),
-            label: identity.and_then(|identity| identity.label.as_deref().map(str::to_owned)),
+            label: said.and_then(|said| said.label.as_deref().map(str::to_owned)),
             program: identity.map_or(String::new(), |identity| identity.program.name().to_owned()),
             current_function: seen_in.unwrap_or(&function).to_owned(),
             function,
@@ -320,7 +326,8 @@ impl Current {
         let mut control = entry.control();
         entry.is_asked.store(false, Ordering::Release);
         if let Some(identity) = control.identity.as_mut() {
-            identity.current_function = function.map(Into::into);
+            let said = identity.said.get_or_insert_default();
+            said.current_function = function.map(Into::into);
         }
     }
 

@@ -69,7 +69,7 @@ use program::Runnable;
 use report::Tally;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stop::Departures;
@@ -105,6 +105,7 @@ struct Threads {
 
 /// What all processes of a system share.
 pub(crate) struct Shared {
+    this: Weak<Shared>,
     pub(crate) table: Table,
     pub(crate) scheduler: Arc<Scheduler<Shared>>,
     pub(crate) config: Config,
@@ -142,7 +143,8 @@ impl System {
         // A pid's node is part of its secret: a pid of another system, or of an earlier one, leads nowhere.
         let node = seam.random_u64() >> (64 - crate::process::ID_BITS);
         let cipher = || Cipher::new(std::array::from_fn(|_| seam.random_u64()));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
             table: Table::new(node, cipher(), config.max_processes),
             scheduler: Scheduler::new(options),
             counters: Tally::default(),
@@ -162,6 +164,7 @@ impl System {
         let around = move |run: &mut dyn FnMut()| {
             let _entered = handle.enter();
             run();
+            handover::leave();
         };
         let schedulers = shared
             .scheduler
@@ -197,7 +200,7 @@ impl System {
     /// Starts a process and watches it, so that its end is told however soon it comes. OTP: `spawn_monitor`.
     pub fn spawn_watched(&self, spawn: Spawn) -> Result<(Pid, Watch), SpawnError> {
         let (told, watch) = Watch::pair();
-        let pid = self.0.shared.spawn_watched(spawn, None, vec![told])?;
+        let pid = self.0.shared.spawn_watched(spawn, None, Some(told))?;
         Ok((pid, watch))
     }
 
@@ -347,7 +350,7 @@ impl Drop for Owner {
 
 impl Shared {
     /// Puts an event into a process's mailbox, if it lives. OTP: signals are never refused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&self, to: Pid, event: Event) {
         let Some((index, entry, mut control)) = self.table.find(to) else {
             return;

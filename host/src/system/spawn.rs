@@ -1,6 +1,6 @@
 //! Spawning: from a request to a process in a run queue, or to an error and nothing.
 
-use super::control::{Awaits, Control, Identity, Phase};
+use super::control::{Awaits, Control, Identity, Phase, Said, Watchers};
 use super::current::Current;
 use super::names::{RegisterError, is_name};
 use super::program::{Body, Limits, Runnable};
@@ -165,7 +165,7 @@ struct Newborn {
     body: Body,
     mailbox_bytes_max: u64,
     identity: Identity,
-    watchers: Vec<oneshot::Sender<ExitReason>>,
+    watcher: Option<oneshot::Sender<ExitReason>>,
     options: Ties,
 }
 
@@ -184,15 +184,15 @@ impl Shared {
         spawn: Spawn,
         parent: Option<Parent>,
     ) -> Result<Pid, SpawnError> {
-        self.spawn_watched(spawn, parent, Vec::new())
+        self.spawn_watched(spawn, parent, None)
     }
 
-    /// The same, with watchers that are told of the end even if it comes before this returns.
+    /// The same, with a watcher that is told of the end even if it comes before this returns.
     pub(super) fn spawn_watched(
         self: &Arc<Shared>,
         spawn: Spawn,
         parent: Option<Parent>,
-        watchers: Vec<oneshot::Sender<ExitReason>>,
+        watcher: Option<oneshot::Sender<ExitReason>>,
     ) -> Result<Pid, SpawnError> {
         let Spawn {
             program,
@@ -242,12 +242,16 @@ impl Shared {
             identity: Identity {
                 program,
                 function,
-                label: options.label,
-                parent: parent.map(|parent| parent.pid),
+                parent: parent.map_or(0, |parent| parent.pid.id),
                 spawned_at_ns: self.scheduler.now(),
-                current_function: None,
+                said: options.label.map(|label| {
+                    Box::new(Said {
+                        label: Some(label),
+                        current_function: None,
+                    })
+                }),
             },
-            watchers,
+            watcher,
             options: Ties {
                 name: options.name,
                 priority: options.priority,
@@ -272,16 +276,11 @@ impl Shared {
 
     /// Makes a process known, with all that it was spawned with, in one step.
     fn publish(self: &Arc<Shared>, index: u32, pid: Pid, parent: Option<Parent>, newborn: Newborn) {
-        let waker = newborn
-            .identity
-            .program
-            .has_host_calls()
-            .then(|| self.waker(index, pid));
         self.guests.fetch_add(1, Ordering::AcqRel);
         let entry = self.table.entry(index);
         let is_tied = newborn.options.link || !newborn.options.monitors.is_empty();
         match parent.filter(|_| is_tied) {
-            None => self.fill(entry, &mut entry.control(), waker, newborn),
+            None => self.fill(entry, &mut entry.control(), newborn),
             Some(parent) => {
                 // In the order of the indexes, as everywhere where two are locked.
                 let parent_entry = self.table.entry(parent.index);
@@ -305,18 +304,12 @@ impl Shared {
                     child.ties().monitored_by.insert(monitor, parent.pid);
                 }
                 drop(own);
-                self.fill(entry, &mut child, waker, newborn);
+                self.fill(entry, &mut child, newborn);
             }
         }
     }
 
-    fn fill(
-        &self,
-        entry: &Entry,
-        control: &mut Control,
-        waker: Option<std::task::Waker>,
-        newborn: Newborn,
-    ) {
+    fn fill(&self, entry: &Entry, control: &mut Control, newborn: Newborn) {
         control.phase = Phase::Scheduled;
         control.awaits = Awaits::Host;
         control.mailbox_bytes_max = newborn.mailbox_bytes_max;
@@ -325,8 +318,10 @@ impl Shared {
             control.ties().name = newborn.options.name;
         }
         control.body = Some(newborn.body);
-        control.waker = waker;
-        control.watchers = newborn.watchers;
+        control.has_host_calls = newborn.identity.program.has_host_calls();
+        control.watchers = newborn
+            .watcher
+            .map(|watcher| Box::new(Watchers(vec![watcher])));
         control.identity = Some(newborn.identity);
         if self.stopping.load(Ordering::Acquire) {
             // The stop may have looked at this entry before there was a process in it. It will be scheduled anyhow.

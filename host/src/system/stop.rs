@@ -88,7 +88,7 @@ impl Shared {
                 let control = entry.control();
                 match &control.identity {
                     Some(identity) if control.ending.is_none() => {
-                        (self.table.pid(control.id), identity.parent)
+                        (self.table.pid(control.id), self.parent(identity))
                     }
                     _ => continue,
                 }

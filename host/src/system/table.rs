@@ -27,8 +27,10 @@ pub(crate) struct Table {
     free: Mutex<Vec<u32>>,
     /// How many entries were ever in use.
     used: AtomicU32,
-    chunks: Box<[OnceLock<Box<[Entry]>>]>,
+    chunks: Box<[OnceLock<Box<Chunk>>]>,
 }
+
+type Chunk = [Entry; CHUNK];
 
 /// One process, or room for one.
 pub(crate) struct Entry {
@@ -243,8 +245,12 @@ impl Entry {
     }
 }
 
-fn new_chunk() -> Box<[Entry]> {
-    (0..CHUNK).map(|_| Entry::empty()).collect()
+fn new_chunk() -> Box<Chunk> {
+    let entries: Box<[Entry]> = (0..CHUNK).map(|_| Entry::empty()).collect();
+    match entries.try_into() {
+        Ok(chunk) => chunk,
+        Err(_) => unreachable!("they were counted"),
+    }
 }
 
 /// Locks, whatever a panicking holder may have left: no holder leaves a half-made change behind.

@@ -61,7 +61,9 @@ impl Shared {
             ties.timer_bytes -= taken.payload_bytes();
             Some(taken)
         });
-        let Some(taken) = taken else { return };
+        let Some(taken) = taken.map(|timer| *timer) else {
+            return;
+        };
         let to = match taken.to {
             Destination::Process(pid) => Some(pid),
             Destination::Name(name) => self.whereis(&name),
@@ -116,7 +118,7 @@ impl Current {
             to,
             sends,
         };
-        ties.timers.insert(reference, timer);
+        ties.timers.insert(reference, Box::new(timer));
         drop(control);
         self.charge_copy(payload_bytes as usize);
         self.charge_tie();

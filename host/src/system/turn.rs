@@ -8,8 +8,9 @@ use super::table::idleness;
 use super::timers::{Alarm, AlarmOf};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -33,9 +34,9 @@ impl Work for Shared {
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
-        if let Some(ending) = control.ending.take() {
+        if let Some(ending) = &control.ending {
             // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
-            control.ending = Some(ending.clone());
+            let ending = (**ending).clone();
             let reductions = control.reductions;
             drop(control);
             // Dropping a suspended execution unwinds its host frames and frees what it owns.
@@ -49,14 +50,17 @@ impl Work for Shared {
         control.phase = Phase::Running;
         control.woken = false;
         entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        handover::begin(&mut control.arrived);
+        handover::begin(self.table.pid(control.id), &mut control.arrived);
         entry.has_mail.store(false, Ordering::Relaxed);
-        let waker = control.waker.take();
+        let waker = control.has_host_calls.then(|| self.waker(task, control.id));
         drop(control);
 
-        let mut context = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+        let waked = waker.as_ref().map_or(Waker::noop(), |waker| &waker.waker);
+        let mut context = Context::from_waker(waked);
         // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| body.poll(&mut context)));
+        let has_host_calls = waker.is_some();
+        WAKER.set(waker);
         let end = match polled {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(end)) => Some(end),
@@ -70,7 +74,6 @@ impl Work for Shared {
 
         let mut control = entry.control();
         control.seems_to_wait = false;
-        let has_host_calls = waker.is_some();
         let left = handover::end(&mut control.arrived);
         control.mailbox_bytes -= left.taken_bytes;
         control.mailbox_events -= left.taken_events;
@@ -80,7 +83,6 @@ impl Work for Shared {
             Awaits::Host
         };
         self.count_reductions(&mut control, left.reductions);
-        control.waker = waker;
         if control.waits_for_mail() {
             if self.hibernates_at_once(&control) {
                 control.seems_to_wait = true;
@@ -98,7 +100,9 @@ impl Work for Shared {
             Awaits::Mail => !control.waits_for_mail(),
             // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice has
             // called the waker.
-            Awaits::Host => control.ending.is_some() || !has_host_calls || control.woken,
+            Awaits::Host => {
+                control.ending.is_some() || !has_host_calls || control.woken || left.woken
+            }
         };
         if runnable {
             control.phase = Phase::Scheduled;
@@ -161,21 +165,55 @@ impl Shared {
         }
     }
 
-    /// The waker of a process whose program can wait in host calls.
-    pub(super) fn waker(self: &Arc<Shared>, index: u32, pid: Pid) -> Waker {
-        Waker::from(Arc::new(HostCallWaker {
-            shared: Arc::downgrade(self),
-            index,
-            pid,
-        }))
+    /// A waker for the turn of a process whose program can wait in host calls: this thread's last one, unless a host call
+    /// has kept it.
+    fn waker(&self, index: u32, id: u64) -> TurnWaker {
+        let last = WAKER.take().filter(|last| last.is_free());
+        let waker = last.unwrap_or_else(|| {
+            let state = Arc::new(HostCallWaker {
+                shared: self.this.clone(),
+                node: self.node,
+                index: AtomicU32::new(0),
+                id: AtomicU64::new(0),
+            });
+            TurnWaker {
+                waker: Waker::from(state.clone()),
+                state,
+            }
+        });
+        waker.state.index.store(index, Ordering::Relaxed);
+        waker.state.id.store(id, Ordering::Relaxed);
+        waker
+    }
+}
+
+thread_local! {
+    static WAKER: Cell<Option<TurnWaker>> = const { Cell::new(None) };
+}
+
+/// A waker, and what it holds.
+struct TurnWaker {
+    waker: Waker,
+    state: Arc<HostCallWaker>,
+}
+
+impl TurnWaker {
+    /// Has nobody kept a copy of the waker?
+    fn is_free(&self) -> bool {
+        let is_free = Arc::strong_count(&self.state) == 2;
+        // What was done with copies comes before what is done now.
+        fence(Ordering::Acquire);
+        is_free
     }
 }
 
 /// Schedules a process when a host call of its is complete. I/O drivers may hold it long after the process is gone.
 struct HostCallWaker {
     shared: Weak<Shared>,
-    index: u32,
-    pid: Pid,
+    node: u64,
+    /// Whom it wakes; changed only while nobody has a copy.
+    index: AtomicU32,
+    id: AtomicU64,
 }
 
 impl Wake for HostCallWaker {
@@ -184,14 +222,20 @@ impl Wake for HostCallWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let id = self.id.load(Ordering::Relaxed);
+        let node = self.node;
+        if handover::wake(Pid { node, id }) {
+            return;
+        }
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
-        let mut control = shared.table.entry(self.index).control();
-        if control.id == self.pid.id {
+        let index = self.index.load(Ordering::Relaxed);
+        let mut control = shared.table.entry(index).control();
+        if control.id == id {
             let nudge = control.wake();
             drop(control);
-            shared.carry_out(self.index, nudge);
+            shared.carry_out(index, nudge);
         }
     }
 }

@@ -22,8 +22,9 @@ impl Watch {
         match shared.table.find(pid) {
             Some((_, _, mut control)) => {
                 // Watches that were given up must not pile up on a process that lives long.
-                control.watchers.retain(|watcher| !watcher.is_closed());
-                control.watchers.push(sender);
+                let watchers = &mut control.watchers.get_or_insert_default().0;
+                watchers.retain(|watcher| !watcher.is_closed());
+                watchers.push(sender);
             }
             None => {
                 // The receiver is at hand, so this can't fail.

@@ -16,11 +16,11 @@ fn realloc(body: &str) -> String {
     )
 }
 
-/// Turns bad and receives a message of four bytes, for which there has to be room.
+/// Turns bad and receives a message of twenty bytes, for which there has to be room.
 const RECEIVE: &str = "(global.set $bad (i32.const 1))
     (call $self (i32.const 16))
     (i32.store (i32.const 1024) (i32.const 0x12345678))
-    (call $post-bytes (i32.const 16) (i32.const 1) (i32.const 1024) (i32.const 4))
+    (call $post-bytes (i32.const 16) (i32.const 1) (i32.const 1024) (i32.const 20))
     (drop (call $take-any))";
 
 /// A process whose `cabi_realloc` has this body ends when it receives something.
@@ -58,14 +58,72 @@ fn check_prints(body: &str, then: &str, stdout: &str) {
 
 #[test]
 fn realloc_returns_addresses_outside_of_memory() {
-    for address in [0x20000u32, 0x1fffd, 0x8000_0000, 0xffff_fffe, 0xffff_ffff] {
+    for address in [0x20000u32, 0x1ffed, 0x8000_0000, 0xffff_fffe, 0xffff_ffff] {
         check_ends(
             &format!("(i32.const {address})"),
             &format!(
-                "trap: cabi_realloc: the room it returned (address {address:#x}, 4 bytes) lies outside of the memory (0x20000 bytes)"
+                "trap: cabi_realloc: the room it returned (address {address:#x}, 20 bytes) lies outside of the memory (0x20000 bytes)"
             ),
         );
     }
+}
+
+/// Short payloads are stored by the guest's own code.
+#[test]
+fn realloc_returns_addresses_outside_of_memory_for_short_payloads() {
+    for bytes in [1u32, 3, 4, 7, 8, 15, 16] {
+        let receive = RECEIVE.replace("(i32.const 20)", &format!("(i32.const {bytes})"));
+        for address in [0x20000, 0x20001 - bytes, 0xffff_ffff] {
+            let realloc = realloc(&format!("(i32.const {address})"));
+            let pieces = Guest {
+                realloc: &realloc,
+                ..Guest::default()
+            };
+            let offender = Offender {
+                name: "receiver",
+                body: &receive,
+                reason: "trap: wasm trap: out of bounds memory access",
+            };
+            check_with(&pieces, &[], &[offender]);
+        }
+    }
+}
+
+/// Payloads of every length around the longest short one come whole, and nothing is written around them.
+#[test]
+fn payloads_of_every_length_come_whole() {
+    let body = "(func (export \"run\") (local $length i32) (local $at i32)
+        (global.set $bad (i32.const 1))
+        (call $self (i32.const 16))
+        (i64.store (i32.const 1024) (i64.const 0x8877665544332211))
+        (i64.store (i32.const 1032) (i64.const 0x00ffeeddccbbaa99))
+        (i64.store (i32.const 1040) (i64.const 0x0102030405060708))
+        (loop $next
+          (memory.fill (i32.const 4096) (i32.const 0xee) (i32.const 64))
+          (call $post-bytes (i32.const 16) (i32.const 1) (i32.const 1024) (local.get $length))
+          (drop (call $take-any))
+          (local.set $at (i32.const 0))
+          (loop $check
+            (if (i32.ne (i32.load8_u (i32.add (i32.const 4096) (local.get $at)))
+                (if (result i32) (i32.and (i32.ge_u (local.get $at) (i32.const 8))
+                    (i32.lt_u (local.get $at) (i32.add (i32.const 8) (local.get $length))))
+                  (then (i32.load8_u (i32.add (i32.const 1016) (local.get $at))))
+                  (else (i32.const 0xee))))
+              (then unreachable))
+            (br_if $check (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1))) (i32.const 64))))
+          (br_if $next (i32.le_u (local.tee $length (i32.add (local.get $length) (i32.const 1))) (i32.const 24))))
+        (call $print-number (local.get $length)))";
+    let realloc = realloc("(i32.const 4104)");
+    let guest = Guest {
+        realloc: &realloc,
+        body,
+        ..Guest::default()
+    };
+    Atoll::run(guest.text())
+        .outcome()
+        .code(0)
+        .stdout("25\n")
+        .stderr("");
 }
 
 #[test]
@@ -161,12 +219,12 @@ fn realloc_grows_memory_so_that_it_moves() {
 #[test]
 fn realloc_returns_addresses_that_overlap_the_result() {
     // The payload, and then its address and length, overwrite each other: the guest's own affair.
-    for address in [0, 1, 96, 162, 164, 168, 0x1fffc] {
+    for address in [0, 1, 96, 162, 164, 168, 0x1ffec] {
         check_prints(
             &format!("(i32.const {address})"),
             &format!(
                 "(call $must (i32.eq (i32.load (i32.const 164)) (i32.const {address})))
-                 (call $must (i32.eq (i32.load (i32.const 168)) (i32.const 4)))
+                 (call $must (i32.eq (i32.load (i32.const 168)) (i32.const 20)))
                  (call $print %\"received\")"
             ),
             "received\n",

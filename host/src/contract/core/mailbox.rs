@@ -5,9 +5,10 @@ use super::memory::{Lists, leave, payload, room, slice, text};
 use super::values::{
     Carried, destination, format, is_some, put_event, put_id, put_message, put_reason,
 };
-use super::{AGAIN, DONE, Guest, NO_LISTS, again_lists, pauses, wait};
+use super::{AGAIN, DONE, Guest, NO_LISTS, again_lists, owes_pause, pauses, wait};
 use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
-use crate::engine::state::PointerAt;
+use crate::engine::abi::{SHORT, SHORT_BYTES_MAX};
+use crate::engine::state::{PendingBytes, PointerAt};
 use crate::process::{Kinds, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
 use crate::system::calls::CallError;
 use crate::system::current::Received;
@@ -32,7 +33,7 @@ pub(super) struct Envelope {
 }
 
 /// A message that is to be sent: checked, and copied out of the guest.
-#[inline]
+#[inline(always)]
 pub(super) fn outgoing(
     guest: &mut Guest<'_>,
     envelope: Envelope,
@@ -125,10 +126,10 @@ pub(super) fn receive(
     has_timeout: u32,
     timeout_ns: u64,
     result: u32,
-) -> Result<i64> {
+) -> Result<Answer> {
     // A search through a full mailbox is work as well: a process that owes a pause takes it first.
     if owes_pause(&mut guest)? {
-        return again_lists(&mut guest);
+        return again_lists(&mut guest).map(without_payload);
     }
     let timeout_ns = is_some(has_timeout, "receive")?.then_some(timeout_ns);
     let selector = match selector {
@@ -143,31 +144,50 @@ pub(super) fn receive(
         other => bail!("receive: {other} is no case of `selector`"),
     };
     match guest.data_mut().current.receive(&selector, timeout_ns) {
-        Received::Wait => wait(&mut guest),
+        Received::Wait => wait(&mut guest).map(without_payload),
         Received::TimedOut => {
             super::go_on(&mut guest)?;
             room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
-            Ok(NO_LISTS)
+            Ok(without_payload(NO_LISTS))
         }
         Received::Event(event) => {
             super::go_on(&mut guest)?;
             let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             room[0] = 1;
             let carried = put_event(&mut room[8..], event);
-            leave_carried(&mut guest, carried, result + 8)
+            hand_over(&mut guest, carried, result + 8)
         }
     }
 }
 
-/// Waiting ends a slice in any case; the fuel interval is set back only when the wait is over.
-#[inline]
-fn owes_pause(guest: &mut Guest<'_>) -> Result<bool> {
-    survives(&guest.data().current)?;
-    Ok(guest.data_mut().current.owes_pause())
+/// What `receive` and `call` answer: as others that may leave lists, and a payload, if it is short.
+type Answer = (i64, i64, i64);
+
+fn without_payload(answer: i64) -> Answer {
+    (answer, 0, 0)
+}
+
+/// Hands over what a value carries: with the answer, if it is short, or as lists.
+#[inline(always)]
+fn hand_over(
+    guest: &mut Guest<'_>,
+    carried: (Option<Carried>, Option<Carried>),
+    start: u32,
+) -> Result<Answer> {
+    if let (Some((PendingBytes::Payload(payload), _)), None) = &carried
+        && (1..=SHORT_BYTES_MAX).contains(&payload.len())
+    {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes[..payload.len()].copy_from_slice(payload);
+        let number = u128::from_le_bytes(bytes);
+        guest.data_mut().current.charge_copy(payload.len());
+        let answer = 1 << 32 | SHORT | payload.len() as i64;
+        return Ok((answer, number as i64, (number >> 64) as i64));
+    }
+    leave_carried(guest, carried, start).map(without_payload)
 }
 
 /// Leaves what a value carries.
-#[inline]
 fn leave_carried(
     guest: &mut Guest<'_>,
     carried: (Option<Carried>, Option<Carried>),
@@ -218,9 +238,9 @@ pub(super) fn call(
     has_timeout: u32,
     timeout_ns: u64,
     result: u32,
-) -> Result<i64> {
+) -> Result<Answer> {
     if owes_pause(&mut guest)? {
-        return again_lists(&mut guest);
+        return again_lists(&mut guest).map(without_payload);
     }
     let timeout_ns = is_some(has_timeout, "call")?.then_some(timeout_ns);
     let mut answer = None;
@@ -235,7 +255,7 @@ pub(super) fn call(
         };
         let message = outgoing(&mut guest, envelope, pointer, length, "call: the payload")?;
         match guest.data_mut().current.start_call(&to, message) {
-            Poll::Pending => return again_lists(&mut guest),
+            Poll::Pending => return again_lists(&mut guest).map(without_payload),
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => answer = Some(Err(error)),
         }
@@ -244,7 +264,7 @@ pub(super) fn call(
     let answer = match answer {
         Some(answer) => answer,
         None => match guest.data_mut().current.await_answer(timeout_ns) {
-            Poll::Pending => return wait(&mut guest),
+            Poll::Pending => return wait(&mut guest).map(without_payload),
             Poll::Ready(answer) => answer,
         },
     };
@@ -269,7 +289,7 @@ pub(super) fn call(
             }
         }
     };
-    leave_carried(&mut guest, (carried, None), result)
+    hand_over(&mut guest, (carried, None), result)
 }
 
 #[expect(

@@ -87,6 +87,7 @@ pub(super) fn text(guest: &mut Guest<'_>, pointer: u32, length: u32, what: &str)
 }
 
 /// A payload that is to be sent, once its size has been compared with the limit.
+#[inline]
 pub(super) fn payload<'a>(
     guest: &'a mut Guest<'_>,
     pointer: u32,
@@ -98,7 +99,7 @@ pub(super) fn payload<'a>(
 }
 
 /// Leaves one list of bytes, whose pointer belongs at an address, and answers how much room it needs.
-#[inline]
+#[inline(always)]
 pub(super) fn leave(guest: &mut Guest<'_>, bytes: PendingBytes, pointer_at: u32) -> Result<i64> {
     let count = bytes.as_slice().len();
     if count == 0 {
@@ -116,12 +117,15 @@ pub(super) fn leave(guest: &mut Guest<'_>, bytes: PendingBytes, pointer_at: u32)
     leave_pending(guest, Pending { next, more: None })
 }
 
+#[inline(always)]
 fn leave_pending(guest: &mut Guest<'_>, pending: Pending) -> Result<i64> {
     let answer = announce(&pending.next);
+    let place = &mut guest.data_mut().pending;
     // Guest code runs between leaving and taking: its `cabi_realloc`, which may not call imports.
-    if guest.data_mut().pending.replace(pending).is_some() {
+    if place.is_some() {
         bail!("cabi_realloc called an imported function that returns a list");
     }
+    *place = Some(pending);
     Ok(answer)
 }
 

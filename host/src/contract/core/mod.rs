@@ -98,7 +98,7 @@ fn module_of(interface: &str, name: &str) -> &'static str {
     let function = function(interface, name);
     match function.shape {
         Shape::Direct => function.interface,
-        Shape::Retry | Shape::RetryThenLists => RAW_MODULE,
+        _ => RAW_MODULE,
     }
 }
 
@@ -106,7 +106,7 @@ fn raw_name(interface: &str, name: &str) -> String {
     let function = function(interface, name);
     match function.shape {
         Shape::Direct => function.name.to_owned(),
-        Shape::Retry | Shape::RetryThenLists => function.raw_name(),
+        _ => function.raw_name(),
     }
 }
 
@@ -123,8 +123,10 @@ fn give_up_turn(guest: &mut Guest<'_>) -> Result<()> {
 /// Undoes that, once the process may go on.
 #[inline]
 fn go_on(guest: &mut Guest<'_>) -> Result<()> {
-    if std::mem::take(&mut guest.data_mut().giving_up_turn) {
-        let slice_reductions = guest.data().current.shared.config.reductions;
+    let state = guest.data_mut();
+    if state.giving_up_turn {
+        state.giving_up_turn = false;
+        let slice_reductions = state.current.shared.config.reductions;
         guest.fuel_async_yield_interval(Some(slice_reductions.into()))?;
     }
     Ok(())
@@ -134,13 +136,21 @@ fn go_on(guest: &mut Guest<'_>) -> Result<()> {
 /// slice for the process since its last pause: then it must give up its turn first, and ask again.
 #[inline]
 fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
-    survives(&guest.data().current)?;
-    if guest.data_mut().current.owes_pause() {
+    if owes_pause(guest)? {
         give_up_turn(guest)?;
         return Ok(true);
     }
     go_on(guest)?;
     Ok(false)
+}
+
+/// The same for functions that wait: that ends a slice in any case, and the fuel interval is set back only when the wait
+/// is over.
+#[inline]
+fn owes_pause(guest: &mut Guest<'_>) -> Result<bool> {
+    let current = &mut *guest.data_mut().current;
+    survives(current)?;
+    Ok(current.owes_pause())
 }
 
 /// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes

@@ -11,6 +11,7 @@ use wasmtime::{Result, bail};
 pub(super) type Carried = (PendingBytes, u32);
 
 /// `option`'s discriminant.
+#[inline]
 pub(super) fn is_some(discriminant: u32, function: &str) -> Result<bool> {
     match discriminant {
         0 => Ok(false),
@@ -28,6 +29,7 @@ pub(super) fn truth(value: u32, function: &str) -> Result<bool> {
     }
 }
 
+#[inline]
 pub(super) fn format(discriminant: u32, function: &str) -> Result<Format> {
     match discriminant {
         0 => Ok(Format::Raw),
@@ -112,6 +114,7 @@ pub(super) fn reason(
     })
 }
 
+#[inline]
 pub(super) fn put_id(room: &mut [u8], at: usize, node: u64, id: u64) {
     room[at..at + 8].copy_from_slice(&node.to_le_bytes());
     room[at + 8..at + 16].copy_from_slice(&id.to_le_bytes());
@@ -122,6 +125,7 @@ pub(super) fn put_u64(room: &mut [u8], at: usize, value: u64) {
 }
 
 /// Writes a message.
+#[inline]
 pub(super) fn put_message(room: &mut [u8], at: usize, message: Message) -> Option<Carried> {
     put_id(room, at, message.sender.node, message.sender.id);
     room[at + 16..at + 20].copy_from_slice(&message.tag.to_le_bytes());
@@ -134,10 +138,14 @@ pub(super) fn put_message(room: &mut [u8], at: usize, message: Message) -> Optio
         Format::ExternalTerm => 1,
     };
     room[at + 52..at + 60].copy_from_slice(&EMPTY_LIST);
+    // A short payload's pointer is written by the glue, and only that.
+    let length = message.payload.len() as u32;
+    room[at + 56..at + 60].copy_from_slice(&length.to_le_bytes());
     Some((PendingBytes::Payload(message.payload), at as u32 + 52))
 }
 
 /// Writes an event: a case, and its payload at 8. At most two things are carried, and seldom more than one.
+#[inline(always)]
 pub(super) fn put_event(room: &mut [u8], event: Event) -> (Option<Carried>, Option<Carried>) {
     match event {
         Event::Message(message) => {

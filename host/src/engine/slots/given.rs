@@ -134,7 +134,7 @@ impl Memory {
         match (&self.large, &self.home) {
             (None, Some(home)) => home.warm(),
             // Who comes next may be another program.
-            _ => Warm { start: 0, end: 0 },
+            _ => Warm::NONE,
         }
     }
 
@@ -235,7 +235,7 @@ unsafe impl StackCreator for Stacks {
             // wasmtime wants a stack outside of a process's own calls: it gets a slot for it alone.
             None => self
                 .0
-                .home(HomeClass(0), Warm { start: 0, end: 0 })
+                .home(HomeClass(0), Warm::NONE)
                 .map_err(|OutOfSlots| wasmtime::format_err!("no slot is free for a stack"))?,
         };
         Ok(Box::new(Stack(home)))

@@ -64,7 +64,7 @@ impl Home {
 
     /// The part for a linear memory.
     pub(super) fn memory(&self) -> Region {
-        let bytes = HOME_MEMORY_BYTES[self.class.0];
+        let bytes = HOME_MEMORY_BYTES[self.class.index()];
         Region {
             start: self.slots.address(self.offset),
             bytes,
@@ -73,7 +73,7 @@ impl Home {
 
     /// The addresses of the stack.
     pub(in crate::engine) fn stack(&self) -> Range<usize> {
-        let start = self.memory().start.as_ptr() as usize + HOME_MEMORY_BYTES[self.class.0];
+        let start = self.memory().start.as_ptr() as usize + HOME_MEMORY_BYTES[self.class.index()];
         start..start + self.slots.stack_bytes
     }
 
@@ -216,7 +216,7 @@ impl Drop for Home {
 
 impl Home {
     fn give_back(&mut self) {
-        let class = &self.slots.home[self.class.0];
+        let class = &self.slots.home[self.class.index()];
         let mut room = lock(&class.room);
         if room.free.len() < WARM_FREE_MAX {
             return room.free.push(self.offset);

@@ -149,31 +149,45 @@ pub(crate) struct OutOfSlots;
 /// page fault, a microsecond or so, saved at the next spawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Warm {
-    pub(super) start: usize,
-    pub(super) end: usize,
+    first_page: u32,
+    end_page: u32,
 }
 
 impl Warm {
+    /// No pages.
+    pub(super) const NONE: Warm = Warm {
+        first_page: 0,
+        end_page: 0,
+    };
+
     /// For a program whose data segments fill this part of its memory.
     pub(crate) fn around(data: &Range<usize>) -> Warm {
         // A stack that grows down to where the data begins ends right below it.
         let start = data.start.saturating_sub(1) & !(PAGE_BYTES - 1);
         let end = data.end.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        let end = end.min(start.saturating_add(WARM_BYTES_MAX));
         Warm {
-            start,
-            end: end.min(start.saturating_add(WARM_BYTES_MAX)),
+            first_page: (start / PAGE_BYTES) as u32,
+            end_page: (end / PAGE_BYTES) as u32,
         }
     }
 
     /// The same pages of a memory that is so large.
     pub(crate) fn within(self, bytes: usize) -> Range<usize> {
-        self.start.min(bytes)..self.end.min(bytes)
+        let address = |page: u32| (page as usize * PAGE_BYTES).min(bytes);
+        address(self.first_page)..address(self.end_page)
     }
 }
 
 /// Which home slots fit a program.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HomeClass(usize);
+pub(crate) struct HomeClass(u8);
+
+impl HomeClass {
+    fn index(self) -> usize {
+        self.0.into()
+    }
+}
 
 impl Slots {
     /// Reserves the mapping; `stack_bytes` is the size of every stack, a multiple of the page size. `poisons` says that
@@ -225,17 +239,18 @@ impl Slots {
             .min(maximum.unwrap_or(usize::MAX));
         let fits = HOME_MEMORY_BYTES.iter().position(|bytes| *bytes >= wanted);
         // A memory that starts larger than any home has a large slot from the start; its home is for the stack.
-        HomeClass(fits.unwrap_or(if minimum > MIB {
+        let otherwise = if minimum > MIB {
             0
         } else {
             HOME_MEMORY_BYTES.len() - 1
-        }))
+        };
+        HomeClass(fits.unwrap_or(otherwise) as u8)
     }
 
     /// Does a first memory with these bounds, in bytes, lie in its process's home slot when it is made?
     pub(crate) fn is_at_home(minimum: u64, maximum: Option<u64>) -> bool {
         let home = Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize));
-        minimum <= HOME_MEMORY_BYTES[home.0] as u64
+        minimum <= HOME_MEMORY_BYTES[home.index()] as u64
     }
 
     /// Takes a home for one process.
@@ -244,7 +259,7 @@ impl Slots {
         class: HomeClass,
         warm: Warm,
     ) -> Result<Arc<Home>, OutOfSlots> {
-        let class_slots = &self.home[class.0];
+        let class_slots = &self.home[class.index()];
         let (offset, is_warm) = self.take(class_slots)?;
         if !is_warm {
             self.stretches.wake(offset..offset + class_slots.stride);

@@ -6,8 +6,8 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator};
 
 const STACK: usize = 64 * KIB;
 const WARM: Warm = Warm {
-    start: 12 * KIB,
-    end: 20 * KIB,
+    first_page: 3,
+    end_page: 5,
 };
 
 fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearMemory> {
