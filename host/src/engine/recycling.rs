@@ -5,8 +5,10 @@
 //! instance whose memory has grown, or whose process did not return from its function but trapped, exited or was killed.
 //!
 //! ```text
-//!   process returns ──► vacate: mailbox, WASI context, … dropped ──► renew: memory, globals ──► shelf ──► next process
+//!   process returns ──► vacate: mailbox, WASI context, … dropped ──► worn ──► renew: memory, globals ──► ready ──► process
 //! ```
+//!
+//! Several are renewed at once, because the kernel is asked to take pages back then: half of that is the asking.
 
 use super::analysis::{Analysis, GLOBAL_PREFIX};
 use super::initial::Value;
@@ -20,6 +22,8 @@ use wasmtime::{Instance, Module, ModuleExport, Store, Val};
 const SHELF_MAX: usize = 64;
 /// A shelf for each scheduler thread, up to so many.
 const SHELVES: usize = 16;
+/// Instances that are renewed together.
+const RENEWED_AT_ONCE: usize = 8;
 
 /// An instance in its store, with all that is its own.
 pub(super) struct Made {
@@ -36,7 +40,16 @@ pub(super) struct Recycling {
     image: Box<[u8]>,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
-    shelves: [Mutex<Vec<(Made, Shelved)>>; SHELVES],
+    shelves: [Mutex<Shelf>; SHELVES],
+}
+
+/// Instances without a process.
+#[derive(Default)]
+struct Shelf {
+    /// As their process left them; fewer than are renewed together.
+    worn: Vec<(Made, Shelved)>,
+    /// As new.
+    ready: Vec<(Made, Shelved)>,
 }
 
 impl Recycling {
@@ -81,12 +94,12 @@ impl Recycling {
 
     /// An instance that is as new, if there is one: from this thread's shelf, or else from another's.
     pub(super) fn take(&self) -> Option<Made> {
-        let own = self.shelf().pop();
+        let own = self.shelf().ready.pop();
         let (made, shelved) = own.or_else(|| {
             let others = self.shelves.iter();
             others
                 .flat_map(|shelf| shelf.try_lock())
-                .find_map(|mut shelf| shelf.pop())
+                .find_map(|mut shelf| shelf.ready.pop())
         })?;
         shelved.use_again();
         #[cfg(any(test, debug_assertions))]
@@ -97,22 +110,32 @@ impl Recycling {
     /// Keeps an instance for another process. Its process has returned from its function, and nothing of its execution is left.
     pub(super) fn put_back(&self, mut made: Made) {
         made.store.data_mut().vacate();
-        if !self.renew(&mut made) {
-            return;
-        }
         let mut shelf = self.shelf();
-        if shelf.len() < SHELF_MAX
+        if shelf.ready.len() < SHELF_MAX
             && let Some(shelved) = Shelved::new(&made.home)
         {
-            shelf.push((made, shelved));
+            shelf.worn.push((made, shelved));
         }
+        if shelf.worn.len() < RENEWED_AT_ONCE {
+            return;
+        }
+        let mut worn = std::mem::replace(&mut shelf.worn, Vec::with_capacity(RENEWED_AT_ONCE));
+        drop(shelf);
+        worn.retain_mut(|(made, _)| self.set_back(made));
+        let memories = worn.iter_mut().filter_map(|(made, _)| {
+            let memory = made.store.data().memory?;
+            Some((&*made.home, memory.data_mut(&mut made.store)))
+        });
+        Home::renew(memories, &self.image);
+        self.shelf().ready.append(&mut worn);
     }
 
-    /// Sets back what the process may have changed; false if that can't be done.
-    fn renew(&self, made: &mut Made) -> bool {
+    /// Sets back what the process may have changed but its memory; false if that can't be done, or its memory is not what it
+    /// was.
+    fn set_back(&self, made: &mut Made) -> bool {
         if let Some(memory) = made.store.data().memory {
-            let bytes = memory.data_mut(&mut made.store);
-            if bytes.len() != self.memory_bytes || !made.home.renew(bytes, &self.image) {
+            let bytes = memory.data(&made.store);
+            if bytes.len() != self.memory_bytes || !made.home.holds(bytes) {
                 return false;
             }
         }
@@ -123,7 +146,7 @@ impl Recycling {
         })
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Vec<(Made, Shelved)>> {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
         let shelf = &self.shelves[thread_number() % SHELVES];
         shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,6 +193,7 @@ mod tests {
     //! Guests that try to find out what a process before them has done. Where an instance is used again it is also compared
     //! byte for byte, see `assert_as_new`.
 
+    use super::RENEWED_AT_ONCE;
     use crate::{Config, ExitReason, Program, Spawn, System};
 
     /// `scribble` changes all that can be changed; `look` traps if anything is not as the module says.
@@ -233,10 +257,21 @@ mod tests {
         watch.wait()
     }
 
+    /// As many processes run the function, one after the other, as are needed for their instances to be used again.
     #[track_caller]
     fn returns(system: &System, program: &Program, function: &str) {
-        let reason = ends(system, Spawn::new(program).function(function));
-        assert_eq!(reason, ExitReason::Normal, "{function}");
+        for _ in 0..RENEWED_AT_ONCE {
+            let reason = ends(system, Spawn::new(program).function(function));
+            assert_eq!(reason, ExitReason::Normal, "{function}");
+        }
+    }
+
+    /// How many times as many had an instance that was used before.
+    #[track_caller]
+    fn recycled(system: &System) -> u64 {
+        let recycled = system.counters().recycled;
+        assert!(recycled.is_multiple_of(RENEWED_AT_ONCE as u64));
+        recycled / RENEWED_AT_ONCE as u64
     }
 
     #[test]
@@ -244,7 +279,7 @@ mod tests {
         let system = system();
         let victim = load(&system, VICTIM);
         // What it begins with, and how many have begun in an instance that was used before.
-        for (function, recycled) in [
+        for (function, times) in [
             ("look", 0),
             ("scribble", 1),
             ("look", 2),
@@ -259,7 +294,7 @@ mod tests {
             ("look", 8),
         ] {
             returns(&system, &victim, function);
-            assert_eq!(system.counters().recycled, recycled, "{function}");
+            assert_eq!(recycled(&system), times, "{function}");
         }
         assert_eq!(system.holdings().slots, 0);
     }
@@ -284,16 +319,19 @@ mod tests {
         let system = system();
         let victim = load(&system, VICTIM);
         let limited = |function: &str| {
-            let spawn = Spawn::new(&victim).function(function);
-            ends(&system, spawn.max_memory(128 << 10))
+            for _ in 0..RENEWED_AT_ONCE {
+                let spawn = Spawn::new(&victim).function(function);
+                let reason = ends(&system, spawn.max_memory(128 << 10));
+                assert_eq!(reason, ExitReason::Normal, "{function}");
+            }
         };
         for _ in 0..2 {
-            assert_eq!(limited("cannot-grow"), ExitReason::Normal);
+            limited("cannot-grow");
             returns(&system, &victim, "scribble");
-            assert_eq!(limited("look"), ExitReason::Normal);
+            limited("look");
         }
         returns(&system, &victim, "can-grow");
-        assert_eq!(system.counters().recycled, 6);
+        assert_eq!(recycled(&system), 6);
         let too_little = Spawn::new(&victim).max_memory(64 << 10);
         assert!(system.spawn_watched(too_little).is_err());
     }

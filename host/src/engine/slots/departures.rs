@@ -99,7 +99,10 @@ impl Departures {
 /// # Safety
 ///
 /// As for [`Region::give_back`], for each.
-unsafe fn give_back(regions: &[Region]) {
+pub(super) unsafe fn give_back(regions: &[Region]) {
+    if regions.is_empty() {
+        return;
+    }
     let ranges: Vec<libc::iovec> = regions
         .iter()
         .map(|region| libc::iovec {

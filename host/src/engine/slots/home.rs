@@ -1,11 +1,12 @@
 //! A process's home slot: its parts, and who has them.
 
-use super::departures::Presence;
+use super::departures::{Presence, give_back};
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, Region, SHELVED_MAX, Slots, WARM_FREE_MAX, Warm,
     lock,
 };
 use crate::engine::arena;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -160,23 +161,32 @@ impl Home {
 }
 
 impl Home {
-    /// Makes the memory that lies here what it was at first: this image in the warm part, zero everywhere else. False if
-    /// it is not this memory that lies here.
-    pub(in crate::engine) fn renew(&self, memory: &mut [u8], image: &[u8]) -> bool {
+    /// Does this memory lie here?
+    pub(in crate::engine) fn holds(&self, memory: &[u8]) -> bool {
         let region = self.memory();
-        let warm = self.warm.within(memory.len());
-        let is_here = memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes;
-        if !is_here || image.len() != warm.len() {
-            return false;
+        memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes
+    }
+
+    /// Makes memories, each of which lies in its home, what they were at first: this image in the warm part, zero everywhere
+    /// else.
+    pub(in crate::engine) fn renew<'a>(
+        memories: impl Iterator<Item = (&'a Home, &'a mut [u8])>,
+        image: &[u8],
+    ) {
+        // The memories stay borrowed until the kernel has what is given back.
+        let mut memories: SmallVec<[_; 8]> = memories.collect();
+        let mut given_back = SmallVec::<[Region; 16]>::new();
+        for (home, memory) in &mut memories {
+            assert!(home.holds(memory));
+            let warm = home.warm.within(memory.len());
+            memory[warm.clone()].copy_from_slice(image);
+            let parts = [0..warm.start, warm.end..memory.len()];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            given_back.extend(parts.map(|part| home.memory().part(part)));
         }
-        memory[warm.clone()].copy_from_slice(image);
-        // SAFETY: the ranges are within `memory`, which is ours alone while this runs, and within the region; both begin
-        // and end at pages, because memories do. That they read as zero afterwards is what is wanted.
-        unsafe {
-            region.give_back(0..warm.start);
-            region.give_back(warm.end..memory.len());
-        }
-        true
+        // SAFETY: the ranges are within `memories`, which are ours alone while this runs; both ends of each are pages',
+        // because memories' are. That they read as zero afterwards is what is wanted.
+        unsafe { give_back(&given_back) };
     }
 
     /// What stays resident when the slot is free.

@@ -57,6 +57,16 @@ impl Region {
         self.start.as_ptr() as usize + self.bytes
     }
 
+    /// This part of it.
+    pub(super) fn part(self, range: Range<usize>) -> Region {
+        assert!(range.start <= range.end && range.end <= self.bytes);
+        Region {
+            // SAFETY: it is within the region.
+            start: unsafe { self.start.add(range.start) },
+            bytes: range.len(),
+        }
+    }
+
     /// All of it.
     pub(in crate::engine) fn range(self) -> Range<usize> {
         0..self.bytes

@@ -120,23 +120,33 @@ fn so_many_homes_are_shelved_and_no_more() {
 }
 
 #[test]
-fn a_memory_is_renewed_where_it_lies() {
+fn memories_are_renewed_where_they_lie() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
-    let home = slots
-        .home(Slots::home_class(64 * KIB, None), WARM)
-        .expect("a home is free");
-    let mut memory = memory(&slots, &home, 64 * KIB);
+    let home = || {
+        let home = slots.home(Slots::home_class(64 * KIB, None), WARM);
+        home.expect("a home is free")
+    };
+    let homes: Vec<_> = (0..20).map(|_| home()).collect();
+    let memory = |home| memory(&slots, home, 64 * KIB);
+    let mut memories: Vec<_> = homes.iter().map(memory).collect();
     let image = [0x55; 8 * KIB];
-    bytes(&mut *memory).fill(0xaa);
-    assert!(home.renew(bytes(&mut *memory), &image));
-    let held = bytes(&mut *memory);
-    assert!(held[..12 * KIB].iter().all(|byte| *byte == 0));
-    assert!(held[12 * KIB..20 * KIB].iter().all(|byte| *byte == 0x55));
-    assert!(held[20 * KIB..].iter().all(|byte| *byte == 0));
-    // An image of another size, and a memory that has moved out.
-    assert!(!home.renew(bytes(&mut *memory), &image[1..]));
-    memory.grow_to(4 * MIB).expect("a slot is free");
-    assert!(!home.renew(bytes(&mut *memory), &image));
+    for memory in &mut memories {
+        bytes(&mut **memory).fill(0xaa);
+    }
+    let (used, renewed) = memories.split_first_mut().expect("there are some");
+    let lying = renewed.iter_mut().map(|memory| bytes(&mut **memory));
+    Home::renew(homes[1..].iter().map(|home| &**home).zip(lying), &image);
+    for memory in renewed {
+        let held = bytes(&mut **memory);
+        assert!(held[..12 * KIB].iter().all(|byte| *byte == 0));
+        assert!(held[12 * KIB..20 * KIB].iter().all(|byte| *byte == 0x55));
+        assert!(held[20 * KIB..].iter().all(|byte| *byte == 0));
+    }
+    assert!(bytes(&mut **used).iter().all(|byte| *byte == 0xaa));
+    // A memory that has moved out.
+    assert!(homes[0].holds(bytes(&mut **used)));
+    used.grow_to(4 * MIB).expect("a slot is free");
+    assert!(!homes[0].holds(bytes(&mut **used)));
 }
 
 #[test]
