@@ -43,34 +43,29 @@ pub(super) struct Legacy {
 pub(super) type Outcome = (End, Option<Made>);
 
 /// See the top of the file.
-pub(super) struct Inhabitant {
+pub(super) struct Inhabitant<F> {
     /// None when it has ended. Its allocation may lie in the home's arena.
-    future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    future: Option<Pin<Box<F>>>,
     packed: Option<Packed>,
     legacy: Arc<Legacy>,
-    /// Wasmtime will ask for no more memories and stacks.
-    is_settled: bool,
     /// Dropped last.
     home: Arc<Home>,
 }
 
-impl Inhabitant {
+impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
     /// An execution in this home.
-    pub(super) fn new(
-        home: Arc<Home>,
-        legacy: Arc<Legacy>,
-        future: impl Future<Output = Outcome> + Send + 'static,
-    ) -> Inhabitant {
+    pub(super) fn new(home: Arc<Home>, legacy: Arc<Legacy>, future: F) -> Inhabitant<F> {
         let future = home.make_execution(|| Box::pin(future));
         Inhabitant {
             future: Some(future),
             packed: None,
             legacy,
-            is_settled: false,
             home,
         }
     }
+}
 
+impl<F> Inhabitant<F> {
     #[inline]
     fn unpack(&mut self) {
         if self.packed.is_none() {
@@ -83,14 +78,17 @@ impl Inhabitant {
     }
 }
 
-impl Execution for Inhabitant {
+impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
         self.unpack();
         let future = self.future.as_mut().expect("it has not ended");
-        let polled = if self.is_settled {
+        let polled = if self.home.is_settled() {
             future.as_mut().poll(context)
         } else {
-            self.is_settled = self.legacy.recycling.is_some();
+            // A program of several memories asks for them when it likes.
+            if self.legacy.recycling.is_some() {
+                self.home.settle();
+            }
             at_home(&self.home, || future.as_mut().poll(context))
         };
         let Poll::Ready((end, made)) = polled else {
@@ -115,7 +113,7 @@ impl Execution for Inhabitant {
     }
 }
 
-impl Drop for Inhabitant {
+impl<F> Drop for Inhabitant<F> {
     fn drop(&mut self) {
         self.unpack();
         self.future = None;

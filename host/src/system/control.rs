@@ -4,12 +4,12 @@
 //! nothing in this file calls anybody.
 
 use super::farewell::Farewell;
+use super::handover::Arrived;
 use super::program::{Body, Runnable};
 use super::table::{Entry, Liveness};
 use super::timers::Timer;
 use crate::process::{Budget, Event, ExitReason, Pid, Ties};
 use crate::scheduler::Priority;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -43,8 +43,8 @@ pub(crate) struct Control {
     pub(crate) suspensions: u32,
     /// It would have been scheduled, were it not suspended.
     pub(crate) is_held_back: bool,
-    /// What arrived since the receiver looked last.
-    pub(crate) arrived: VecDeque<Option<Event>>,
+    /// What arrived since the receiver looked last. Without a box while it is hibernated.
+    pub(crate) arrived: Option<Box<Arrived>>,
     /// What the mailbox holds, in bytes: what has arrived, and what the receiver has taken over to search.
     pub(crate) mailbox_bytes: u64,
     pub(crate) mailbox_bytes_max: u64,
@@ -145,7 +145,7 @@ impl Control {
             priority: Priority::Normal,
             suspensions: 0,
             is_held_back: false,
-            arrived: VecDeque::new(),
+            arrived: None,
             mailbox_bytes: 0,
             mailbox_bytes_max: 0,
             mailbox_events: 0,
@@ -181,7 +181,7 @@ impl Control {
         if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
-            self.arrived.push_back(Some(event));
+            self.arrived.get_or_insert_default().push_back(Some(event));
             self.seems_to_wait = false;
             entry.has_mail.store(true, Ordering::Release);
             return self.mail();
@@ -235,10 +235,14 @@ impl Control {
     /// Would it go on waiting for mail if it got a turn?
     #[inline]
     pub(crate) fn waits_for_mail(&self) -> bool {
-        self.awaits == Awaits::Mail
-            && self.arrived.is_empty()
-            && !self.expired
-            && self.ending.is_none()
+        self.awaits == Awaits::Mail && !self.has_mail() && !self.expired && self.ending.is_none()
+    }
+
+    /// Has something arrived since the receiver looked last?
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        let arrived = self.arrived.as_deref();
+        arrived.is_some_and(|arrived| !arrived.is_empty())
     }
 
     pub(crate) fn is_hibernated(&self) -> bool {
@@ -248,8 +252,8 @@ impl Control {
 
     /// Gives up room that it has for what is not there.
     pub(crate) fn shrink(&mut self) {
-        if self.arrived.is_empty() {
-            self.arrived = VecDeque::new();
+        if !self.has_mail() {
+            self.arrived = None;
         }
     }
 

@@ -125,7 +125,9 @@ impl Current {
             return false;
         }
         let mut control = entry.control();
-        self.queue.append(&mut control.arrived);
+        if let Some(arrived) = &mut control.arrived {
+            self.queue.append(arrived);
+        }
         entry.has_mail.store(false, Ordering::Relaxed);
         true
     }

@@ -61,7 +61,7 @@ impl Shared {
         control.alarm = 0;
         control.expired = false;
         let priority = control.priority;
-        let arrived = std::mem::take(&mut control.arrived);
+        let arrived = control.arrived.take();
         let ties = control.ties.take();
         let identity = control.identity.take();
         let watchers = control.watchers.take();
@@ -125,7 +125,7 @@ impl Shared {
         control.phase = Phase::Exiting;
         control.alarm = 0;
         control.expired = false;
-        let left = (std::mem::take(&mut control.arrived), control.waker.take());
+        let left = (control.arrived.take(), control.waker.take());
         let watchers = control.watchers.take();
         let ties = control.ties.take();
         drop(control);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 
 /// Events on their way from an entry to the queue that the receiver searches.
-pub(super) type Arrived = VecDeque<Option<Event>>;
+pub(crate) type Arrived = VecDeque<Option<Event>>;
 
 thread_local! {
     // Nothing to be dropped: a thread-local variable with a destructor asks at each use whether it is there yet.
@@ -50,10 +50,12 @@ pub(super) struct Left {
 
 /// Begins a process's turn; `arrived` is left empty.
 #[inline]
-pub(super) fn begin(whose: Pid, arrived: &mut Arrived) {
+pub(super) fn begin(whose: Pid, arrived: Option<&mut Arrived>) {
     TURN.with(|turn| {
         debug_assert!(turn.arrived.borrow().is_empty());
-        std::mem::swap(&mut **turn.arrived.borrow_mut(), arrived);
+        if let Some(arrived) = arrived {
+            std::mem::swap(&mut **turn.arrived.borrow_mut(), arrived);
+        }
         turn.whose.set(whose);
         turn.woken.set(false);
         turn.taken_bytes.set(0);
@@ -65,10 +67,11 @@ pub(super) fn begin(whose: Pid, arrived: &mut Arrived) {
 
 /// Ends a turn. What nobody asked for goes back to the front of `arrived`.
 #[inline]
-pub(super) fn end(arrived: &mut Arrived) -> Left {
+pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
     TURN.with(|turn| {
         let mut unasked = turn.arrived.borrow_mut();
         if !unasked.is_empty() {
+            let arrived = &mut **arrived.get_or_insert_default();
             unasked.append(arrived);
             std::mem::swap(&mut **unasked, arrived);
         }

@@ -123,8 +123,10 @@ impl HostMailbox {
                 Err(end) => *position = end,
             }
             let mut control = entry.control();
-            if !control.arrived.is_empty() {
-                self.queue.append(&mut control.arrived);
+            if let Some(arrived) = control.arrived.as_deref_mut()
+                && !arrived.is_empty()
+            {
+                self.queue.append(arrived);
                 continue;
             }
             let now_ns = self.shared.scheduler.now();

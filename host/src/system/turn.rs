@@ -50,7 +50,7 @@ impl Work for Shared {
         control.phase = Phase::Running;
         control.woken = false;
         entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        handover::begin(self.table.pid(control.id), &mut control.arrived);
+        handover::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
         entry.has_mail.store(false, Ordering::Relaxed);
         let waker = control.has_host_calls.then(|| self.waker(task, control.id));
         drop(control);

@@ -21,8 +21,13 @@ pub(super) const EMPTY_LIST: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 pub(super) fn memory<'a>(guest: &'a mut Guest<'_>) -> Result<&'a mut [u8]> {
     match guest.data().memory {
         Some(memory) => Ok(memory.data_mut(guest)),
-        None => bail!("the module exports no memory"),
+        None => no_memory(),
     }
+}
+
+#[cold]
+fn no_memory<T>() -> Result<T> {
+    bail!("the module exports no memory")
 }
 
 /// A range of it.
@@ -137,12 +142,14 @@ fn announce(list: &PendingList) -> i64 {
 /// Copies the list that was left next to where the guest has made room for it, and tells it where that is. Answers what
 /// the list after it needs.
 pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
-    let Some(pending) = guest.data_mut().pending.take() else {
+    let Some(memory) = guest.data().memory else {
+        return no_memory();
+    };
+    let (data, state) = memory.data_and_store_mut(&mut guest);
+    let Some(Pending { next: list, more }) = &mut state.pending else {
         bail!("there is no list to take");
     };
-    let Pending { next: list, more } = pending;
     let bytes = list.bytes.as_slice();
-    let data = memory(&mut guest)?;
     if !pointer.is_multiple_of(list.alignment) {
         bail!("cabi_realloc: the room it returned (address {pointer:#x}) is not aligned");
     }
@@ -164,20 +171,16 @@ pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
     header[..4].copy_from_slice(&pointer.to_le_bytes());
     header[4..].copy_from_slice(&list.count.to_le_bytes());
 
-    let Some(mut more) = more else {
+    let next = more.as_mut().and_then(|more| {
+        more.taken.push(pointer);
+        more.waiting.pop()
+    });
+    let Some(next) = next else {
+        state.pending = None;
         return Ok(NO_LISTS);
     };
-    more.taken.push(pointer);
-    let Some(next) = more.waiting.pop() else {
-        return Ok(NO_LISTS);
-    };
-    leave_pending(
-        &mut guest,
-        Pending {
-            next,
-            more: Some(more),
-        },
-    )
+    *list = next;
+    Ok(announce(list))
 }
 
 /// The lists of a result that has several, gathered while the result is written.

@@ -2,33 +2,37 @@
 
 use super::departures::{Presence, give_back};
 use super::{
-    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, Region, SHELVED_MAX, Slots, WARM_FREE_MAX, Warm,
-    lock,
+    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, PAGE_BYTES, Region, SHELVED_MAX, Slots,
+    WARM_FREE_MAX, Warm, lock,
 };
 use crate::engine::arena;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
 /// A process's home slot. Its memory, its stack, and whoever has its execution hold it; it is free again when all are
 /// gone.
+///
+/// A million sleepers have one each: it counts in pages, in 32 bits, from the start of the mapping.
 pub(in crate::engine) struct Home {
     slots: Arc<Slots>,
-    class: HomeClass,
-    offset: usize,
     warm: Warm,
+    /// Where the slot begins.
+    page: u32,
     /// Each part is given out once, whoever asks.
     pub(super) memory_given: AtomicBool,
     pub(super) stack_given: AtomicBool,
     /// Where the process's first memory lies, here or in a large slot, and its size; 0 if it has none.
-    memory_address: AtomicUsize,
-    memory_bytes: AtomicUsize,
+    memory_page: AtomicU32,
+    memory_pages: AtomicU32,
     /// Bytes of the arena that hold the instance, and how many are in use.
-    arena_instance: AtomicU32,
-    arena_used: AtomicU32,
+    arena_instance: AtomicU16,
+    arena_used: AtomicU16,
+    class: HomeClass,
+    /// Wasmtime has asked for all memories and stacks that it will.
+    is_settled: AtomicBool,
     /// Are its pages there, while its process is packed?
     pub(super) presence: Presence,
 }
@@ -38,14 +42,15 @@ impl Home {
         Home {
             slots,
             class,
-            offset,
+            page: (offset / PAGE_BYTES) as u32,
             warm,
+            is_settled: AtomicBool::new(false),
             memory_given: AtomicBool::new(false),
             stack_given: AtomicBool::new(false),
-            memory_address: AtomicUsize::new(0),
-            memory_bytes: AtomicUsize::new(0),
-            arena_instance: AtomicU32::new(0),
-            arena_used: AtomicU32::new(0),
+            memory_page: AtomicU32::new(0),
+            memory_pages: AtomicU32::new(0),
+            arena_instance: AtomicU16::new(0),
+            arena_used: AtomicU16::new(0),
             presence: Presence::new(),
         }
     }
@@ -67,7 +72,7 @@ impl Home {
     pub(super) fn memory(&self) -> Region {
         let bytes = HOME_MEMORY_BYTES[self.class.index()];
         Region {
-            start: self.slots.address(self.offset),
+            start: self.slots.address(self.offset()),
             bytes,
         }
     }
@@ -110,7 +115,21 @@ impl Home {
     }
 
     fn offsets(&self) -> Range<usize> {
-        self.offset..self.offset + self.region().bytes
+        self.offset()..self.offset() + self.region().bytes
+    }
+
+    fn offset(&self) -> usize {
+        self.page as usize * PAGE_BYTES
+    }
+
+    /// Will wasmtime ask for no more memories and stacks in this process's turns?
+    pub(in crate::engine) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    /// It will not.
+    pub(in crate::engine) fn settle(&self) {
+        self.is_settled.store(true, Ordering::Release);
     }
 
     /// Packed slots can't be touched.
@@ -125,8 +144,8 @@ impl Home {
         }
         let start = self.stack().end;
         let (made, used) = arena::within(start..start + ARENA_BYTES, work);
-        self.arena_instance.store(used as u32, Ordering::Release);
-        self.arena_used.store(used as u32, Ordering::Release);
+        self.arena_instance.store(used as u16, Ordering::Release);
+        self.arena_used.store(used as u16, Ordering::Release);
         made
     }
 
@@ -140,23 +159,26 @@ impl Home {
         let start = self.stack().end;
         let (made, used) = arena::within(start + instance..start + ARENA_BYTES, work);
         self.arena_used
-            .store((instance + used) as u32, Ordering::Release);
+            .store((instance + used) as u16, Ordering::Release);
         made
     }
 
     /// Where the process's first memory lies now.
     pub(super) fn memory_is_at(&self, region: Region) {
-        let address = region.start.as_ptr() as usize;
-        self.memory_address.store(address, Ordering::Release);
-        self.memory_bytes.store(region.bytes, Ordering::Release);
+        let page = self.slots.offset(region.start) / PAGE_BYTES;
+        let pages = region.bytes / PAGE_BYTES;
+        self.memory_page.store(page as u32, Ordering::Release);
+        self.memory_pages.store(pages as u32, Ordering::Release);
     }
 
     /// The process's first memory, if it has one: all its bytes, wherever they lie.
     pub(in crate::engine) fn first_memory(&self) -> Option<Region> {
-        let bytes = self.memory_bytes.load(Ordering::Acquire);
-        let address = self.memory_address.load(Ordering::Acquire);
-        let start = NonNull::new(address as *mut u8).filter(|_| bytes > 0)?;
-        Some(Region { start, bytes })
+        let pages = self.memory_pages.load(Ordering::Acquire) as usize;
+        let page = self.memory_page.load(Ordering::Acquire) as usize;
+        (pages > 0).then(|| Region {
+            start: self.slots.address(page * PAGE_BYTES),
+            bytes: pages * PAGE_BYTES,
+        })
     }
 }
 
@@ -229,14 +251,14 @@ impl Home {
         let class = &self.slots.home[self.class.index()];
         let mut room = lock(&class.room);
         if room.free.len() < WARM_FREE_MAX {
-            return room.free.push(self.offset);
+            return room.free.push(self.offset());
         }
         drop(room);
         let region = self.region();
         // SAFETY: nobody has the slot any more, and nobody has it yet.
         unsafe { region.give_back(region.range()) };
         self.sleeps();
-        lock(&class.room).cold.push(self.offset);
+        lock(&class.room).cold.push(self.offset());
     }
 }
 

@@ -76,6 +76,14 @@ const WARM_BYTES_MAX: usize = 64 * KIB;
 const SHELVED_MAX: usize = 4096;
 /// The arena part of home slots: a store takes some seven kilobytes; what is not used is never touched.
 const ARENA_BYTES: usize = 16 * KIB;
+const _: () = assert!(
+    ARENA_BYTES <= u16::MAX as usize,
+    "a home counts them in 16 bits"
+);
+const _: () = assert!(
+    RESERVATION_BYTES / PAGE_BYTES <= 1 << 32,
+    "a home counts pages in 32 bits"
+);
 pub(super) const PAGE_BYTES: usize = 4 * KIB;
 
 /// Free homes of one class whose pages stay resident, for the next processes. Some hundred megabytes.
@@ -314,6 +322,11 @@ impl Slots {
         room.fresh.start += class.stride;
         room.made += 1;
         Ok((offset, false))
+    }
+
+    /// How far an address is from the start of the mapping, in which it lies.
+    fn offset(&self, address: NonNull<u8>) -> usize {
+        address.as_ptr() as usize - self.base.as_ptr() as usize
     }
 
     fn address(&self, offset: usize) -> NonNull<u8> {
