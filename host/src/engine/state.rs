@@ -7,7 +7,6 @@ use crate::wasi::Wasi;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Memory, ResourceLimiter};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -140,8 +139,7 @@ impl State {
             bytes_max,
             ..limits
         };
-        let memory_bytes = &current.entry().memory_bytes;
-        memory_bytes.store(self.limits.bytes, Ordering::Relaxed);
+        current.entry().holds_memory(self.limits.bytes);
         self.current = Occupant(Some(current));
     }
 
@@ -167,10 +165,7 @@ impl ResourceLimiter for State {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let grows = self.limits.memory_growing(current, desired, maximum);
-        self.current
-            .entry()
-            .memory_bytes
-            .store(self.limits.bytes, Ordering::Relaxed);
+        self.current.entry().holds_memory(self.limits.bytes);
         Ok(grows)
     }
 

@@ -59,7 +59,7 @@ pub(crate) struct Control {
     /// It may wait for the end of a host call: its program has such.
     pub(crate) has_host_calls: bool,
     /// Wakes whoever waits for a mailbox of the host.
-    pub(crate) waker: Option<Waker>,
+    pub(crate) waker: Option<Box<Waker>>,
     pub(crate) identity: Option<Identity>,
     /// Who of the host waits for its end: nobody, for nearly all.
     pub(crate) watchers: Option<Box<Watchers>>,
@@ -197,7 +197,10 @@ impl Control {
     pub(crate) fn mail(&mut self) -> Nudge {
         match self.phase {
             Phase::Waiting if self.awaits == Awaits::Mail => self.schedule(),
-            Phase::Host => self.waker.take().map_or(Nudge::Nothing, Nudge::Wake),
+            Phase::Host => match self.waker.take() {
+                Some(waker) => Nudge::Wake(*waker),
+                None => Nudge::Nothing,
+            },
             _ => Nudge::Nothing,
         }
     }

@@ -214,7 +214,7 @@ impl Shared {
             traps_exits: control.traps_exits,
             hibernates: control.hibernates,
             reductions: control.reductions,
-            memory_bytes: entry.memory_bytes.load(Ordering::Relaxed),
+            memory_bytes: entry.memory_bytes(),
             mailbox_events: control.mailbox_events,
             mailbox_bytes: control.mailbox_bytes,
             timers: ties.map_or(0, |ties| ties.timers.len()),

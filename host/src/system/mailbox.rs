@@ -133,7 +133,7 @@ impl HostMailbox {
             if control.expired || deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
                 return Poll::Ready(None);
             }
-            control.waker = Some(context.waker().clone());
+            control.waker = Some(Box::new(context.waker().clone()));
             if let (Some(deadline_ns), None) = (deadline_ns, &timer) {
                 self.alarms = self.alarms.wrapping_add(1).max(1);
                 control.alarm = self.alarms;

@@ -7,7 +7,7 @@
 
 use super::control::{Control, Phase};
 use crate::process::{Cipher, Pid};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
@@ -15,6 +15,7 @@ const INDEX_BITS: u32 = 24;
 /// The most processes that a system can be configured for.
 pub(crate) const PROCESSES_MAX: u32 = 1 << INDEX_BITS;
 const GENERATION_MAX: u32 = (1 << (crate::process::ID_BITS - INDEX_BITS)) - 1;
+const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// Entries come into being in chunks of this many, as they are needed.
 const CHUNK: usize = 1024;
 
@@ -44,9 +45,12 @@ pub(crate) struct Entry {
     pub(crate) is_asked: AtomicBool,
     /// How long it has been waiting for mail: one of [`idleness`]. A hint, for who looks for processes to hibernate.
     pub(crate) idleness: AtomicU8,
-    /// Bytes that the process's linear memories hold. Written by whoever makes or runs the process.
-    pub(crate) memory_bytes: AtomicU64,
+    /// What the process's linear memories hold, in pages of wasm's.
+    memory_pages: AtomicU32,
 }
+
+// A million sleepers have one each: a third of what is left of them.
+const _: () = assert!(size_of::<Entry>() <= 192);
 
 /// How long a process has been waiting for mail, in looks that somebody has had at it.
 pub(crate) mod idleness {
@@ -124,7 +128,7 @@ impl Table {
         entry.is_doomed.store(false, Ordering::Relaxed);
         entry.is_asked.store(false, Ordering::Relaxed);
         entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        entry.memory_bytes.store(0, Ordering::Relaxed);
+        entry.holds_memory(0);
         let id = control.id;
         Ok((
             index,
@@ -235,8 +239,20 @@ impl Entry {
             is_doomed: AtomicBool::new(false),
             is_asked: AtomicBool::new(false),
             idleness: AtomicU8::new(idleness::NONE),
-            memory_bytes: AtomicU64::new(0),
+            memory_pages: AtomicU32::new(0),
         }
+    }
+
+    /// Notes how many bytes the process's linear memories hold: for whoever makes or runs the process.
+    pub(crate) fn holds_memory(&self, bytes: u64) {
+        let pages = bytes.div_ceil(WASM_PAGE_BYTES);
+        self.memory_pages
+            .store(pages.try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes that they hold.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_pages.load(Ordering::Relaxed)) * WASM_PAGE_BYTES
     }
 
     #[inline]
