@@ -221,7 +221,7 @@ pub enum Selector {
 
 impl Selector {
     /// Does the event fit?
-    #[inline]
+    #[inline(always)]
     pub fn fits(&self, event: &Event) -> bool {
         match self {
             Selector::Any => true,

@@ -83,6 +83,7 @@ impl Queue {
     }
 
     /// Takes the first event at or after `from` of which `fits` holds.
+    #[inline]
     pub(crate) fn take_if(
         &mut self,
         from: u64,

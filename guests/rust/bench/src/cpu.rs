@@ -21,9 +21,8 @@ fn primes(n: usize) -> usize {
     let mut factor = 2;
     while factor * factor <= n {
         if !is_composite[factor] {
-            for multiple in (factor * factor..=n).step_by(factor) {
-                is_composite[multiple] = true;
-            }
+            let multiples = is_composite[factor * factor..].iter_mut();
+            multiples.step_by(factor).for_each(|it| *it = true);
         }
         factor += 1;
     }
