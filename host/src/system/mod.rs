@@ -296,9 +296,11 @@ impl System {
         self.0.shared.stop_in_order(grace)
     }
 
-    /// Ends every process, then the threads, and writes out what guests have printed. Returns when all that is done.
-    pub fn shutdown(&self) {
-        self.0.shutdown();
+    /// Ends every process, then the threads, and writes out what guests have printed. Returns when all that is done, and
+    /// says how many processes it killed: those that were about to end anyway are not among them. After the first time
+    /// it does nothing.
+    pub fn shutdown(&self) -> usize {
+        self.0.shutdown()
     }
 }
 
@@ -315,7 +317,7 @@ impl Program {
 }
 
 impl Owner {
-    fn shutdown(&self) {
+    fn shutdown(&self) -> usize {
         let mut threads = lock(&self.threads);
         let Threads {
             schedulers,
@@ -323,10 +325,10 @@ impl Owner {
             hibernator,
         } = std::mem::take(&mut *threads);
         if schedulers.is_empty() {
-            return;
+            return 0;
         }
         drop(hibernator);
-        self.shared.kill_all();
+        let killed = self.shared.kill_all();
         self.shared.scheduler.stop();
         for thread in schedulers {
             if thread.join().is_err() {
@@ -339,6 +341,7 @@ impl Owner {
             // Blocking work that a dead process left behind (a read of a terminal, say) is not waited for.
             io.shutdown_background();
         }
+        killed
     }
 }
 

@@ -100,18 +100,22 @@ impl Shared {
         }
     }
 
-    /// Ends every guest process and waits until none is left. None is spawned any more.
-    pub(super) fn kill_all(&self) {
+    /// Ends every guest process and waits until none is left. None is spawned any more. Says how many were not about
+    /// to end already.
+    pub(super) fn kill_all(&self) -> usize {
         self.stopping.store(true, Ordering::Release);
+        let mut killed = 0;
         for (index, entry) in self.table.entries() {
             let mut control = entry.control();
             if matches!(control.phase, Phase::Absent | Phase::Host | Phase::Exiting) {
                 continue;
             }
+            killed += usize::from(control.ending.is_none());
             let nudge = control.end_with(entry, ExitReason::Killed, false);
             drop(control);
             self.carry_out(index, nudge);
         }
         self.departures.wait(&self.guests, 0, None);
+        killed
     }
 }

@@ -95,8 +95,7 @@ impl Lifetime<'_> {
 
     /// Kills what is left, tells what is to be told, and makes an exit code of it.
     fn end(&self, signalled: Option<i32>, reason: Option<ExitReason>) -> ExitCode {
-        let killed = self.system.holdings().processes;
-        self.system.shutdown();
+        let killed = self.system.shutdown();
         if killed > 0 {
             self.output.report(&format!(
                 "atoll: {killed} processes did not end in time and were killed"
