@@ -1,9 +1,11 @@
 //! The engine: wasmtime, and everything about it.
 //!
 //! This room knows configuration, loading, rewriting, instances, fuel and slots. It never sees links, names or the
-//! command line. The only `unsafe` of the project is in [`slots`], [`arena`], [`packing`] and [`inhabitant`].
+//! command line. The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`] and
+//! [`loan`].
 
 pub(crate) mod abi;
+pub(crate) mod loan;
 pub(crate) mod state;
 
 mod analysis;

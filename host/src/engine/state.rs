@@ -1,5 +1,6 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
+use super::loan::Lender;
 use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
 use crate::system::current::Current;
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) memory: Option<Memory>,
     /// Lists that wait for the guest to make room for them.
     pub(crate) pending: Option<Pending>,
+    /// Bytes of its memory that it lends. While there is something, none of the guest's own code runs.
+    pub(crate) lender: Option<Lender>,
     /// The fuel interval is set to give up the turn at once; whoever goes on sets it back.
     pub(crate) giving_up_turn: bool,
     /// `yield-now` was called and has given up one turn.
@@ -100,10 +103,27 @@ pub(crate) enum PendingBytes {
 }
 
 impl PendingBytes {
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
         match self {
-            PendingBytes::Payload(payload) => payload,
-            PendingBytes::Bytes(bytes) => bytes,
+            PendingBytes::Payload(payload) => payload.len(),
+            PendingBytes::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Copies them into a room of the same length.
+    #[inline]
+    pub(crate) fn copy_to(&self, room: &mut [u8]) {
+        match self {
+            PendingBytes::Payload(payload) => payload.copy_to(room),
+            PendingBytes::Bytes(bytes) => room.copy_from_slice(bytes),
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            PendingBytes::Payload(payload) => payload.into_vec(),
+            PendingBytes::Bytes(bytes) => bytes.into_vec(),
         }
     }
 }
@@ -114,6 +134,7 @@ impl State {
             current: Occupant(Some(current)),
             memory: None,
             pending: None,
+            lender: None,
             giving_up_turn: false,
             yielded: false,
             limits: MemoryLimits::new(memory_bytes_max),
@@ -127,6 +148,7 @@ impl State {
     pub(crate) fn vacate(&mut self) {
         self.current.0 = None;
         self.pending = None;
+        self.lender = None;
         self.preview1 = None;
         self.preview2 = None;
         self.giving_up_turn = false;

@@ -1,13 +1,7 @@
 //! What a mailbox holds, and which of it a receiver asks for.
 
-use super::{ExitReason, Pid, Reference};
+use super::{ExitReason, Payload, Pid, Reference};
 use smallvec::SmallVec;
-
-/// Payloads up to this size are stored in the message itself; a longer one has an allocation of its own.
-const PAYLOAD_INLINE_BYTES: usize = 32;
-
-/// A message's bytes, which the host never looks into.
-pub type Payload = SmallVec<[u8; PAYLOAD_INLINE_BYTES]>;
 
 /// How a payload is to be read: the contract's `format`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,7 +46,7 @@ impl Outgoing {
     pub fn new(tag: u32, payload: &[u8]) -> Outgoing {
         Outgoing {
             tag,
-            payload: Payload::from_slice(payload),
+            payload: payload.into(),
             ..Outgoing::default()
         }
     }

@@ -7,16 +7,17 @@
 mod event;
 mod exit;
 mod id;
+mod payload;
 mod queue;
 mod small_map;
 mod ties;
 
-pub use event::{
-    Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Payload, Selector,
-};
+pub use event::{Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Selector};
 pub use exit::{Budget, ExitReason};
 pub(crate) use id::{Cipher, ID_BITS};
 pub use id::{Pid, Reference};
+pub(crate) use payload::Loan;
+pub use payload::Payload;
 pub(crate) use queue::Queue;
 pub(crate) use small_map::SmallMap;
 pub(crate) use ties::{AliasUse, Monitored, Ties};

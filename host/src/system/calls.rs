@@ -107,6 +107,7 @@ impl Current {
         let event = Event::Message(message.reference(reference).from(self.pid));
         let entry = self.entry();
         if server == self.pid {
+            self.tell_taken();
             let mut own = entry.control();
             if self.shared.may_tie(entry, &mut own) {
                 own.ties().aliases.insert(reference, AliasUse::Reply);

@@ -31,6 +31,8 @@ pub(crate) struct Current {
     pub(crate) pid: Pid,
     pub(crate) argument: Box<[u8]>,
     index: u32,
+    /// Whom it sent to last, and where that process is in the table: most send to one more than to others.
+    addressee: (Pid, u32),
     queue: Queue,
     wait: Option<Wait>,
     pub(super) call: Option<Call>,
@@ -75,6 +77,7 @@ impl Current {
             pid,
             argument,
             index,
+            addressee: (pid, index),
             queue: Queue::default(),
             wait: None,
             call: None,
@@ -173,9 +176,27 @@ impl Current {
     /// Sends in this process's name. The caller has checked the payload's size.
     #[inline]
     pub(crate) fn send(&mut self, to: Pid, message: Outgoing) {
-        self.charge_copy(message.payload.len());
-        self.shared
-            .deliver(to, Event::Message(message.from(self.pid)));
+        self.charge_copy(message.payload.copied_bytes());
+        if self.addressee.0 != to {
+            let Some(index) = self.shared.table.index(to) else {
+                return;
+            };
+            self.addressee = (to, index);
+        }
+        if self.addressee.1 == self.index {
+            self.tell_taken();
+        }
+        let event = Event::Message(message.from(self.pid));
+        self.shared.deliver_at(self.addressee.1, to, event);
+    }
+
+    /// Tells the entry what this turn has taken out of the mailbox, which is about to be filled by its own owner.
+    #[cold]
+    pub(super) fn tell_taken(&self) {
+        let (events, bytes) = handover::tell_taken();
+        let mut control = self.entry().control();
+        control.mailbox_events -= events;
+        control.mailbox_bytes -= bytes;
     }
 
     /// Sends to whoever has the name. OTP: `Name ! Message`.
@@ -190,7 +211,7 @@ impl Current {
 
     /// Answers a request. OTP: sending to an alias.
     pub(crate) fn reply(&mut self, to: Pid, request: Reference, message: Outgoing) {
-        self.charge_copy(message.payload.len());
+        self.charge_copy(message.payload.copied_bytes());
         self.shared.reply(self.pid, to, request, message);
     }
 
@@ -311,15 +332,16 @@ impl Current {
         self.charged += reductions;
     }
 
-    /// Has the host done a whole slice's work for this process since it last paused? Then it must pause now; the
-    /// count starts anew.
+    /// Has the host done a whole slice's work for this process since it last paused? Then it must pause now.
     #[inline]
-    pub(crate) fn owes_pause(&mut self) -> bool {
-        let owes = self.debt >= u64::from(self.shared.config.reductions);
-        if owes {
-            self.debt = 0;
-        }
-        owes
+    pub(crate) fn owes_pause(&self) -> bool {
+        self.debt >= u64::from(self.shared.config.reductions)
+    }
+
+    /// The process gives up its turn, for whatever reason.
+    #[inline]
+    pub(crate) fn pauses(&mut self) {
+        self.debt = 0;
     }
 
     /// All reductions that were charged for the host's work.

@@ -141,6 +141,11 @@ pub(super) fn taken_so_far() -> (u64, u64) {
     TURN.with(|turn| (turn.taken_events.get(), turn.taken_bytes.get()))
 }
 
+/// The same, which the entry is told now: the turn's end will not tell it again.
+pub(super) fn tell_taken() -> (u64, u64) {
+    TURN.with(|turn| (turn.taken_events.take(), turn.taken_bytes.take()))
+}
+
 /// The process has used so many reductions since its start.
 #[inline]
 pub(crate) fn reductions(count: u64) {

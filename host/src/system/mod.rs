@@ -355,7 +355,15 @@ impl Shared {
     /// Puts an event into a process's mailbox, if it lives. OTP: signals are never refused.
     #[inline(always)]
     pub(crate) fn deliver(&self, to: Pid, event: Event) {
-        let Some((index, entry, mut control)) = self.table.find(to) else {
+        if let Some(index) = self.table.index(to) {
+            self.deliver_at(index, to, event);
+        }
+    }
+
+    /// The same, where the caller knows the index of its entry.
+    #[inline(always)]
+    pub(crate) fn deliver_at(&self, index: u32, to: Pid, event: Event) {
+        let Some((entry, mut control)) = self.table.find_at(index, to) else {
             return;
         };
         let nudge = control.receive(entry, event);

@@ -168,6 +168,18 @@ impl Table {
         control.is_alive(pid).then_some((index, entry, control))
     }
 
+    /// The same, where the caller knows the entry's index.
+    #[inline]
+    pub(crate) fn find_at(
+        &self,
+        index: u32,
+        pid: Pid,
+    ) -> Option<(&Entry, MutexGuard<'_, Control>)> {
+        let entry = self.entry(index);
+        let control = entry.control();
+        control.is_alive(pid).then_some((entry, control))
+    }
+
     /// Does a process live?
     pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
         match self.place(pid) {
@@ -207,13 +219,20 @@ impl Table {
     /// Where the process behind a pid is, or was.
     #[inline]
     fn place(&self, pid: Pid) -> Option<(u32, &Entry)> {
+        let index = self.index(pid)?;
+        Some((index, self.entry(index)))
+    }
+
+    /// The index of its entry: of one that was reserved at some time.
+    #[inline]
+    pub(crate) fn index(&self, pid: Pid) -> Option<u32> {
         if pid.node != self.node {
             return None;
         }
         let raw = self.cipher.decipher(pid.id)?;
         let index = (raw & u64::from(PROCESSES_MAX - 1)) as u32;
-        let entry = &self.chunks.get(index as usize / CHUNK)?.get()?[index as usize % CHUNK];
-        Some((index, entry))
+        self.chunks.get(index as usize / CHUNK)?.get()?;
+        Some(index)
     }
 
     /// The pid of an entry whose id is this.

@@ -25,6 +25,7 @@ mod calls;
 mod components;
 mod exits;
 mod inspection;
+mod loans;
 mod mailbox;
 mod monitors;
 mod registry;

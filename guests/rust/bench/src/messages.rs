@@ -16,6 +16,8 @@ pub fn ping_pong(argument: Argument) -> Outcome {
     measure(&argument, || {
         for _ in 0..n {
             send_bytes(partner, Envelope::tagged(BALL), &ball);
+            // As in Erlang, what was sent is not needed any more.
+            drop(ball);
             ball = next_ball();
         }
         Ok(())

@@ -5,7 +5,7 @@ mod convert;
 use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption, survives};
 use crate::engine::Grants;
 use crate::engine::state::State;
-use crate::process::{self, Outgoing, Payload, SELECTOR_TAGS_MAX};
+use crate::process::{self, Outgoing, SELECTOR_TAGS_MAX};
 use crate::system::current::{Current, Received};
 use crate::system::timers::Sends;
 use std::future::poll_fn;
@@ -60,6 +60,7 @@ impl State {
     async fn begin(&mut self) -> Result<&mut Current> {
         survives(&self.current)?;
         if self.current.owes_pause() {
+            self.current.pauses();
             give_up_turn().await;
             survives(&self.current)?;
         }
@@ -86,7 +87,7 @@ impl State {
             tag: envelope.tag,
             reference: envelope.reference.map(Into::into),
             format: envelope.format.into(),
-            payload: Payload::from_vec(payload),
+            payload: payload.into(),
         })
     }
 

@@ -106,7 +106,7 @@ fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
     }
     if let Some(list) = lists.add(destinations, count, 8, at(136)) {
         for (bytes, offset) in names {
-            let bytes = bytes.as_slice().to_vec();
+            let bytes = bytes.into_vec();
             let length = bytes.len();
             lists.add(bytes, length, 1, PointerAt::Within { list, offset });
         }

@@ -1,15 +1,16 @@
 //! `mailbox`.
 
 use super::super::functions::survives;
-use super::memory::{Lists, leave, payload, room, slice, text};
+use super::memory::{Lists, leave, lent_payload, payload, room, slice, text};
 use super::values::{
     Carried, destination, format, is_some, put_event, put_id, put_message, put_reason,
 };
-use super::{AGAIN, DONE, Guest, NO_LISTS, again_lists, owes_pause, pauses, wait};
+use super::{AGAIN, DONE, Guest, NO_LISTS, again, again_lists, owes_pause, pauses, wait};
 use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
 use crate::engine::abi::{SHORT, SHORT_BYTES_MAX};
+use crate::engine::loan::{LENT_BYTES_MIN, Lender};
 use crate::engine::state::{PendingBytes, PointerAt};
-use crate::process::{Kinds, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
+use crate::process::{Kinds, Outgoing, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
 use crate::system::calls::CallError;
 use crate::system::current::Received;
 use std::task::Poll;
@@ -32,13 +33,23 @@ pub(super) struct Envelope {
     pub(super) format: u32,
 }
 
-/// A message that is to be sent: checked, and copied out of the guest.
+/// What a sender does with a payload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gives {
+    /// Has the host copy it.
+    ACopy,
+    /// Lends it, if it is large, and gives up its turn: [`sent`] answers.
+    ALoan,
+}
+
+/// A message that is to be sent: checked, and copied out of the guest or lent.
 #[inline(always)]
 pub(super) fn outgoing(
     guest: &mut Guest<'_>,
     envelope: Envelope,
     pointer: u32,
     length: u32,
+    gives: Gives,
     function: &str,
 ) -> Result<Outgoing> {
     let reference = is_some(envelope.has_reference, function)?.then_some(Reference {
@@ -50,8 +61,33 @@ pub(super) fn outgoing(
         tag: envelope.tag,
         reference,
         format,
-        payload: Payload::from_slice(payload(guest, pointer, length, function)?),
+        payload: match gives {
+            Gives::ALoan if length >= LENT_BYTES_MIN => {
+                lent_payload(guest, pointer, length, function)?
+            }
+            _ => (&*payload(guest, pointer, length, function)?).into(),
+        },
     })
+}
+
+/// What a function answers that has sent a message, or is asked again after that.
+#[inline]
+fn sent(guest: &mut Guest<'_>, result: i32) -> Result<i32> {
+    match guest.data().lender {
+        None => Ok(result),
+        Some(_) => again(guest),
+    }
+}
+
+/// The same when it is asked again.
+#[cold]
+fn is_back(guest: &mut Guest<'_>, result: i32) -> Result<i32> {
+    let state = guest.data_mut();
+    if let Some(copied_bytes) = state.lender.as_ref().and_then(Lender::end) {
+        state.lender = None;
+        state.current.charge_copy(copied_bytes);
+    }
+    sent(guest, result)
 }
 
 #[expect(
@@ -73,6 +109,9 @@ pub(super) fn send(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
+    if guest.data().lender.is_some() {
+        return is_back(&mut guest, DONE);
+    }
     let envelope = Envelope {
         tag,
         has_reference,
@@ -80,9 +119,11 @@ pub(super) fn send(
         id: reference_id,
         format,
     };
-    let message = outgoing(&mut guest, envelope, pointer, length, "send: the payload")?;
-    guest.data_mut().current.send(Pid { node, id }, message);
-    Ok(DONE)
+    let to = Pid { node, id };
+    let what = "send: the payload";
+    let message = outgoing(&mut guest, envelope, pointer, length, Gives::ALoan, what)?;
+    guest.data_mut().current.send(to, message);
+    sent(&mut guest, DONE)
 }
 
 #[expect(
@@ -113,7 +154,7 @@ pub(super) fn send_named(
         format,
     };
     let what = "send-named: the payload";
-    let message = outgoing(&mut guest, envelope, pointer, length, what)?;
+    let message = outgoing(&mut guest, envelope, pointer, length, Gives::ACopy, what)?;
     let is_sent = guest.data_mut().current.send_named(&name, message);
     Ok(i32::from(is_sent))
 }
@@ -196,13 +237,13 @@ fn leave_carried(
     match carried {
         (None, None) => Ok(NO_LISTS),
         (Some((bytes, at)), None) | (None, Some((bytes, at))) => {
-            guest.data_mut().current.charge_copy(bytes.as_slice().len());
+            guest.data_mut().current.charge_copy(bytes.len());
             leave(guest, bytes, start + at)
         }
         (Some(first), Some(second)) => {
             let mut lists = Lists::default();
             for (bytes, at) in [first, second] {
-                let bytes = bytes.as_slice().to_vec();
+                let bytes = bytes.into_vec();
                 let count = bytes.len();
                 lists.add(bytes, count, 1, PointerAt::Address(start + at));
             }
@@ -253,7 +294,14 @@ pub(super) fn call(
             id: 0,
             format,
         };
-        let message = outgoing(&mut guest, envelope, pointer, length, "call: the payload")?;
+        let message = outgoing(
+            &mut guest,
+            envelope,
+            pointer,
+            length,
+            Gives::ACopy,
+            "call: the payload",
+        )?;
         match guest.data_mut().current.start_call(&to, message) {
             Poll::Pending => return again_lists(&mut guest).map(without_payload),
             Poll::Ready(Ok(())) => {}
@@ -310,6 +358,9 @@ pub(super) fn reply(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
+    if guest.data().lender.is_some() {
+        return is_back(&mut guest, DONE);
+    }
     let envelope = Envelope {
         tag,
         has_reference: 0,
@@ -317,14 +368,15 @@ pub(super) fn reply(
         id: 0,
         format,
     };
-    let message = outgoing(&mut guest, envelope, pointer, length, "reply: the payload")?;
+    let what = "reply: the payload";
+    let message = outgoing(&mut guest, envelope, pointer, length, Gives::ALoan, what)?;
     let request = Reference {
         node: request_node,
         id: request_id,
     };
     let to = Pid { node, id };
     guest.data_mut().current.reply(to, request, message);
-    Ok(DONE)
+    sent(&mut guest, DONE)
 }
 
 pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {

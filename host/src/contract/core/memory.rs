@@ -6,8 +6,9 @@
 
 use super::super::functions;
 use super::{Guest, NO_LISTS};
+use crate::engine::loan::Lender;
 use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt};
-use crate::process::Budget;
+use crate::process::{Budget, Payload};
 use wasmtime::{Result, bail};
 
 /// Names are short; a longer one is nobody's name, and is not copied to find that out.
@@ -103,10 +104,27 @@ pub(super) fn payload<'a>(
     slice(guest, pointer, length, what)
 }
 
+/// The same, of a sender that gives up its turn until somebody has taken it, or nobody has.
+#[cold]
+pub(super) fn lent_payload(
+    guest: &mut Guest<'_>,
+    pointer: u32,
+    length: u32,
+    what: &str,
+) -> Result<Payload> {
+    functions::check_message(&guest.data().current, length as usize)?;
+    let Some(memory) = guest.data().memory else {
+        return no_memory();
+    };
+    let (data, state) = memory.data_and_store_mut(guest);
+    let bytes = part(data, pointer, length, what)?;
+    Ok(Lender::lend(&mut state.lender, bytes))
+}
+
 /// Leaves one list of bytes, whose pointer belongs at an address, and answers how much room it needs.
 #[inline(always)]
 pub(super) fn leave(guest: &mut Guest<'_>, bytes: PendingBytes, pointer_at: u32) -> Result<i64> {
-    let count = bytes.as_slice().len();
+    let count = bytes.len();
     if count == 0 {
         return Ok(NO_LISTS);
     }
@@ -136,7 +154,7 @@ fn leave_pending(guest: &mut Guest<'_>, pending: Pending) -> Result<i64> {
 
 /// What the glue is told of a list: its size, and its alignment above that.
 fn announce(list: &PendingList) -> i64 {
-    i64::from(list.alignment) << 32 | list.bytes.as_slice().len() as i64
+    i64::from(list.alignment) << 32 | list.bytes.len() as i64
 }
 
 /// Copies the list that was left next to where the guest has made room for it, and tells it where that is. Answers what
@@ -149,17 +167,12 @@ pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
     let Some(Pending { next: list, more }) = &mut state.pending else {
         bail!("there is no list to take");
     };
-    let bytes = list.bytes.as_slice();
     if !pointer.is_multiple_of(list.alignment) {
         bail!("cabi_realloc: the room it returned (address {pointer:#x}) is not aligned");
     }
-    part(
-        data,
-        pointer,
-        bytes.len() as u32,
-        "cabi_realloc: the room it returned",
-    )?
-    .copy_from_slice(bytes);
+    let length = list.bytes.len() as u32;
+    let room = part(data, pointer, length, "cabi_realloc: the room it returned")?;
+    list.bytes.copy_to(room);
     let pointer_at = match list.pointer_at {
         PointerAt::Address(address) => address,
         PointerAt::Within { list, offset } => {
@@ -235,7 +248,7 @@ impl Lists {
 
     /// Leaves them all with the host and answers what the first one needs.
     pub(super) fn leave(self, guest: &mut Guest<'_>) -> Result<i64> {
-        let bytes: usize = self.0.iter().map(|list| list.bytes.as_slice().len()).sum();
+        let bytes: usize = self.0.iter().map(|list| list.bytes.len()).sum();
         if u32::try_from(bytes).is_err() {
             return Err(crate::engine::state::Exit::exhausted(Budget::Message));
         }

@@ -116,6 +116,7 @@ fn give_up_turn(guest: &mut Guest<'_>) -> Result<()> {
     guest.fuel_async_yield_interval(Some(1))?;
     let state = guest.data_mut();
     state.giving_up_turn = true;
+    state.current.pauses();
     handover::reductions(used + state.current.charged());
     Ok(())
 }
@@ -148,7 +149,7 @@ fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
 /// is over.
 #[inline]
 fn owes_pause(guest: &mut Guest<'_>) -> Result<bool> {
-    let current = &mut *guest.data_mut().current;
+    let current = &*guest.data().current;
     survives(current)?;
     Ok(current.owes_pause())
 }

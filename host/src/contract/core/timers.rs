@@ -1,7 +1,7 @@
 //! `timers`.
 
 use super::super::functions::survives;
-use super::mailbox::{Envelope, outgoing};
+use super::mailbox::{Envelope, Gives, outgoing};
 use super::memory::room;
 use super::values::{destination, put_id, put_u64};
 use super::{AGAIN, DONE, Guest, pauses};
@@ -41,7 +41,7 @@ pub(super) fn send_after(
         format,
     };
     let what = "send-after: the payload";
-    let message = outgoing(&mut guest, envelope, pointer, length, what)?;
+    let message = outgoing(&mut guest, envelope, pointer, length, Gives::ACopy, what)?;
     start(&mut guest, delay_ns, to, Sends::Message(message), result)
 }
 

@@ -1,0 +1,212 @@
+//! Large payloads, copied once: from their sender's memory into the receiver's.
+//!
+//! Knows ranges of a guest's memory, never what a message is. A sender of much gives up its turn within `send`, and
+//! until its next one its memory is as it was: whoever takes the message meanwhile copies from there. If nobody has
+//! taken it by then, the sender's next turn begins by copying it to the host, as is done with small payloads at once.
+//!
+//! ```text
+//!   sender     send: lends, gives up its turn ─────────────► next turn: send ends the loan, returns
+//!   receiver                  receive: makes room, copies from the sender's memory
+//!        or                                                  … or from what the sender left with the host
+//! ```
+//!
+//! # Why nobody reads what is not there
+//!
+//! A loan ends with its [`Lender`], which lies in the sender's store ([`super::state::State`]) from the moment the loan is
+//! made. From then on until it ends no code of the guest's runs: `send` answers that it must be asked again, and the
+//! glue around it, which is the host's own and which no guest can leave out, does nothing else ([`super::flatten`]). Nor
+//! is the memory packed meanwhile, because the sender does not wait for mail. When the process is ended instead, its
+//! store drops the data, and so the lender, before it drops the memory. Whoever copies does so under the loan's lock,
+//! and the loan ends under it.
+
+use crate::process::{Loan, Payload};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+/// Payloads of this size and more are lent: copying fewer bytes costs less than a turn.
+pub(crate) const LENT_BYTES_MIN: u32 = 32 << 10;
+
+/// What a sender has lent; dropping it ends the loan.
+pub(crate) struct Lender(Arc<Lent>);
+
+struct Lent {
+    length: usize,
+    /// Where the bytes are; none when the loan has ended.
+    place: Mutex<Option<Place>>,
+    /// What was lent, if somebody may still want it and the loan has ended.
+    kept: OnceLock<Box<[u8]>>,
+}
+
+/// An address in a guest's memory.
+struct Place(NonNull<u8>);
+
+// SAFETY: it is no more than an address; what is there is read by one thread at a time, under the loan's lock, while
+// nobody writes to it: see the top of the file.
+unsafe impl Send for Place {}
+
+impl Lender {
+    /// Lends bytes of the memory of the guest whose store this is the lender of. The function of the contract that was
+    /// called answers "again" until [`end`](Lender::end) has ended it.
+    pub(crate) fn lend(lender: &mut Option<Lender>, bytes: &[u8]) -> Payload {
+        let lent = Arc::new(Lent {
+            length: bytes.len(),
+            place: Mutex::new(Some(Place(NonNull::from(bytes).cast()))),
+            kept: OnceLock::new(),
+        });
+        *lender = Some(Lender(lent.clone()));
+        Payload::lent(lent)
+    }
+
+    /// Ends the loan, and says how many bytes the host has copied for that. None if somebody is copying at this very
+    /// moment: then it must be asked again.
+    pub(crate) fn end(&self) -> Option<usize> {
+        match self.0.place.try_lock() {
+            Ok(place) => Some(self.end_at(place)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.end_at(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn end_at(&self, mut place: MutexGuard<'_, Option<Place>>) -> usize {
+        // If nobody else has it, nobody can want it any more.
+        let is_wanted = place.is_some() && Arc::strong_count(&self.0) > 1;
+        if is_wanted {
+            self.0.keep(&mut place);
+        }
+        *place = None;
+        if is_wanted { self.0.length } else { 0 }
+    }
+}
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        let _ = self.end_at(self.0.lock());
+    }
+}
+
+impl Lent {
+    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies the bytes to the host, and ends the loan.
+    fn keep(&self, place: &mut Option<Place>) -> &[u8] {
+        let taken = place.take();
+        self.kept.get_or_init(|| {
+            let Some(Place(start)) = taken else {
+                // It ended when nobody but its lender had it, so nobody has it to ask.
+                return [].into();
+            };
+            // SAFETY: the loan had not ended, so the bytes are there and nobody writes to them.
+            unsafe { NonNull::slice_from_raw_parts(start, self.length).as_ref() }.into()
+        })
+    }
+}
+
+impl Loan for Lent {
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    fn copy_to(&self, room: &mut [u8]) {
+        if let Some(kept) = self.kept.get() {
+            return room.copy_from_slice(kept);
+        }
+        let mut place = self.lock();
+        match &*place {
+            // SAFETY: the loan has not ended, so the bytes are there and nobody writes to them; the room is borrowed for
+            // writing, so it is another memory's.
+            Some(Place(start)) => room.copy_from_slice(unsafe {
+                NonNull::slice_from_raw_parts(*start, self.length).as_ref()
+            }),
+            None => room.copy_from_slice(self.keep(&mut place)),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self.kept.get() {
+            Some(kept) => kept,
+            None => self.keep(&mut self.lock()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some_bytes() -> Vec<u8> {
+        (0..LENT_BYTES_MIN).map(|byte| byte as u8).collect()
+    }
+
+    /// Who uses it ends the loan before it touches the bytes.
+    fn lent(bytes: &[u8]) -> (Lender, Payload) {
+        let mut lender = None;
+        let payload = Lender::lend(&mut lender, bytes);
+        (lender.expect("it has lent"), payload)
+    }
+
+    fn copied(payload: &Payload) -> Vec<u8> {
+        let mut room = vec![0; payload.len()];
+        payload.copy_to(&mut room);
+        room
+    }
+
+    #[test]
+    fn what_is_lent_can_be_had_before_and_after_the_loan() {
+        let mut bytes = some_bytes();
+        let wanted = bytes.clone();
+        let (lender, payload) = lent(&bytes);
+        assert_eq!(payload.len(), wanted.len());
+        assert!(copied(&payload) == wanted);
+        assert_eq!(lender.end(), Some(wanted.len()));
+        bytes.fill(0xff);
+        assert!(copied(&payload) == wanted);
+        assert!(*payload == wanted);
+        drop(lender);
+        assert!(payload.into_vec() == wanted);
+    }
+
+    #[test]
+    fn who_looks_has_it_copied_to_the_host() {
+        let mut bytes = some_bytes();
+        let wanted = bytes.clone();
+        let (lender, payload) = lent(&bytes);
+        let other = payload.clone();
+        assert!(*payload == wanted);
+        bytes.fill(0xff);
+        assert!(*other == wanted && copied(&other) == wanted);
+        drop(lender);
+        assert!(*other == wanted);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_copied() {
+        let bytes = some_bytes();
+        let (lender, payload) = lent(&bytes);
+        drop(payload);
+        assert_eq!(lender.end(), Some(0));
+        assert!(lender.0.kept.get().is_none());
+    }
+
+    #[test]
+    fn a_lender_that_is_dropped_leaves_the_bytes() {
+        let mut bytes = some_bytes();
+        let wanted = bytes.clone();
+        let (lender, payload) = lent(&bytes);
+        drop(lender);
+        bytes.fill(0xff);
+        assert!(*payload == wanted);
+    }
+
+    #[test]
+    fn nobody_waits_for_who_copies() {
+        let bytes = some_bytes();
+        let (lender, payload) = lent(&bytes);
+        let copying = lender.0.lock();
+        assert_eq!(lender.end(), None);
+        drop(copying);
+        assert_eq!(lender.end(), Some(bytes.len()));
+        drop(payload);
+    }
+}

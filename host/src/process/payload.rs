@@ -1,0 +1,174 @@
+//! A message's bytes: in the message itself, in an allocation of their own, or lent.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Payloads up to this size are stored in the message itself. With it a payload takes 32 bytes.
+const INLINE_BYTES_MAX: usize = 30;
+
+/// A message's bytes, which the host never looks into.
+#[derive(Clone)]
+pub struct Payload(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Inline {
+        length: u8,
+        bytes: [u8; INLINE_BYTES_MAX],
+    },
+    Own(Box<[u8]>),
+    Lent(Arc<dyn Loan>),
+}
+
+/// Bytes that are still where their sender has them, and can be had until they are asked for, by whoever has them then.
+pub(crate) trait Loan: Send + Sync {
+    /// How many there are.
+    fn length(&self) -> usize;
+
+    /// Copies them all into a room of that length.
+    fn copy_to(&self, room: &mut [u8]);
+
+    /// All of them, for which they are copied to the host first.
+    fn bytes(&self) -> &[u8];
+}
+
+impl Payload {
+    /// No bytes.
+    pub const fn new() -> Payload {
+        Payload(Bytes::Inline {
+            length: 0,
+            bytes: [0; INLINE_BYTES_MAX],
+        })
+    }
+
+    /// Bytes that are copied when they are asked for.
+    pub(crate) fn lent(loan: Arc<dyn Loan>) -> Payload {
+        Payload(Bytes::Lent(loan))
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Bytes::Inline { length, .. } => *length as usize,
+            Bytes::Own(bytes) => bytes.len(),
+            Bytes::Lent(loan) => loan.length(),
+        }
+    }
+
+    /// How many of them were copied to make it.
+    #[inline]
+    pub(crate) fn copied_bytes(&self) -> usize {
+        match &self.0 {
+            Bytes::Lent(_) => 0,
+            _ => self.len(),
+        }
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies all bytes into a room of the same length: cheaper than copying them as a slice, if they are lent.
+    ///
+    /// # Panics
+    /// When the room has another length.
+    #[inline]
+    pub(crate) fn copy_to(&self, room: &mut [u8]) {
+        match &self.0 {
+            Bytes::Lent(loan) => loan.copy_to(room),
+            _ => room.copy_from_slice(self),
+        }
+    }
+
+    /// The bytes as a vector.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Bytes::Own(bytes) => bytes.into_vec(),
+            _ => self.to_vec(),
+        }
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Inline { length, bytes } => &bytes[..*length as usize],
+            Bytes::Own(bytes) => bytes,
+            Bytes::Lent(loan) => loan.bytes(),
+        }
+    }
+}
+
+impl From<&[u8]> for Payload {
+    #[inline]
+    fn from(from: &[u8]) -> Payload {
+        if from.len() > INLINE_BYTES_MAX {
+            return Payload(Bytes::Own(from.into()));
+        }
+        let mut bytes = [0; INLINE_BYTES_MAX];
+        bytes[..from.len()].copy_from_slice(from);
+        Payload(Bytes::Inline {
+            length: from.len() as u8,
+            bytes,
+        })
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(from: Vec<u8>) -> Payload {
+        match from.len() {
+            ..=INLINE_BYTES_MAX => from.as_slice().into(),
+            _ => Payload(Bytes::Own(from.into())),
+        }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::new()
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Payload) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_as_they_were() {
+        for length in [0, 1, 16, 29, 30, 31, 32, 1000] {
+            let bytes: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+            for payload in [
+                Payload::from(bytes.as_slice()),
+                Payload::from(bytes.clone()),
+            ] {
+                assert_eq!((payload.len(), &*payload), (bytes.len(), &*bytes));
+                let mut room = vec![0; length];
+                payload.copy_to(&mut room);
+                assert_eq!(room, bytes);
+                assert_eq!(payload.clone().into_vec(), bytes);
+                assert_eq!(payload.is_empty(), length == 0);
+            }
+        }
+        assert_eq!(size_of::<Payload>(), 32);
+    }
+}
