@@ -215,17 +215,23 @@ impl Kind for Core {
             None => core.make(&program.common, current, limits)?,
         };
         program.common.start_slices(&mut made.store);
-        let function = made
-            .instance
-            .get_module_export(&mut made.store, &program.functions[function as usize].1)
-            .and_then(wasmtime::Extern::into_func)
-            .expect("the analysis saw a function")
-            .typed::<(), ()>(&made.store)
-            .expect("the analysis saw its type");
+        let known = made.function.take();
+        let function = known
+            .filter(|(known, _)| *known == function)
+            .unwrap_or_else(|| {
+                let export = &program.functions[function as usize].1;
+                let found = made.instance.get_module_export(&mut made.store, export);
+                let found = found
+                    .and_then(wasmtime::Extern::into_func)
+                    .expect("the analysis saw a function");
+                let typed = found.typed(&made.store);
+                (function, typed.expect("the analysis saw its type"))
+            });
         let originals = core.originals;
         let is_recycled = legacy.recycling.is_some();
         let home = made.home.clone();
         let run = async move {
+            let (_, function) = made.function.insert(function);
             let result = function.call_async(&mut made.store, ()).await;
             let has_returned = result.is_ok();
             let end = end(&mut made.store, result, |index| originals.index(index));
@@ -267,6 +273,7 @@ impl Core {
             instance,
             home,
             limits,
+            function: None,
         })
     }
 }

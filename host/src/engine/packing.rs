@@ -6,7 +6,8 @@
 //! What is packed: the stack from its stack pointer to its top, the arena as far as it is used, and the pages of the
 //! memory that hold something. Each is compared with a *template*: another process of the program, if possible one with a
 //! stack and an arena of the same size, which for most means that it waited at the same place. Addresses within the
-//! template's slot stand for the same places in the other.
+//! template's slot stand for the same places in the other; so do those within the slots beside it, because what is in
+//! fields that nobody has written is often left from the process that was made before.
 
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
@@ -63,8 +64,8 @@ struct Strangers {
 }
 
 struct Template {
-    /// The slot that it was in.
-    slot: Range<u64>,
+    /// Where its slot began.
+    base: u64,
     stack: Expected,
     arena: Expected,
     pages: Box<[(u32, Page)]>,
@@ -73,7 +74,7 @@ struct Template {
 /// A part of a template.
 struct Expected {
     words: Box<[u64]>,
-    /// Which of them are addresses within the template's slot, in their order.
+    /// Which of them are addresses within the template's slot or those beside it, in their order.
     addresses: Box<[u32]>,
 }
 
@@ -404,13 +405,13 @@ impl Parts {
             let words = unsafe { words(&page_range(region, *page)) };
             (*page, words.try_into().expect("a page is so long"))
         };
-        let addresses = base..base + slot.bytes as u64;
+        let near = base - slot.bytes as u64..base + 2 * slot.bytes as u64;
         Template {
             // SAFETY: both are within the slot, which is the caller's.
-            stack: Expected::new(unsafe { words(&self.stack) }, &addresses),
+            stack: Expected::new(unsafe { words(&self.stack) }, &near),
             // SAFETY: as above.
-            arena: Expected::new(unsafe { words(&self.arena) }, &addresses),
-            slot: addresses,
+            arena: Expected::new(unsafe { words(&self.arena) }, &near),
+            base,
             pages: self.pages.iter().map(page).collect(),
         }
     }
@@ -502,7 +503,7 @@ impl Template {
     }
 
     fn moved(&self, base: u64) -> u64 {
-        base.wrapping_sub(self.slot.start)
+        base.wrapping_sub(self.base)
     }
 
     fn page(&self, number: u32) -> Option<&Page> {
@@ -512,9 +513,9 @@ impl Template {
 }
 
 impl Expected {
-    fn new(words: &[u64], slot: &Range<u64>) -> Expected {
+    fn new(words: &[u64], near: &Range<u64>) -> Expected {
         // The end belongs to it: pointers to the end of a part do.
-        let is_address = |word: u64| word.wrapping_sub(slot.start) <= slot.end - slot.start;
+        let is_address = |word: u64| word.wrapping_sub(near.start) <= near.end - near.start;
         let indexed = words.iter().zip(0..);
         let addresses = indexed.filter(|(word, _)| is_address(**word));
         Expected {

@@ -16,7 +16,7 @@ use super::slots::{Home, Shelved, Slots, Warm};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wasmtime::{Instance, Module, ModuleExport, Store, Val};
+use wasmtime::{Instance, Module, ModuleExport, Store, TypedFunc, Val};
 
 /// Instances that one shelf holds, of one program. Some thirty kilobytes each.
 const SHELF_MAX: usize = 64;
@@ -32,6 +32,8 @@ pub(super) struct Made {
     pub(super) home: Arc<Home>,
     /// What its memory and tables held when it was made.
     pub(super) limits: MemoryLimits,
+    /// The function that its process runs, or ran, by its number: the next one's is often the same.
+    pub(super) function: Option<(u32, TypedFunc<(), ()>)>,
 }
 
 /// How instances of a program are made as new, and those that are.

@@ -14,6 +14,11 @@ pub struct Pid {
     pub id: u64,
 }
 
+impl Pid {
+    /// The pid of no process: of no node, which a free entry of the table does not have either.
+    pub(crate) const NOBODY: Pid = Pid { node: 0, id: 0 };
+}
+
 /// A unique value that tells one request's answer from every other message. OTP: `reference()`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Reference {

@@ -77,7 +77,7 @@ impl Current {
             pid,
             argument,
             index,
-            addressee: (pid, index),
+            addressee: (Pid::NOBODY, 0),
             queue: Queue::default(),
             wait: None,
             call: None,

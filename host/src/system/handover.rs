@@ -17,13 +17,10 @@ thread_local! {
     static TURN: Turn = const {
         Turn { arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())), taken_bytes: Cell::new(0),
             taken_events: Cell::new(0), awaits_mail: Cell::new(false), reductions: Cell::new(0),
-            whose: Cell::new(NOBODY), woken: Cell::new(false)
+            whose: Cell::new(Pid::NOBODY), woken: Cell::new(false)
         }
     };
 }
-
-/// The pid of no process.
-const NOBODY: Pid = Pid { node: 0, id: 0 };
 
 struct Turn {
     /// Between turns it holds nothing but room. [`leave`] frees that.
@@ -75,7 +72,7 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
             unasked.append(arrived);
             std::mem::swap(&mut **unasked, arrived);
         }
-        turn.whose.set(NOBODY);
+        turn.whose.set(Pid::NOBODY);
         Left {
             awaits_mail: turn.awaits_mail.get(),
             taken_bytes: turn.taken_bytes.get(),

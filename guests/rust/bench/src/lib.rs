@@ -24,10 +24,12 @@
 //! | `timers` | timers set at once; samples: how late each was | |
 //! | `receive-after` | receives that time out; samples: how long each took | milliseconds each should take |
 //! | `fairness` | busy loops; samples: round trips beside them | milliseconds in which to take samples |
+//! | `crowd` | processes that sleep, of the program that the host names | how many are woken at once |
 //! | `echo` | sends every message back; needs no argument | |
 //! | `idle` | waits until any message comes; needs no argument | |
 
 mod cpu;
+mod crowd;
 mod fairness;
 mod messages;
 mod selective;
@@ -57,6 +59,7 @@ atoll_guest::export!("fan-in", messages::fan_in);
 atoll_guest::export!("pairs", messages::pairs);
 atoll_guest::export!("sieve", cpu::sieve);
 atoll_guest::export!("nbody", cpu::nbody);
+atoll_guest::export!("crowd", crowd::crowd);
 atoll_guest::export!("echo", echo);
 atoll_guest::export!("selrecv-value", selective::by_value);
 atoll_guest::export!("selrecv-reference", selective::by_reference);

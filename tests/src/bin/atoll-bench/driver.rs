@@ -8,14 +8,13 @@ use anyhow::{Context, Result, bail};
 use atoll::{
     Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Program, Selector, Spawn, System,
 };
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// The tag of reports.
 const REPORT: u32 = 1;
-/// The tag of messages that wake a process.
-const WAKE: u32 = 100;
 /// A case that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(120);
 /// How often a condition that nobody announces is looked at.
@@ -28,6 +27,8 @@ pub struct Driver {
     program: Program,
     system: System,
     runtime: Runtime,
+    /// Where built guests are.
+    guests: PathBuf,
 }
 
 impl Driver {
@@ -38,17 +39,6 @@ impl Driver {
 
     /// The same with settings of its own.
     pub fn start_with(setup: Setup, config: Config) -> Result<Driver> {
-        let (name, file) = match setup.guest {
-            Guest::Bare => ("bench-wat", "bench-wat.wat"),
-            Guest::Rust => ("bench", "bench.wasm"),
-        };
-        let path = setup.guests.join(file);
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!(
-                "reading {}; `cargo xtask guests` builds the guests",
-                path.display()
-            )
-        })?;
         let system = System::new(Config {
             schedulers: setup.schedulers,
             // How many processes are left is part of what is measured.
@@ -58,7 +48,11 @@ impl Driver {
             max_mailbox: u64::MAX,
             ..config
         })?;
-        let program = system.load(name, &bytes)?;
+        let name = match setup.guest {
+            Guest::Bare => "bench-wat",
+            Guest::Rust => "bench",
+        };
+        let program = load(&system, setup.guests, name, setup.guest)?;
         let mailbox = system.open_mailbox()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -68,6 +62,7 @@ impl Driver {
             program,
             system,
             runtime,
+            guests: setup.guests.to_owned(),
         })
     }
 
@@ -79,6 +74,7 @@ impl Driver {
             program,
             system,
             runtime,
+            ..
         } = self;
         let reported_to = mailbox.pid();
         let mut argument = Vec::with_capacity(24);
@@ -123,34 +119,34 @@ impl Driver {
         })
     }
 
-    /// Sends each process its number, and waits for all answers, which must be those numbers.
-    pub fn wake(&mut self, first: u32, pids: &[Pid]) -> Result<()> {
-        let mut expected = 0_u64;
-        for (pid, number) in pids.iter().zip(first..) {
-            expected += u64::from(number);
-            let message = Outgoing::new(WAKE, &number.to_le_bytes());
-            self.mailbox.send(*pid, message);
-        }
-        for _ in pids {
-            let answer = self
-                .mailbox
-                .receive_blocking(Selector::Tag(WAKE), Some(RUN_MAX));
-            let Some(Event::Message(answer)) = answer else {
-                bail!("a process that was woken does not answer");
-            };
-            let number = u32::from_le_bytes(answer.payload[..].try_into()?);
-            let sender = number
-                .checked_sub(first)
-                .and_then(|at| pids.get(at as usize));
-            if sender != Some(&answer.sender) {
-                bail!("{} answers {number}", answer.sender);
-            }
-            expected = expected.wrapping_sub(number.into());
-        }
-        match expected {
-            0 => Ok(()),
-            _ => bail!("a process has answered twice"),
-        }
+    /// Starts the process that makes a crowd of `members` and wakes so many at once. It has room for all their pids.
+    pub fn start_crowd(&mut self, members: u32, woken_at_once: u32) -> Result<Pid> {
+        // Not a process of the program that is measured: its own memory is no small one.
+        let conductor = load(&self.system, &self.guests, "conductor", Guest::Rust)?;
+        let mut argument = Vec::with_capacity(24);
+        argument.extend(
+            [members, woken_at_once]
+                .into_iter()
+                .flat_map(u32::to_le_bytes),
+        );
+        let host = self.mailbox.pid();
+        argument.extend([host.node, host.id].into_iter().flat_map(u64::to_le_bytes));
+        let spawn = Spawn::new(&conductor).function("crowd").argument(argument);
+        let crowd = self.system.spawn(spawn)?;
+        let program = self.program.name().to_owned();
+        self.ask_crowd(crowd, program.as_bytes())?;
+        Ok(crowd)
+    }
+
+    /// Has it take the next step, and waits until that is done: to spawn all members, then to wake each.
+    pub fn ask_crowd(&mut self, crowd: Pid, message: &[u8]) -> Result<()> {
+        self.mailbox.send(crowd, Outgoing::new(0, message));
+        let report = self
+            .mailbox
+            .receive_blocking(Selector::Tag(REPORT), Some(RUN_MAX));
+        report
+            .map(|_| ())
+            .context("who wakes the crowd has not reported")
     }
 
     /// Spawns processes that wait for a message, and returns when all of them do.
@@ -173,6 +169,21 @@ impl Driver {
             turns() >= turns_before + u64::from(count)
         })
     }
+}
+
+/// Loads a guest under a name.
+fn load(system: &System, guests: &Path, name: &str, guest: Guest) -> Result<Program> {
+    let path = guests.join(match guest {
+        Guest::Bare => "bench-wat.wat",
+        Guest::Rust => "bench.wasm",
+    });
+    let bytes = std::fs::read(&path).with_context(|| {
+        format!(
+            "reading {}; `cargo xtask guests` builds the guests",
+            path.display()
+        )
+    })?;
+    Ok(system.load(name, &bytes)?)
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) -> Result<()> {

@@ -25,7 +25,7 @@ pub enum Crowd {
 
 pub const MILLION: u32 = 1_000_000;
 /// So many are woken at once.
-const WOKEN_AT_ONCE: usize = 1000;
+const WOKEN_AT_ONCE: u32 = 1000;
 
 /// Has a child measure processes that are awake.
 pub fn measure_live(setup: Setup) -> Result<Sample> {
@@ -100,26 +100,21 @@ fn million(setup: Setup) -> Result<()> {
     for _ in 0..WARM_UP_PROCESSES {
         driver.spawn_echo()?;
     }
-    let mut pids = Vec::with_capacity(MILLION as usize);
-    pids.resize(MILLION as usize, driver.spawn_echo()?);
-    driver.wait_until_hibernated(u64::from(WARM_UP_PROCESSES) + 1)?;
+    let crowd = driver.start_crowd(MILLION, WOKEN_AT_ONCE)?;
+    driver.wait_until_hibernated(u64::from(WARM_UP_PROCESSES))?;
     let before = machine::resident()?;
     let each = |before: machine::Resident| -> Result<u64> {
         let grown = machine::resident()?.bytes().saturating_sub(before.bytes());
         Ok(grown / u64::from(MILLION))
     };
     let start = Instant::now();
-    for pid in &mut pids {
-        *pid = driver.spawn_echo()?;
-    }
-    let all = u64::from(WARM_UP_PROCESSES + 1 + MILLION);
+    driver.ask_crowd(crowd, b"spawn")?;
+    let all = u64::from(WARM_UP_PROCESSES + MILLION);
     driver.wait_until_hibernated(all)?;
     let spawned_ns = start.elapsed().as_nanos();
     let asleep_bytes = each(before)?;
     let start = Instant::now();
-    for (chunk, pids) in pids.chunks(WOKEN_AT_ONCE).enumerate() {
-        driver.wake((chunk * WOKEN_AT_ONCE) as u32, pids)?;
-    }
+    driver.ask_crowd(crowd, b"wake")?;
     let woken_ns = start.elapsed().as_nanos();
     driver.wait_until_hibernated(all)?;
     println!("{asleep_bytes} {spawned_ns} {woken_ns} {}", each(before)?);
