@@ -332,10 +332,10 @@ impl Parts {
         let (stack, arena) = unsafe { (words(&self.stack), words(&self.arena)) };
         EXPECTED.with_borrow_mut(|expected| {
             let mut put_part = |words: &[u64], expect: &dyn Fn(&Template, &mut [u64])| {
-                expected.clear();
                 expected.resize(words.len(), 0);
-                if let Some(template) = template {
-                    expect(template, expected);
+                match template {
+                    Some(template) => expect(template, expected),
+                    None => expected.fill(0),
                 }
                 put_words(code, words, expected);
             };
