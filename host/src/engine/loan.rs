@@ -181,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_the_bytes_has_them_copied_once() {
+        let bytes = some_bytes();
+        let (lender, payload) = lent(&bytes);
+        assert!(payload.into_vec() == bytes);
+        assert!(lender.0.kept.get().is_none());
+    }
+
+    #[test]
     fn what_nobody_wants_is_not_copied() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);

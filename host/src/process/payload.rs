@@ -21,7 +21,7 @@ enum Bytes {
     Lent(Arc<dyn Loan>),
 }
 
-/// Bytes that are still where their sender has them, and can be had until they are asked for, by whoever has them then.
+/// Bytes that are still with their sender: who wants them copies them from there, or from what it left when it went on.
 pub(crate) trait Loan: Send + Sync {
     /// How many there are.
     fn length(&self) -> usize;
@@ -87,7 +87,12 @@ impl Payload {
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Bytes::Own(bytes) => bytes.into_vec(),
-            _ => self.to_vec(),
+            Bytes::Lent(loan) => {
+                let mut bytes = vec![0; loan.length()];
+                loan.copy_to(&mut bytes);
+                bytes
+            }
+            Bytes::Inline { .. } => self.to_vec(),
         }
     }
 }

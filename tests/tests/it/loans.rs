@@ -52,22 +52,17 @@ fn check(body: &str, stdout: &str, crashes: usize) {
 fn the_sender_may_overwrite_what_it_has_sent() {
     // Whether the receiver takes each at once, or all of them when the sender is done.
     let body = "
-        (func (export \"eager\")
+        (func $takes
           (local $count i32)
           (loop $next
             (call $take (local.get $count))
             (call $must-be-filled (local.get $count))
             (br_if $next (i32.lt_u
-              (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 50))))
-          (call $print %\"eager\"))
+              (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 50)))))
+        (func (export \"eager\") (call $takes) (call $print %\"eager\"))
         (func (export \"late\")
-          (local $count i32)
           (call $take (i32.const 99))
-          (loop $next
-            (call $take (local.get $count))
-            (call $must-be-filled (local.get $count))
-            (br_if $next (i32.lt_u
-              (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 50))))
+          (call $takes)
           (call $print %\"late\"))
         (func $sends (param $slot i32)
           (local $count i32)

@@ -76,14 +76,7 @@ impl Driver {
             runtime,
             ..
         } = self;
-        let reported_to = mailbox.pid();
-        let mut argument = Vec::with_capacity(24);
-        argument.extend([n, m].into_iter().flat_map(u32::to_le_bytes));
-        argument.extend(
-            [reported_to.node, reported_to.id]
-                .into_iter()
-                .flat_map(u64::to_le_bytes),
-        );
+        let argument = argument(n, m, mailbox.pid());
         let spawn = Spawn::new(program).function(function).argument(argument);
         let stopwatch = Stopwatch::start()?;
         // No time-out of Atoll's here: an armed timer would have the scheduler look at the clock, which costs.
@@ -123,14 +116,7 @@ impl Driver {
     pub fn start_crowd(&mut self, members: u32, woken_at_once: u32) -> Result<Pid> {
         // Not a process of the program that is measured: its own memory is no small one.
         let conductor = load(&self.system, &self.guests, "conductor", Guest::Rust)?;
-        let mut argument = Vec::with_capacity(24);
-        argument.extend(
-            [members, woken_at_once]
-                .into_iter()
-                .flat_map(u32::to_le_bytes),
-        );
-        let host = self.mailbox.pid();
-        argument.extend([host.node, host.id].into_iter().flat_map(u64::to_le_bytes));
+        let argument = argument(members, woken_at_once, self.mailbox.pid());
         let spawn = Spawn::new(&conductor).function("crowd").argument(argument);
         let crowd = self.system.spawn(spawn)?;
         let program = self.program.name().to_owned();
@@ -169,6 +155,13 @@ impl Driver {
             turns() >= turns_before + u64::from(count)
         })
     }
+}
+
+/// What every function of the guests is given: two numbers, and whom it reports to.
+fn argument(n: u32, m: u32, reports_to: Pid) -> Vec<u8> {
+    let numbers = [n, m].into_iter().flat_map(u32::to_le_bytes);
+    let pid = [reports_to.node, reports_to.id].into_iter();
+    numbers.chain(pid.flat_map(u64::to_le_bytes)).collect()
 }
 
 /// Loads a guest under a name.
