@@ -43,7 +43,7 @@ pub(super) fn survives(current: &Current) -> wasmtime::Result<()> {
 fn doom(current: &Current) -> wasmtime::Result<()> {
     match current.doom() {
         None => Ok(()),
-        Some(ending) => Err(Exit(ending).into()),
+        Some(ending) => Err(Exit::told(ending)),
     }
 }
 

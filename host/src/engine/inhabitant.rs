@@ -22,14 +22,15 @@
 //! Debug builds compare checksums of what was packed and unpacked; with [`Config::poison`](crate::Config::poison) a
 //! packed slot can't be touched at all.
 
-use super::packing::{Packed, Templates};
+use super::packing::{Extent, Packed, Templates};
 use super::recycling::{Made, Recycling};
 use super::slots::{Home, at_home};
+use super::state::without_backtrace;
 use crate::system::program::{End, Execution};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// What the processes of a program leave for those that come after them.
 #[derive(Default)]
@@ -67,20 +68,20 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 
 impl<F> Inhabitant<F> {
     #[inline]
-    fn unpack(&mut self) {
+    fn unpack(&mut self, extent: Extent) {
         if self.packed.is_none() {
             return;
         }
         if let Some(packed) = self.packed.take() {
             // SAFETY: it was packed from this home, and nobody has touched it since: see the top of the file.
-            unsafe { packed.unpack(&self.home) };
+            unsafe { packed.unpack(&self.home, extent) };
         }
     }
 }
 
-impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        self.unpack();
+impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
+    /// The future's next value; when it is ready, it is gone, and the instance is another process's if it can be.
+    fn poll_future(&mut self, context: &mut Context<'_>) -> Poll<End> {
         let future = self.future.as_mut().expect("it has not ended");
         let polled = if self.home.is_settled() {
             future.as_mut().poll(context)
@@ -100,6 +101,25 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
         }
         Poll::Ready(end)
     }
+}
+
+impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        self.unpack(Extent::All);
+        self.poll_future(context)
+    }
+
+    fn end(mut self: Box<Self>, awaits_mail: bool) {
+        // On the flattened path who waits for mail does it in a loop of the rewriter's, and asks again first thing; who is told
+        // to end then gets an error for an answer. So none of the guest's own code runs, and it unwinds like a process
+        // that exits, which leaves its instance to others. Anybody else is dropped, wherever it is.
+        if awaits_mail && self.legacy.recycling.is_some() {
+            self.unpack(Extent::NotMemory);
+            let mut context = Context::from_waker(Waker::noop());
+            let ended = without_backtrace(|| self.poll_future(&mut context));
+            debug_assert!(ended.is_ready(), "a process that was told to end goes on");
+        }
+    }
 
     fn hibernate(&mut self) {
         if self.packed.is_none() {
@@ -115,7 +135,7 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
 
 impl<F> Drop for Inhabitant<F> {
     fn drop(&mut self) {
-        self.unpack();
+        self.unpack(Extent::NotMemory);
         self.future = None;
     }
 }

@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
@@ -76,9 +76,9 @@ impl Common {
         store
     }
 
-    fn home(&self) -> Result<Arc<Home>, SpawnError> {
+    fn home(&self, expected_arena_bytes: usize) -> Result<Arc<Home>, SpawnError> {
         self.slots
-            .home(self.home, self.warm)
+            .home(self.home, self.warm, expected_arena_bytes)
             .map_err(|_| SpawnError::NoMemory)
     }
 
@@ -145,6 +145,8 @@ pub(super) struct Core {
     originals: Originals,
     /// An instance was made, and with it all that instances share.
     has_made: AtomicBool,
+    /// What the last one took of its arena.
+    arena_bytes: AtomicUsize,
 }
 
 thread_local! {
@@ -180,6 +182,7 @@ impl Program<Core> {
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
                 has_made: AtomicBool::new(false),
+                arena_bytes: AtomicUsize::new(0),
             },
             common: Common { legacy, ..common },
         }
@@ -233,9 +236,8 @@ impl Kind for Core {
         let run = async move {
             let (_, function) = made.function.insert(function);
             let result = function.call_async(&mut made.store, ()).await;
-            let has_returned = result.is_ok();
             let end = end(&mut made.store, result, |index| originals.index(index));
-            let outcome: Outcome = (end, (has_returned && is_recycled).then_some(made));
+            let outcome: Outcome = (end, is_recycled.then_some(made));
             outcome
         };
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
@@ -246,7 +248,7 @@ impl Kind for Core {
 impl Core {
     /// Makes an instance for a process, from nothing.
     fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
-        let home = common.home()?;
+        let home = common.home(self.arena_bytes.load(Ordering::Relaxed))?;
         let make = || {
             let mut store = common.store(current, limits);
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
@@ -262,6 +264,8 @@ impl Core {
         let (mut store, instance) = made.map_err(cannot_start)?;
         self.has_made.store(true, Ordering::Release);
         HAS_MADE.set(true);
+        self.arena_bytes
+            .store(home.arena().len(), Ordering::Relaxed);
         let memory = self
             .memory
             .as_ref()
@@ -345,7 +349,7 @@ impl Kind for Component {
         current: Current,
         limits: Limits,
     ) -> Result<Body, SpawnError> {
-        let home = program.common.home()?;
+        let home = program.common.home(0)?;
         let mut store = program.common.store(current, limits);
         program.common.start_slices(&mut store);
         let instance = program.kind.instance.clone();

@@ -84,10 +84,18 @@ pub(super) struct Packed {
     template: Option<Arc<Template>>,
     /// Nothing of the slot is resident.
     is_whole: bool,
+    /// The memory is packed as well.
+    has_memory: bool,
     #[cfg(any(test, debug_assertions))]
     checksum: u64,
-    #[cfg(any(test, debug_assertions))]
-    has_memory: bool,
+}
+
+/// How much of a process is unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    All,
+    /// For a process that ends: none of its own code runs again, so its memory may be zero.
+    NotMemory,
 }
 
 /// The parts of a slot that are packed.
@@ -144,7 +152,7 @@ impl Packed {
     /// # Safety
     ///
     /// The home is the one that it was packed from, and untouched since.
-    pub(super) unsafe fn unpack(self, home: &Home) {
+    pub(super) unsafe fn unpack(self, home: &Home, extent: Extent) {
         let started = Instant::now();
         let tally = &home.slots().packed;
         let slot = home.region();
@@ -186,14 +194,21 @@ impl Packed {
         }
         reader.correct(stack);
         reader.correct(arena);
-        // SAFETY: the memory is the caller's.
-        unsafe { self.unpack_memory(home, reader) };
+        match extent {
+            // SAFETY: the memory is the caller's.
+            Extent::All => unsafe { self.unpack_memory(home, reader) },
+            Extent::NotMemory if self.has_memory => home.forget_memory(),
+            Extent::NotMemory => {}
+        }
         #[cfg(any(test, debug_assertions))]
         // SAFETY: the slot is the caller's.
         unsafe {
             let mut parts = Parts::find(home).expect("it could be packed");
             if !self.has_memory {
                 parts.pages.clear();
+            } else if extent == Extent::NotMemory {
+                assert!(parts.pages.is_empty(), "what is forgotten is zero");
+                return tell();
             }
             assert_eq!(parts.checksum(), self.checksum);
         }
@@ -309,11 +324,10 @@ impl Parts {
                 code: code.as_slice().into(),
                 template,
                 is_whole: false,
+                has_memory: self.memory.is_some(),
                 #[cfg(any(test, debug_assertions))]
                 // SAFETY: as the caller's.
                 checksum: unsafe { self.checksum() },
-                #[cfg(any(test, debug_assertions))]
-                has_memory: self.memory.is_some(),
             }
         })
     }

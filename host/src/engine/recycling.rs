@@ -2,10 +2,11 @@
 //!
 //! Knows what of an instance can have changed and sets it back: its memory, its mutable globals, what its store holds for
 //! the process. Its tables and segments can't have changed, or its program is not recycled ([`super::initial`]); nor is an
-//! instance whose memory has grown, or whose process did not return from its function but trapped, exited or was killed.
+//! instance whose memory has grown, or whose process was killed while it ran. It does not matter whether the process
+//! returned from its function, exited or trapped: its stack is unwound then, and the rest is as for one that returns.
 //!
 //! ```text
-//!   process returns ──► vacate: mailbox, WASI context, … dropped ──► worn ──► renew: memory, globals ──► ready ──► process
+//!   process ends ──► vacate: mailbox, WASI context, … dropped ──► worn ──► renew: memory, globals ──► ready ──► process
 //! ```
 //!
 //! Several are renewed at once, because the kernel is asked to take pages back then: half of that is the asking.
@@ -109,7 +110,7 @@ impl Recycling {
         Some(made)
     }
 
-    /// Keeps an instance for another process. Its process has returned from its function, and nothing of its execution is left.
+    /// Keeps an instance for another process. Nothing of its process's execution is left.
     pub(super) fn put_back(&self, mut made: Made) {
         made.store.data_mut().vacate();
         let mut shelf = self.shelf();
@@ -196,10 +197,12 @@ mod tests {
     //! byte for byte, see `assert_as_new`.
 
     use super::RENEWED_AT_ONCE;
-    use crate::{Config, ExitReason, Program, Spawn, System};
+    use crate::{Config, ExitReason, Program, Spawn, Status, System};
 
     /// `scribble` changes all that can be changed; `look` traps if anything is not as the module says.
     const VICTIM: &str = r#"(module
+        (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+        (import "atoll:process/lifecycle@0.1.0" "exit" (func $exit (param i32 i32 i32)))
         (memory (export "memory") 2 4)
         (table 2 funcref) (elem (i32.const 1) func $look)
         (global $a (mut i32) (i32.const 7)) (global $constant i64 (i64.const 9))
@@ -220,7 +223,13 @@ mod tests {
         (func (export "grow") (drop (memory.grow (i32.const 1))) (call $scribble))
         (func (export "cannot-grow") (call $must (i32.eq (memory.grow (i32.const 1)) (i32.const -1))) (call $scribble))
         (func (export "can-grow") (call $must (i32.eq (memory.grow (i32.const 2)) (i32.const 2))))
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
         (func (export "trap") (call $scribble) unreachable)
+        (func $dive (export "overflow") (call $scribble) (call $dive))
+        (func (export "exit") (call $scribble) (call $exit (i32.const 10) (i32.const 0) (i32.const 4)))
+        (func (export "wait") (call $scribble)
+          (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 2048))
+          unreachable)
         (func (export "spin") (call $scribble) (loop $for-ever (br $for-ever)))
         (func $look (export "look")
           (local $at i32) (local $sum i64)
@@ -240,10 +249,14 @@ mod tests {
           (call $must (ref.is_null (table.get (i32.const 0))))))"#;
 
     fn system() -> System {
+        system_with(Config::default())
+    }
+
+    fn system_with(config: Config) -> System {
         let config = Config {
             schedulers: 1,
             cache: false,
-            ..Config::default()
+            ..config
         };
         System::new(config).expect("the system starts")
     }
@@ -302,18 +315,82 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_not_return_leaves_nothing_to_be_used_again() {
+    fn whoever_crashes_or_exits_leaves_its_instance_too() {
         let system = system();
         let victim = load(&system, VICTIM);
-        let reason = ends(&system, Spawn::new(&victim).function("trap"));
-        assert!(matches!(reason, ExitReason::Trap(_)), "{reason}");
-        let (pid, watch) = system
-            .spawn_watched(Spawn::new(&victim).function("spin"))
-            .expect("it is spawned");
-        system.kill(pid);
-        assert_eq!(watch.wait(), ExitReason::Killed);
+        for (function, times) in [("trap", 0), ("overflow", 1), ("exit", 2), ("trap", 3)] {
+            for _ in 0..RENEWED_AT_ONCE {
+                let reason = ends(&system, Spawn::new(&victim).function(function));
+                let is_exit = matches!(reason, ExitReason::Other(_));
+                let is_trap = matches!(reason, ExitReason::Trap(_));
+                assert!(
+                    if function == "exit" { is_exit } else { is_trap },
+                    "{reason}"
+                );
+            }
+            assert_eq!(recycled(&system), times, "{function}");
+        }
+        returns(&system, &victim, "look");
+        assert_eq!(recycled(&system), 4);
+        assert_eq!(system.holdings().slots, 0);
+    }
+
+    /// Kills as many as are needed for their instances to be used again, each while it waits; then looks.
+    #[track_caller]
+    fn killed_ones_leave_their_instances(config: Config) {
+        let system = system_with(config);
+        let victim = load(&system, VICTIM);
+        for times in [0, 2] {
+            for _ in 0..RENEWED_AT_ONCE {
+                let waits = Spawn::new(&victim).function("wait");
+                let (pid, watch) = system.spawn_watched(waits).expect("it is spawned");
+                while system.info(pid).expect("it lives").status != Status::Waiting {
+                    std::thread::yield_now();
+                }
+                system.kill(pid);
+                assert_eq!(watch.wait(), ExitReason::Killed);
+            }
+            assert_eq!(recycled(&system), times);
+            returns(&system, &victim, "look");
+            assert_eq!(recycled(&system), times + 1);
+        }
+        assert_eq!(system.holdings().slots, 0);
+    }
+
+    #[test]
+    fn whoever_is_killed_while_it_waits_leaves_its_instance() {
+        killed_ones_leave_their_instances(Config {
+            hibernate_after: None,
+            ..Config::default()
+        });
+    }
+
+    #[test]
+    fn whoever_is_killed_while_it_is_packed_leaves_its_instance() {
+        killed_ones_leave_their_instances(Config::default());
+    }
+
+    #[test]
+    fn whoever_is_killed_before_its_pages_are_given_back_leaves_its_instance() {
+        killed_ones_leave_their_instances(Config {
+            poison: false,
+            ..Config::default()
+        });
+    }
+
+    #[test]
+    fn whoever_is_killed_in_its_own_code_leaves_nothing() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        for _ in 0..RENEWED_AT_ONCE {
+            let spins = Spawn::new(&victim).function("spin");
+            let (pid, watch) = system.spawn_watched(spins).expect("it is spawned");
+            system.kill(pid);
+            assert_eq!(watch.wait(), ExitReason::Killed);
+        }
         returns(&system, &victim, "look");
         assert_eq!(system.counters().recycled, 0);
+        assert_eq!(system.holdings().slots, 0);
     }
 
     #[test]

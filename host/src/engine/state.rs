@@ -5,11 +5,12 @@ use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::wasi::Wasi;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Memory, ResourceLimiter};
+use wasmtime::{Engine, Memory, ResourceLimiter, Store, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -272,11 +273,37 @@ impl MemoryLimits {
 #[derive(Debug)]
 pub(crate) struct Exit(pub(crate) Ending);
 
+thread_local! {
+    /// A store in which nothing runs.
+    static NOWHERE: Store<()> = Store::new(&Engine::default(), ());
+    /// For the error that ends a process next.
+    static NO_FRAMES: Cell<Option<WasmBacktrace>> = const { Cell::new(None) };
+}
+
+/// Runs `work`, in which a process is told to end, without a backtrace being taken. That would be most of the work: nobody
+/// wants to know where a process waited that was killed. wasmtime takes none for an error that has one, so this has one
+/// without frames.
+pub(super) fn without_backtrace<T>(work: impl FnOnce() -> T) -> T {
+    NO_FRAMES.set(Some(NOWHERE.with(|store| WasmBacktrace::capture(store))));
+    let done = work();
+    NO_FRAMES.set(None);
+    done
+}
+
 impl Exit {
     /// The process ends of itself, or by its own fault.
     pub(crate) fn own(reason: ExitReason) -> wasmtime::Error {
         let is_crash = reason.is_crash();
         wasmtime::Error::from(Exit(Ending { reason, is_crash }))
+    }
+
+    /// Somebody has told the process to end.
+    pub(crate) fn told(ending: Ending) -> wasmtime::Error {
+        let error = wasmtime::Error::from(Exit(ending));
+        match NO_FRAMES.take() {
+            Some(none) => error.context(none),
+            None => error,
+        }
     }
 
     pub(crate) fn exhausted(budget: Budget) -> wasmtime::Error {

@@ -17,6 +17,9 @@ pub(crate) trait Execution: Send {
     /// process that waits for mail.
     fn hibernate(&mut self);
 
+    /// Ends it. If it waits for mail, what its last turn was waiting in is its last call.
+    fn end(self: Box<Self>, awaits_mail: bool);
+
     /// Has it given up memory since its last turn?
     fn is_hibernated(&self) -> bool;
 }

@@ -38,9 +38,10 @@ impl Work for Shared {
             // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
             let ending = (**ending).clone();
             let reductions = control.reductions;
+            let awaits_mail = control.awaits == Awaits::Mail;
             drop(control);
-            // Dropping a suspended execution unwinds its host frames and frees what it owns.
-            drop(body);
+            // A panic in host code does not keep it from ending.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| body.end(awaits_mail)));
             return self.finish(task, End::told(ending, reductions));
         }
         if control.awaits == Awaits::Mail {

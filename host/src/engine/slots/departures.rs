@@ -73,25 +73,33 @@ impl Departures {
             changed.is_ok()
         };
         let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
-        let mut leaving: Vec<_> = homes.iter().filter(|home| leave(home)).collect();
-        leaving.sort_by_key(|home| home.region().start);
-        let mut regions: Vec<Region> = Vec::new();
-        for home in &leaving {
-            let region = home.region();
-            match regions.last_mut() {
-                Some(last) if last.end() == region.start.as_ptr() as usize => {
-                    last.bytes += region.bytes;
-                }
-                _ => regions.push(region),
-            }
-        }
+        let leaving: Vec<_> = homes.iter().filter(|home| leave(home)).collect();
+        let regions = leaving.iter().map(|home| home.region()).collect();
         // SAFETY: the slots' processes are packed, and wait, before they touch them again, until this is over.
-        unsafe { give_back(&regions) };
+        unsafe { give_back_together(regions) };
         for home in leaving {
             home.presence.0.store(GONE, Ordering::Release);
             home.sleeps();
         }
     }
+}
+
+/// Gives back the pages of whole slots.
+///
+/// # Safety
+///
+/// As for [`Region::give_back`], for each.
+pub(super) unsafe fn give_back_together(mut slots: Vec<Region>) {
+    slots.sort_by_key(|slot| slot.start);
+    let mut regions: Vec<Region> = Vec::with_capacity(slots.len());
+    for slot in slots {
+        match regions.last_mut() {
+            Some(last) if last.end() == slot.start.as_ptr() as usize => last.bytes += slot.bytes,
+            _ => regions.push(slot),
+        }
+    }
+    // SAFETY: as the caller's.
+    unsafe { give_back(&regions) };
 }
 
 /// Gives back the pages of all regions, in one call if the kernel can (Linux 6.13 and later).

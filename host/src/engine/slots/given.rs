@@ -165,8 +165,15 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the region is this memory's own until its slot is given back, right after this.
-        unsafe { self.region().clean(self.size, self.warm()) };
+        // What lies at home is cleaned when the home is given back.
+        let Some(large) = &self.large else {
+            return;
+        };
+        let is_zero = self.home.as_ref().is_some_and(|home| home.forgot_memory());
+        if !is_zero {
+            // SAFETY: the region is this memory's own until its slot is given back, right after this.
+            unsafe { large.memory().clean(self.size, Warm::NONE) };
+        }
         if let Some(home) = &self.home {
             home.memory_is_at(Region {
                 bytes: 0,
@@ -235,7 +242,7 @@ unsafe impl StackCreator for Stacks {
             // wasmtime wants a stack outside of a process's own calls: it gets a slot for it alone.
             None => self
                 .0
-                .home(HomeClass(0), Warm::NONE)
+                .home(HomeClass(0), Warm::NONE, 0)
                 .map_err(|OutOfSlots| wasmtime::format_err!("no slot is free for a stack"))?,
         };
         Ok(Box::new(Stack(home)))

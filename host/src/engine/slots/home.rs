@@ -1,9 +1,9 @@
 //! A process's home slot: its parts, and who has them.
 
-use super::departures::{Presence, give_back};
+use super::departures::{Presence, give_back, give_back_together};
 use super::{
-    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, PAGE_BYTES, Region, SHELVED_MAX, Slots,
-    WARM_FREE_MAX, Warm, lock,
+    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
+    Slots, WARM_FREE_MAX, Warm, lock,
 };
 use crate::engine::arena;
 use smallvec::SmallVec;
@@ -35,6 +35,8 @@ pub(in crate::engine) struct Home {
     is_settled: AtomicBool,
     /// Are its pages there, while its process is packed?
     pub(super) presence: Presence,
+    /// The process ends, and its first memory is zero because it was packed and has not been unpacked.
+    forgot_memory: AtomicBool,
 }
 
 impl Home {
@@ -52,11 +54,19 @@ impl Home {
             arena_instance: AtomicU16::new(0),
             arena_used: AtomicU16::new(0),
             presence: Presence::new(),
+            forgot_memory: AtomicBool::new(false),
         }
     }
 
     pub(in crate::engine) fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Makes resident what an instance is made in that takes so much of the arena: the pages next to the stack's top.
+    pub(super) fn populate(&self, arena_bytes: usize) {
+        let top = self.stack().end;
+        let region = self.region();
+        region.populate(region.pages(top - PAGE_BYTES..top + arena_bytes));
     }
 
     /// All of the slot.
@@ -163,6 +173,15 @@ impl Home {
         made
     }
 
+    /// All pages of the process's first memory are gone, and it needs them no more.
+    pub(in crate::engine) fn forget_memory(&self) {
+        self.forgot_memory.store(true, Ordering::Release);
+    }
+
+    pub(super) fn forgot_memory(&self) -> bool {
+        self.forgot_memory.load(Ordering::Acquire)
+    }
+
     /// Where the process's first memory lies now.
     pub(super) fn memory_is_at(&self, region: Region) {
         let page = self.slots.offset(region.start) / PAGE_BYTES;
@@ -200,6 +219,7 @@ impl Home {
         let mut given_back = SmallVec::<[Region; 16]>::new();
         for (home, memory) in &mut memories {
             assert!(home.holds(memory));
+            home.forgot_memory.store(false, Ordering::Release);
             let warm = home.warm.within(memory.len());
             memory[warm.clone()].copy_from_slice(image);
             let parts = [0..warm.start, warm.end..memory.len()];
@@ -249,16 +269,43 @@ impl Drop for Home {
 impl Home {
     fn give_back(&mut self) {
         let class = &self.slots.home[self.class.index()];
-        let mut room = lock(&class.room);
-        if room.free.len() < WARM_FREE_MAX {
-            return room.free.push(self.offset());
+        if lock(&class.room).free.len() < WARM_FREE_MAX {
+            // SAFETY: nobody has the slot any more, and nobody has it yet.
+            unsafe { self.clean() };
+            return lock(&class.room).free.push(self.offset());
         }
+        let mut room = lock(&class.room);
+        room.left.push(self.offset());
+        if room.left.len() < LEFT_AT_ONCE {
+            return;
+        }
+        let mut left = std::mem::take(&mut room.left);
         drop(room);
-        let region = self.region();
-        // SAFETY: nobody has the slot any more, and nobody has it yet.
-        unsafe { region.give_back(region.range()) };
-        self.sleeps();
-        lock(&class.room).cold.push(self.offset());
+        let regions = left.iter().map(|offset| Region {
+            start: self.slots.address(*offset),
+            bytes: class.stride,
+        });
+        // SAFETY: nobody has these slots any more, and nobody has them yet.
+        unsafe { give_back_together(regions.collect()) };
+        for offset in &left {
+            self.slots.stretches.sleep(*offset..*offset + class.stride);
+        }
+        lock(&class.room).cold.append(&mut left);
+    }
+
+    /// Makes the memory that lies here zero again.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has a reference into it.
+    unsafe fn clean(&self) {
+        let at_home = self.memory();
+        let memory = self.first_memory();
+        let used = memory.filter(|memory| memory.start == at_home.start && !self.forgot_memory());
+        if let Some(used) = used {
+            // SAFETY: as the caller's.
+            unsafe { at_home.clean(used.bytes, self.warm) };
+        }
     }
 }
 

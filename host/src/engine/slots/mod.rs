@@ -86,6 +86,8 @@ const _: () = assert!(
 );
 pub(super) const PAGE_BYTES: usize = 4 * KIB;
 
+/// Slots that nobody has any more, and whose pages go back together.
+const LEFT_AT_ONCE: usize = 32;
 /// Free homes of one class whose pages stay resident, for the next processes. Some hundred megabytes.
 const WARM_FREE_MAX: usize = 4096;
 
@@ -142,6 +144,8 @@ struct Room {
     free: Vec<usize>,
     /// The same, of slots whose pages have been given back.
     cold: Vec<usize>,
+    /// The same, of slots whose pages will be given back soon, and which hold anything.
+    left: Vec<usize>,
     /// What is left of the extent that was taken last.
     fresh: Range<usize>,
     /// How many slots were ever given out.
@@ -261,18 +265,22 @@ impl Slots {
         minimum <= HOME_MEMORY_BYTES[home.index()] as u64
     }
 
-    /// Takes a home for one process.
+    /// Takes a home for one process, which is expected to take so much of the arena.
     pub(super) fn home(
         self: &Arc<Slots>,
         class: HomeClass,
         warm: Warm,
+        expected_arena_bytes: usize,
     ) -> Result<Arc<Home>, OutOfSlots> {
-        let class_slots = &self.home[class.index()];
-        let (offset, is_warm) = self.take(class_slots)?;
+        let (offset, is_warm) = self.take(&self.home[class.index()])?;
+        let home = Home::new(self.clone(), class, offset, warm);
         if !is_warm {
-            self.stretches.wake(offset..offset + class_slots.stride);
+            home.wakes();
+            if expected_arena_bytes > 0 {
+                home.populate(expected_arena_bytes);
+            }
         }
-        Ok(Arc::new(Home::new(self.clone(), class, offset, warm)))
+        Ok(Arc::new(home))
     }
 
     /// How many slots are in use by processes, homes and large ones.
@@ -282,7 +290,7 @@ impl Slots {
         let classes = self.home.iter().chain(&self.large);
         let in_use = classes.map(|class| {
             let room = lock(&class.room);
-            room.made - room.free.len() - room.cold.len()
+            room.made - room.free.len() - room.cold.len() - room.left.len()
         });
         in_use.sum::<usize>().saturating_sub(shelved)
     }
