@@ -236,13 +236,24 @@ impl Kind for Core {
         let run = async move {
             let (_, function) = made.function.insert(function);
             let result = function.call_async(&mut made.store, ()).await;
-            let end = end(&mut made.store, result, |index| originals.index(index));
-            let outcome: Outcome = (end, is_recycled.then_some(made));
-            outcome
+            outcome(made, result, originals, is_recycled)
         };
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
+}
+
+/// What a process ends with. Apart from the future, which is polled every turn, and is less to be called and returned from
+/// without it.
+#[inline(never)]
+fn outcome(
+    mut made: Made,
+    result: wasmtime::Result<()>,
+    originals: Originals,
+    is_recycled: bool,
+) -> Outcome {
+    let end = end(&mut made.store, result, |index| originals.index(index));
+    (end, is_recycled.then_some(made))
 }
 
 impl Core {

@@ -57,6 +57,12 @@ impl Outgoing {
         self
     }
 
+    /// What it will cost the mailbox that holds it: [`Event::weight_bytes`].
+    #[inline]
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        (size_of::<Event>() + self.payload.len()) as u64
+    }
+
     #[inline]
     pub(crate) fn from(self, sender: Pid) -> Message {
         Message {
@@ -148,6 +154,15 @@ impl Event {
             Event::Timer { .. } | Event::Group { .. } => 0,
         };
         (size_of::<Event>() + extra) as u64
+    }
+
+    /// The message that it is, if its payload is so short that it is handed over in two words.
+    #[inline]
+    pub(crate) fn short_message(&self) -> Option<(&Message, [u64; 2])> {
+        match self {
+            Event::Message(message) => Some((message, message.payload.short()?)),
+            _ => None,
+        }
     }
 
     pub(crate) fn kind(&self) -> Kinds {

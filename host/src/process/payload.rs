@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Payloads up to this size are stored in the message itself. With it a payload takes 32 bytes.
-const INLINE_BYTES_MAX: usize = 30;
+const INLINE_BYTES_MAX: usize = 24;
 
 /// A message's bytes, which the host never looks into.
 #[derive(Clone)]
@@ -13,12 +13,32 @@ pub struct Payload(Bytes);
 
 #[derive(Clone)]
 enum Bytes {
-    Inline {
-        length: u8,
-        bytes: [u8; INLINE_BYTES_MAX],
-    },
+    Inline { length: u32, bytes: Words },
     Own(Box<[u8]>),
     Lent(Arc<dyn Loan>),
+}
+
+/// Room for short payloads, zero behind them. It is written and moved in whole words: bytes that were just written one way
+/// and are read in another make the processor wait.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Words([[u8; 8]; INLINE_BYTES_MAX / 8]);
+
+impl Words {
+    #[inline]
+    fn new(bytes: &[u8]) -> Words {
+        let word = |index: usize| {
+            let rest = bytes.get(8 * index..).unwrap_or_default();
+            match rest.first_chunk::<8>() {
+                Some(whole) => u64::from_le_bytes(*whole),
+                None => {
+                    let bytes = rest.iter().rev();
+                    bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
+                }
+            }
+        };
+        Words([word(0), word(1), word(2)].map(u64::to_le_bytes))
+    }
 }
 
 /// Bytes that are still with their sender: who wants them copies them from there, or from what it left when it went on.
@@ -38,7 +58,7 @@ impl Payload {
     pub const fn new() -> Payload {
         Payload(Bytes::Inline {
             length: 0,
-            bytes: [0; INLINE_BYTES_MAX],
+            bytes: Words([[0; 8]; INLINE_BYTES_MAX / 8]),
         })
     }
 
@@ -63,6 +83,18 @@ impl Payload {
         match &self.0 {
             Bytes::Lent(_) => 0,
             _ => self.len(),
+        }
+    }
+
+    /// The bytes, from the lowest on, if there are at most 16.
+    #[inline]
+    pub(crate) fn short(&self) -> Option<[u64; 2]> {
+        match &self.0 {
+            Bytes::Inline {
+                length: ..=16,
+                bytes,
+            } => Some([bytes.0[0], bytes.0[1]].map(u64::from_le_bytes)),
+            _ => None,
         }
     }
 
@@ -103,7 +135,7 @@ impl Deref for Payload {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Inline { length, bytes } => &bytes[..*length as usize],
+            Bytes::Inline { length, bytes } => &bytes.0.as_flattened()[..*length as usize],
             Bytes::Own(bytes) => bytes,
             Bytes::Lent(loan) => loan.bytes(),
         }
@@ -116,11 +148,9 @@ impl From<&[u8]> for Payload {
         if from.len() > INLINE_BYTES_MAX {
             return Payload(Bytes::Own(from.into()));
         }
-        let mut bytes = [0; INLINE_BYTES_MAX];
-        bytes[..from.len()].copy_from_slice(from);
         Payload(Bytes::Inline {
-            length: from.len() as u8,
-            bytes,
+            length: from.len() as u32,
+            bytes: Words::new(from),
         })
     }
 }
@@ -160,7 +190,7 @@ mod tests {
 
     #[test]
     fn bytes_come_back_as_they_were() {
-        for length in [0, 1, 16, 29, 30, 31, 32, 1000] {
+        for length in [0, 1, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 1000] {
             let bytes: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
             for payload in [
                 Payload::from(bytes.as_slice()),
@@ -172,6 +202,13 @@ mod tests {
                 assert_eq!(room, bytes);
                 assert_eq!(payload.clone().into_vec(), bytes);
                 assert_eq!(payload.is_empty(), length == 0);
+                let words = payload.short().map(|words| words.map(u64::to_le_bytes));
+                assert_eq!(words.is_some(), length <= 16);
+                if let Some(words) = words {
+                    let (bytes_of_words, rest) = words.as_flattened().split_at(length);
+                    assert_eq!(bytes_of_words, bytes);
+                    assert!(rest.iter().all(|byte| *byte == 0));
+                }
             }
         }
         assert_eq!(size_of::<Payload>(), 32);

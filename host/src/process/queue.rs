@@ -54,24 +54,34 @@ impl Queue {
         if self.events.is_empty() {
             return Err(self.front);
         }
-        let from = from.max(self.first_possible(selector));
         // The usual case: it is the first one that is wanted.
-        if from <= self.front
-            && let Some(Some(first)) = self.events.front()
-            && selector.fits(first)
-            && !breaks(Rule::SelectiveOrder)
-        {
+        if self.first(selector, from).is_some() {
             return Ok(self.take_front());
         }
+        let from = from.max(self.first_possible(selector));
         if breaks(Rule::SelectiveOrder) && *selector != Selector::Any {
             return self.take_last(selector);
         }
         self.take_if(from, |event| selector.fits(event))
     }
 
-    /// Takes the first event, which is there.
+    /// The event at the front, if it is the first at or after `from` that fits.
     #[inline(always)]
-    fn take_front(&mut self) -> Event {
+    pub(crate) fn first(&self, selector: &Selector, from: u64) -> Option<&Event> {
+        let first = self.front()?;
+        let is_it = from.max(self.first_possible(selector)) <= self.front && selector.fits(first);
+        (is_it && !breaks(Rule::SelectiveOrder)).then_some(first)
+    }
+
+    /// The event at the front.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<&Event> {
+        self.events.front()?.as_ref()
+    }
+
+    /// Takes the event at the front, which is there.
+    #[inline(always)]
+    pub(crate) fn take_front(&mut self) -> Event {
         let first = self.events.pop_front().flatten();
         self.front += 1;
         if self.gaps > 0 {

@@ -175,13 +175,25 @@ impl Control {
     }
 
     /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> Nudge {
-        let weight = event.weight_bytes();
+        self.receive_new(entry, event.weight_bytes(), || event)
+    }
+
+    /// The same for one that is made where it will lie.
+    #[inline(always)]
+    pub(crate) fn receive_new(
+        &mut self,
+        entry: &Entry,
+        weight: u64,
+        event: impl FnOnce() -> Event,
+    ) -> Nudge {
         if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
-            self.arrived.get_or_insert_default().push_back(Some(event));
+            let arrived = self.arrived.get_or_insert_default();
+            arrived.reserve(1);
+            arrived.push_back(Some(event()));
             self.seems_to_wait = false;
             entry.has_mail.store(true, Ordering::Release);
             return self.mail();

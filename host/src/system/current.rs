@@ -6,7 +6,7 @@ use super::handover;
 use super::program::Runnable;
 use super::timers::{Alarm, AlarmOf};
 use super::{RegisterError, Shared, table};
-use crate::process::{Event, Kinds, Outgoing, Pid, Queue, Reference, Selector};
+use crate::process::{Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Selector};
 use crate::scheduler::{Priority, TimerKey};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,11 +56,18 @@ struct Wait {
 }
 
 /// The outcome of one look into the mailbox.
-pub(crate) enum Received {
-    Event(Event),
+pub(crate) enum Received<E = Event> {
+    Event(E),
     TimedOut,
     /// Nothing yet: the process must give up its turn and ask again with the same arguments.
     Wait,
+}
+
+/// Where an event is that was received.
+pub(crate) enum Place {
+    /// At the front of the queue: [`Current::first_short`].
+    AtFront,
+    Taken(Event),
 }
 
 impl Current {
@@ -90,16 +97,63 @@ impl Current {
     }
 
     /// Takes the first event that fits. OTP: `receive … after`.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn receive(&mut self, selector: &Selector, timeout_ns: Option<u64>) -> Received {
+        match self.look::<false>(selector, timeout_ns) {
+            Received::Event(Place::Taken(event)) => Received::Event(event),
+            Received::Event(Place::AtFront) => Received::Event(self.queue.take_front()),
+            Received::TimedOut => Received::TimedOut,
+            Received::Wait => Received::Wait,
+        }
+    }
+
+    /// The same, but leaves a short message where it is if it is at the front of the queue: moving events about is most of
+    /// what taking them costs.
+    #[inline(always)]
+    pub(crate) fn receive_in_place(
+        &mut self,
+        selector: &Selector,
+        timeout_ns: Option<u64>,
+    ) -> Received<Place> {
+        self.look::<true>(selector, timeout_ns)
+    }
+
+    /// The short message that was left at the front of the queue.
+    #[inline(always)]
+    pub(crate) fn first_short(&self) -> Option<(&Message, [u64; 2])> {
+        self.queue.front()?.short_message()
+    }
+
+    /// Removes it.
+    #[inline(always)]
+    pub(crate) fn drop_first_short(&mut self) {
+        // A short message has nothing to be dropped; it need not be looked at for that.
+        std::mem::forget(self.queue.take_front());
+    }
+
+    #[inline(always)]
+    fn look<const IN_PLACE: bool>(
+        &mut self,
+        selector: &Selector,
+        timeout_ns: Option<u64>,
+    ) -> Received<Place> {
         let mut position = self.wait.as_ref().map_or(0, |wait| wait.position);
         loop {
+            if IN_PLACE
+                && let Some(first) = self.queue.first(selector, position)
+                && first.short_message().is_some()
+            {
+                handover::taken(first.weight_bytes());
+                self.charge_search();
+                self.stop_waiting();
+                return Received::Event(Place::AtFront);
+            }
             match self.queue.take(selector, position) {
                 Ok(event) => {
                     self.charge_search();
                     handover::taken(event.weight_bytes());
                     self.stop_waiting();
-                    return Received::Event(event);
+                    return Received::Event(Place::Taken(event));
                 }
                 Err(end) => position = end,
             }
@@ -186,8 +240,9 @@ impl Current {
         if self.addressee.1 == self.index {
             self.tell_taken();
         }
-        let event = Event::Message(message.from(self.pid));
-        self.shared.deliver_at(self.addressee.1, to, event);
+        let weight = message.weight_bytes();
+        let event = || Event::Message(message.from(self.pid));
+        self.shared.deliver_at(self.addressee.1, to, weight, event);
     }
 
     /// Tells the entry what this turn has taken out of the mailbox, which is about to be filled by its own owner.

@@ -356,17 +356,23 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn deliver(&self, to: Pid, event: Event) {
         if let Some(index) = self.table.index(to) {
-            self.deliver_at(index, to, event);
+            self.deliver_at(index, to, event.weight_bytes(), || event);
         }
     }
 
-    /// The same, where the caller knows the index of its entry.
+    /// The same, where the caller knows the index of its entry and what the event weighs, and makes it where it will lie.
     #[inline(always)]
-    pub(crate) fn deliver_at(&self, index: u32, to: Pid, event: Event) {
+    pub(crate) fn deliver_at(
+        &self,
+        index: u32,
+        to: Pid,
+        weight: u64,
+        event: impl FnOnce() -> Event,
+    ) {
         let Some((entry, mut control)) = self.table.find_at(index, to) else {
             return;
         };
-        let nudge = control.receive(entry, event);
+        let nudge = control.receive_new(entry, weight, event);
         drop(control);
         self.carry_out(index, nudge);
     }

@@ -7,8 +7,28 @@
 
 use super::control::{Control, Phase};
 use crate::process::{Cipher, Pid};
+use spin::RelaxStrategy;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+
+/// An entry's lock, held. It is a spinning one: it is held for a few instructions, three times a message, and the lock that
+/// waits in the kernel takes an atomic operation more to let go.
+pub(crate) type ControlGuard<'a> = SpinMutexGuard<'a, Control, Relax>;
+
+/// What who finds the lock held does before it looks again.
+pub(crate) struct Relax;
+
+impl RelaxStrategy for Relax {
+    fn relax() {
+        // Longer than it is held, if its holder runs; if not, that one may have the core.
+        for _ in 0..16 {
+            spin_loop();
+        }
+        std::thread::yield_now();
+    }
+}
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
 const INDEX_BITS: u32 = 24;
@@ -35,7 +55,7 @@ type Chunk = [Entry; CHUNK];
 
 /// One process, or room for one.
 pub(crate) struct Entry {
-    control: Mutex<Control>,
+    control: SpinMutex<Control, Relax>,
     /// Something is in `arrived`. Written under the lock; read without it, to see that there is nothing to lock for.
     pub(crate) has_mail: AtomicBool,
     /// The process is to end: `ending` is set. Written under the lock; read without it by the process itself, whose
@@ -73,13 +93,13 @@ pub(crate) enum Liveness {
 /// Two processes, the first of which is the one that asks.
 pub(crate) enum FoundBoth<'a> {
     Alive {
-        own: MutexGuard<'a, Control>,
-        other: MutexGuard<'a, Control>,
+        own: ControlGuard<'a>,
+        other: ControlGuard<'a>,
         other_index: u32,
         other_entry: &'a Entry,
     },
     Doomed,
-    Gone(MutexGuard<'a, Control>),
+    Gone(ControlGuard<'a>),
 }
 
 /// Why no entry could be had.
@@ -162,7 +182,7 @@ impl Table {
 
     /// The living process behind a pid, locked: none if it has ended, or is to end.
     #[inline]
-    pub(crate) fn find(&self, pid: Pid) -> Option<(u32, &Entry, MutexGuard<'_, Control>)> {
+    pub(crate) fn find(&self, pid: Pid) -> Option<(u32, &Entry, ControlGuard<'_>)> {
         let (index, entry) = self.place(pid)?;
         let control = entry.control();
         control.is_alive(pid).then_some((index, entry, control))
@@ -170,11 +190,7 @@ impl Table {
 
     /// The same, where the caller knows the entry's index.
     #[inline]
-    pub(crate) fn find_at(
-        &self,
-        index: u32,
-        pid: Pid,
-    ) -> Option<(&Entry, MutexGuard<'_, Control>)> {
+    pub(crate) fn find_at(&self, index: u32, pid: Pid) -> Option<(&Entry, ControlGuard<'_>)> {
         let entry = self.entry(index);
         let control = entry.control();
         control.is_alive(pid).then_some((entry, control))
@@ -253,7 +269,7 @@ impl Table {
 impl Entry {
     fn empty() -> Entry {
         Entry {
-            control: Mutex::new(Control::new()),
+            control: SpinMutex::new(Control::new()),
             has_mail: AtomicBool::new(false),
             is_doomed: AtomicBool::new(false),
             is_asked: AtomicBool::new(false),
@@ -275,8 +291,8 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
-        lock(&self.control)
+    pub(crate) fn control(&self) -> ControlGuard<'_> {
+        self.control.lock()
     }
 }
 

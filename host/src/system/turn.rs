@@ -59,14 +59,18 @@ impl Work for Shared {
         let waked = waker.as_ref().map_or(Waker::noop(), |waker| &waker.waker);
         let mut context = Context::from_waker(waked);
         // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| body.poll(&mut context)));
+        // The end is put aside where it is made: most turns end without one, and pass nothing on.
+        let mut end = None;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            if let Poll::Ready(ended) = body.poll(&mut context) {
+                end = Some(ended);
+            }
+        }));
         let has_host_calls = waker.is_some();
         WAKER.set(waker);
-        let end = match polled {
-            Ok(Poll::Pending) => None,
-            Ok(Poll::Ready(end)) => Some(end),
-            Err(_) => Some(End::told(host_failed(), 0)),
-        };
+        if polled.is_err() {
+            end = Some(End::told(host_failed(), 0));
+        }
         if let Some(end) = end {
             drop(body);
             handover::end(&mut entry.control().arrived);

@@ -1,18 +1,19 @@
 //! `mailbox`.
 
 use super::super::functions::survives;
-use super::memory::{Lists, leave, lent_payload, payload, room, slice, text};
+use super::memory::{Lists, leave, lent_payload, payload, room, room_and_state, slice, text};
 use super::values::{
-    Carried, destination, format, is_some, put_event, put_id, put_message, put_reason,
+    Carried, destination, format, is_some, put_event, put_id, put_message, put_message_head,
+    put_reason,
 };
 use super::{AGAIN, DONE, Guest, NO_LISTS, again, again_lists, owes_pause, pauses, wait};
+use crate::engine::abi::SHORT;
 use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
-use crate::engine::abi::{SHORT, SHORT_BYTES_MAX};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
-use crate::engine::state::{PendingBytes, PointerAt};
+use crate::engine::state::{PendingBytes, PointerAt, State};
 use crate::process::{Kinds, Outgoing, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
 use crate::system::calls::CallError;
-use crate::system::current::Received;
+use crate::system::current::{Place, Received};
 use std::task::Poll;
 use wasmtime::{Result, bail};
 
@@ -184,14 +185,31 @@ pub(super) fn receive(
         4 => Selector::Kinds(Kinds::from_bits(first as u8)),
         other => bail!("receive: {other} is no case of `selector`"),
     };
-    match guest.data_mut().current.receive(&selector, timeout_ns) {
+    let received = guest
+        .data_mut()
+        .current
+        .receive_in_place(&selector, timeout_ns);
+    match received {
+        Received::Event(Place::AtFront) => {
+            super::go_on(&mut guest)?;
+            let (room, state) =
+                room_and_state::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
+            let first = state.current.first_short();
+            let (message, words) = first.expect("it was just seen there");
+            // An event, and one that is a message.
+            (room[0], room[8]) = (1, 0);
+            put_message_head(room, 16, message);
+            let length = message.payload.len();
+            state.current.drop_first_short();
+            Ok(with_answer(state, length, words))
+        }
         Received::Wait => wait(&mut guest).map(without_payload),
         Received::TimedOut => {
             super::go_on(&mut guest)?;
             room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
             Ok(without_payload(NO_LISTS))
         }
-        Received::Event(event) => {
+        Received::Event(Place::Taken(event)) => {
             super::go_on(&mut guest)?;
             let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             room[0] = 1;
@@ -208,6 +226,16 @@ fn without_payload(answer: i64) -> Answer {
     (answer, 0, 0)
 }
 
+/// Hands over a payload of so many bytes with the answer.
+#[inline(always)]
+fn with_answer(state: &mut State, length: usize, [low, high]: [u64; 2]) -> Answer {
+    state.current.charge_copy(length);
+    match length {
+        0 => without_payload(NO_LISTS),
+        _ => (1 << 32 | SHORT | length as i64, low as i64, high as i64),
+    }
+}
+
 /// Hands over what a value carries: with the answer, if it is short, or as lists.
 #[inline(always)]
 fn hand_over(
@@ -216,14 +244,9 @@ fn hand_over(
     start: u32,
 ) -> Result<Answer> {
     if let (Some((PendingBytes::Payload(payload), _)), None) = &carried
-        && (1..=SHORT_BYTES_MAX).contains(&payload.len())
+        && let Some(words) = payload.short()
     {
-        let mut bytes = [0; SHORT_BYTES_MAX];
-        bytes[..payload.len()].copy_from_slice(payload);
-        let number = u128::from_le_bytes(bytes);
-        guest.data_mut().current.charge_copy(payload.len());
-        let answer = 1 << 32 | SHORT | payload.len() as i64;
-        return Ok((answer, number as i64, (number >> 64) as i64));
+        return Ok(with_answer(guest.data_mut(), payload.len(), words));
     }
     leave_carried(guest, carried, start).map(without_payload)
 }

@@ -7,7 +7,7 @@
 use super::super::functions;
 use super::{Guest, NO_LISTS};
 use crate::engine::loan::Lender;
-use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt};
+use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt, State};
 use crate::process::{Budget, Payload};
 use wasmtime::{Result, bail};
 
@@ -66,6 +66,16 @@ pub(super) fn room<'a, const BYTES: usize>(
     pointer: u32,
     function: &str,
 ) -> Result<&'a mut [u8; BYTES]> {
+    Ok(room_and_state(guest, pointer, function)?.0)
+}
+
+/// The same, and what the store holds for the process.
+#[inline]
+pub(super) fn room_and_state<'a, const BYTES: usize>(
+    guest: &'a mut Guest<'_>,
+    pointer: u32,
+    function: &str,
+) -> Result<(&'a mut [u8; BYTES], &'a mut State)> {
     // Records with a u64 in them are aligned to eight bytes, a bare list to four, a bare discriminant to one.
     let alignment = match BYTES {
         9.. => 8,
@@ -75,10 +85,15 @@ pub(super) fn room<'a, const BYTES: usize>(
     if !pointer.is_multiple_of(alignment) {
         bail!("{function}: the result's address {pointer:#x} is not aligned");
     }
-    let room = slice(guest, pointer, BYTES as u32, function)?;
-    Ok(room
+    let Some(memory) = guest.data().memory else {
+        return no_memory();
+    };
+    let (data, state) = memory.data_and_store_mut(guest);
+    let room = part(data, pointer, BYTES as u32, function)?;
+    let room = room
         .try_into()
-        .expect("the slice has the length that was asked for"))
+        .expect("the slice has the length that was asked for");
+    Ok((room, state))
 }
 
 pub(super) fn text(guest: &mut Guest<'_>, pointer: u32, length: u32, what: &str) -> Result<String> {

@@ -127,6 +127,13 @@ pub(super) fn put_u64(room: &mut [u8], at: usize, value: u64) {
 /// Writes a message.
 #[inline]
 pub(super) fn put_message(room: &mut [u8], at: usize, message: Message) -> Option<Carried> {
+    put_message_head(room, at, &message);
+    Some((PendingBytes::Payload(message.payload), at as u32 + 52))
+}
+
+/// The same without what it carries.
+#[inline]
+pub(super) fn put_message_head(room: &mut [u8], at: usize, message: &Message) {
     put_id(room, at, message.sender.node, message.sender.id);
     room[at + 16..at + 20].copy_from_slice(&message.tag.to_le_bytes());
     room[at + 24] = u8::from(message.reference.is_some());
@@ -141,7 +148,6 @@ pub(super) fn put_message(room: &mut [u8], at: usize, message: Message) -> Optio
     // A short payload's pointer is written by the glue, and only that.
     let length = message.payload.len() as u32;
     room[at + 56..at + 60].copy_from_slice(&length.to_le_bytes());
-    Some((PendingBytes::Payload(message.payload), at as u32 + 52))
 }
 
 /// Writes an event: a case, and its payload at 8. At most two things are carried, and seldom more than one.
