@@ -81,7 +81,7 @@ impl<F> Inhabitant<F> {
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
     /// The future's next value; when it is ready, it is gone, and the instance is another process's if it can be.
-    #[inline]
+    #[inline(always)]
     fn poll_future(&mut self, context: &mut Context<'_>) -> Poll<End> {
         let future = self.future.as_mut().expect("it has not ended");
         let polled = if self.home.is_settled() {

@@ -16,7 +16,7 @@ pub use event::{Destination, Event, Format, GroupChange, Kinds, Message, Outgoin
 pub use exit::{Budget, ExitReason};
 pub(crate) use id::{Cipher, ID_BITS};
 pub use id::{Pid, Reference};
-pub(crate) use payload::Loan;
+pub(crate) use payload::{INLINE_BYTES_MAX, Loan};
 pub use payload::Payload;
 pub(crate) use queue::Queue;
 pub(crate) use small_map::SmallMap;

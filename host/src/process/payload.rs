@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Payloads up to this size are stored in the message itself. With it a payload takes 32 bytes.
-const INLINE_BYTES_MAX: usize = 24;
+pub(crate) const INLINE_BYTES_MAX: usize = 24;
 
 /// A message's bytes, which the host never looks into.
 #[derive(Clone)]
@@ -59,6 +59,16 @@ impl Payload {
         Payload(Bytes::Inline {
             length: 0,
             bytes: Words([[0; 8]; INLINE_BYTES_MAX / 8]),
+        })
+    }
+
+    /// Bytes that are stored in the message itself: no more than [`INLINE_BYTES_MAX`].
+    #[inline(always)]
+    pub(crate) fn inline(bytes: &[u8]) -> Payload {
+        assert!(bytes.len() <= INLINE_BYTES_MAX);
+        Payload(Bytes::Inline {
+            length: bytes.len() as u32,
+            bytes: Words::new(bytes),
         })
     }
 
@@ -148,10 +158,7 @@ impl From<&[u8]> for Payload {
         if from.len() > INLINE_BYTES_MAX {
             return Payload(Bytes::Own(from.into()));
         }
-        Payload(Bytes::Inline {
-            length: from.len() as u32,
-            bytes: Words::new(from),
-        })
+        Payload::inline(from)
     }
 }
 

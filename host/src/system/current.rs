@@ -228,7 +228,7 @@ impl Current {
     }
 
     /// Sends in this process's name. The caller has checked the payload's size.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, to: Pid, message: Outgoing) {
         self.charge_copy(message.payload.copied_bytes());
         if self.addressee.0 != to {

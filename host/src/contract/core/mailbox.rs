@@ -11,7 +11,9 @@ use crate::engine::abi::SHORT;
 use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
 use crate::engine::state::{PendingBytes, PointerAt, State};
-use crate::process::{Kinds, Outgoing, Pid, Reference, SELECTOR_TAGS_MAX, Selector};
+use crate::process::{
+    INLINE_BYTES_MAX, Kinds, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX, Selector,
+};
 use crate::system::calls::CallError;
 use crate::system::current::{Place, Received};
 use std::task::Poll;
@@ -53,6 +55,16 @@ pub(super) fn outgoing(
     gives: Gives,
     function: &str,
 ) -> Result<Outgoing> {
+    let payload = match gives {
+        Gives::ALoan if length >= LENT_BYTES_MIN => lent_payload(guest, pointer, length, function)?,
+        _ => (&*payload(guest, pointer, length, function)?).into(),
+    };
+    enclose(envelope, payload, function)
+}
+
+/// A payload in its envelope, which is checked.
+#[inline(always)]
+fn enclose(envelope: Envelope, payload: Payload, function: &str) -> Result<Outgoing> {
     let reference = is_some(envelope.has_reference, function)?.then_some(Reference {
         node: envelope.node,
         id: envelope.id,
@@ -62,12 +74,7 @@ pub(super) fn outgoing(
         tag: envelope.tag,
         reference,
         format,
-        payload: match gives {
-            Gives::ALoan if length >= LENT_BYTES_MIN => {
-                lent_payload(guest, pointer, length, function)?
-            }
-            _ => (&*payload(guest, pointer, length, function)?).into(),
-        },
+        payload,
     })
 }
 
@@ -122,6 +129,13 @@ pub(super) fn send(
     };
     let to = Pid { node, id };
     let what = "send: the payload";
+    // Most are short. Of these the compiler knows what they are made of, and writes each part once, where it will lie.
+    if length as usize <= INLINE_BYTES_MAX {
+        let payload = Payload::inline(payload(&mut guest, pointer, length, what)?);
+        let message = enclose(envelope, payload, what)?;
+        guest.data_mut().current.send(to, message);
+        return Ok(DONE);
+    }
     let message = outgoing(&mut guest, envelope, pointer, length, Gives::ALoan, what)?;
     guest.data_mut().current.send(to, message);
     sent(&mut guest, DONE)
