@@ -110,6 +110,12 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
         self.poll_future(context)
     }
 
+    fn approach(&self) {
+        if self.packed.is_none() {
+            self.home.approach();
+        }
+    }
+
     fn end(mut self: Box<Self>, awaits_mail: bool) {
         // On the flattened path who waits for mail does it in a loop of the rewriter's, and asks again first thing; who is told
         // to end then gets an error for an answer. So none of the guest's own code runs, and it unwinds like a process

@@ -286,6 +286,9 @@ impl Control {
             return Nudge::Nothing;
         }
         self.phase = Phase::Scheduled;
+        if let Some(body) = &self.body {
+            body.approach();
+        }
         Nudge::Schedule(self.priority)
     }
 

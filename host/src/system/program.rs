@@ -17,6 +17,9 @@ pub(crate) trait Execution: Send {
     /// process that waits for mail.
     fn hibernate(&mut self);
 
+    /// Its next turn is near: what that touches first is brought into the cache meanwhile.
+    fn approach(&self);
+
     /// Ends it. If it waits for mail, what its last turn was waiting in is its last call.
     fn end(self: Box<Self>, awaits_mail: bool);
 
