@@ -11,7 +11,7 @@
 
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
-use super::words::{Reader, put, put_words};
+use super::words::{Reader, Recent, put, put_words};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +172,7 @@ impl Packed {
             // SAFETY: it gives access back.
             unsafe { slot.protect(false) };
         }
-        let mut reader = Reader(&self.code);
+        let mut reader = Reader::new(&self.code);
         let mut length = || reader.number() as usize * 8;
         let top = home.stack().end;
         let stack = top - length()..top;
@@ -339,6 +339,7 @@ impl Parts {
     /// As for [`Packed::pack`].
     unsafe fn write(&self, home: &Home, template: Option<&Template>, code: &mut Vec<u8>) -> usize {
         code.clear();
+        let mut recent = Recent::default();
         put(code, self.stack.len() as u64 / 8);
         put(code, self.arena.len() as u64 / 8);
         let base = home.region().start.as_ptr() as u64;
@@ -351,7 +352,7 @@ impl Parts {
                     Some(template) => expect(template, expected),
                     None => expected.fill(0),
                 }
-                put_words(code, words, expected);
+                put_words(code, &mut recent, words, expected);
             };
             put_part(stack, &|template, words| template.expect_stack(words, base));
             put_part(arena, &|template, words| template.expect_arena(words, base));
@@ -377,7 +378,7 @@ impl Parts {
             let words = unsafe { words(&page_range(region, *page)) };
             let expected = template.and_then(|template| template.page(*page));
             let expected = expected.unwrap_or(&ZEROS);
-            put_words(code, words, expected);
+            put_words(code, &mut recent, words, expected);
         }
         code.len() - before
     }

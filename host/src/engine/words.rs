@@ -1,8 +1,9 @@
 //! Words as differences: how a packed process is written down.
 //!
 //! Knows sequences of words and what each was expected to be; never what they mean. A sequence becomes a list of runs of
-//! words that are not as expected: how many were before the run, how long it is, and by how much each word differs. All
-//! numbers are little-endian base 128.
+//! words that are not as expected: how many were before the run, how long it is, and by how much each word differs. Many
+//! differ by as much as another before: a number that counts processes, or a pointer, lies in several places. All numbers are
+//! little-endian base 128.
 
 /// Appends a number.
 pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
@@ -13,16 +14,62 @@ pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
     code.push(number as u8);
 }
 
+/// The last differences, which are written as their place in here.
+#[derive(Default)]
+pub(super) struct Recent {
+    differences: [u64; RECENT],
+    next: usize,
+}
+
+const RECENT: usize = 7;
+/// What is written before a difference that is too large to be written as itself and [`NEW`].
+const WHOLE: u64 = RECENT as u64;
+/// What is added to differences that are not among the last ones.
+const NEW: u64 = WHOLE + 1;
+
+impl Recent {
+    fn put(&mut self, code: &mut Vec<u8>, difference: u64) {
+        let found = self.differences.iter().position(|last| *last == difference);
+        if let Some(place) = found {
+            return put(code, place as u64);
+        }
+        let number = zigzag(difference);
+        match number.checked_add(NEW) {
+            Some(number) => put(code, number),
+            None => {
+                put(code, WHOLE);
+                put(code, number);
+            }
+        }
+        self.add(difference);
+    }
+
+    fn add(&mut self, difference: u64) {
+        self.differences[self.next] = difference;
+        self.next = (self.next + 1) % RECENT;
+    }
+}
+
 /// Reads what [`put`] and [`put_words`] have written, in the same order.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(super) struct Reader<'a> {
+    code: &'a [u8],
+    recent: Recent,
+}
 
 impl Reader<'_> {
+    pub(super) fn new(code: &[u8]) -> Reader<'_> {
+        Reader {
+            code,
+            recent: Recent::default(),
+        }
+    }
+
     pub(super) fn number(&mut self) -> u64 {
         let mut number = 0;
         let mut shift = 0;
         loop {
-            let (byte, rest) = self.0.split_first().expect("what was written is read");
-            self.0 = rest;
+            let (byte, rest) = self.code.split_first().expect("what was written is read");
+            self.code = rest;
             number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return number;
@@ -41,15 +88,26 @@ impl Reader<'_> {
             }
             at += skipped as usize - 1;
             for _ in 0..self.number() {
-                words[at] = words[at].wrapping_add(unzigzag(self.number()));
+                words[at] = words[at].wrapping_add(self.difference());
                 at += 1;
             }
         }
     }
+
+    fn difference(&mut self) -> u64 {
+        let number = match self.number() {
+            place @ ..WHOLE => return self.recent.differences[place as usize],
+            WHOLE => self.number(),
+            number => number - NEW,
+        };
+        let difference = unzigzag(number);
+        self.recent.add(difference);
+        difference
+    }
 }
 
 /// Appends words by how they differ from the expected ones, which are as many.
-pub(super) fn put_words(code: &mut Vec<u8>, words: &[u64], expected: &[u64]) {
+pub(super) fn put_words(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], expected: &[u64]) {
     let mut written_to = 0;
     let mut at = first_other(words, expected, 0);
     while at < words.len() {
@@ -59,7 +117,7 @@ pub(super) fn put_words(code: &mut Vec<u8>, words: &[u64], expected: &[u64]) {
         put(code, (start - written_to) as u64 + 1);
         put(code, (at - start) as u64);
         for (word, other) in pairs().take(at - start) {
-            put(code, zigzag(word.wrapping_sub(*other)));
+            recent.put(code, word.wrapping_sub(*other));
         }
         written_to = at;
         at = first_other(words, expected, at);
@@ -109,24 +167,36 @@ mod tests {
                     .wrapping_mul(0xdead_beef_cafe);
             }
             words[999] = u64::MAX;
+            // Differences that are hard to write, and again.
+            words[500..504].copy_from_slice(&[1 << 63, 1 << 63, (1 << 63) - 1, (1 << 63) + 1]);
             let mut code = Vec::new();
-            put_words(&mut code, &words, &expected);
-            put_words(&mut code, &words, &[0; 1000]);
-            let mut reader = Reader(&code);
+            let mut recent = Recent::default();
+            put_words(&mut code, &mut recent, &words, &expected);
+            put_words(&mut code, &mut recent, &words, &[0; 1000]);
+            let mut reader = Reader::new(&code);
             let mut corrected = expected.clone();
             reader.correct(&mut corrected);
             assert_eq!(corrected, words);
             let mut corrected = vec![0; 1000];
             reader.correct(&mut corrected);
             assert_eq!(corrected, words);
-            assert!(reader.0.is_empty());
+            assert!(reader.code.is_empty());
         }
     }
 
     #[test]
     fn what_is_expected_takes_one_byte() {
         let mut code = Vec::new();
-        put_words(&mut code, &[7; 4096], &[7; 4096]);
+        put_words(&mut code, &mut Recent::default(), &[7; 4096], &[7; 4096]);
         assert_eq!(code, [0]);
+    }
+
+    #[test]
+    fn what_differs_as_something_before_takes_one_byte() {
+        let mut code = Vec::new();
+        let words = [1 << 40; 5];
+        put_words(&mut code, &mut Recent::default(), &words, &[0; 5]);
+        let (skipped, count, first, others, end) = (1, 1, 6, 4, 1);
+        assert_eq!(code.len(), skipped + count + first + others + end);
     }
 }
