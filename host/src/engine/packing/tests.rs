@@ -41,8 +41,12 @@ const SLEEPERS: &str = r#"(module
     (func (export "shallow") (call $dive (i32.const 3)))
     (func (export "deep") (call $dive (i32.const 900)))
     ;; Keeps numbers that no two words have alike, from $from on, so many.
-    (func $word (param $at i32) (result i64)
-      (i64.mul (i64.add (i64.extend_i32_u (local.get $at)) (global.get $seed)) (i64.const 0xd1342543de82ef95)))
+    (func $word (param $at i32) (result i64) (local $word i64)
+      (local.set $word
+        (i64.mul (i64.add (i64.extend_i32_u (local.get $at)) (global.get $seed)) (i64.const 0xd1342543de82ef95)))
+      ;; So that the words of two processes do not all differ by as much.
+      (i64.mul (i64.xor (local.get $word) (i64.shr_u (local.get $word) (i64.const 31)))
+        (i64.const 0xd1342543de82ef95)))
     (func $keep (param $from i32) (param $to i32) (local $at i32)
       (local.set $at (local.get $from))
       (loop $next
