@@ -125,6 +125,10 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
             let mut context = Context::from_waker(Waker::noop());
             let ended = without_backtrace(|| self.poll_future(&mut context));
             debug_assert!(ended.is_ready(), "a process that was told to end goes on");
+            if ended.is_pending() {
+                // Whatever ran may have written to the memory.
+                self.home.forget_memory(false);
+            }
         }
     }
 

@@ -197,7 +197,7 @@ impl Packed {
         match extent {
             // SAFETY: the memory is the caller's.
             Extent::All => unsafe { self.unpack_memory(home, reader) },
-            Extent::NotMemory if self.has_memory => home.forget_memory(),
+            Extent::NotMemory if self.has_memory => home.forget_memory(true),
             Extent::NotMemory => {}
         }
         #[cfg(any(test, debug_assertions))]

@@ -186,9 +186,9 @@ impl Home {
         made
     }
 
-    /// All pages of the process's first memory are gone, and it needs them no more.
-    pub(in crate::engine) fn forget_memory(&self) {
-        self.forgot_memory.store(true, Ordering::Release);
+    /// All pages of the process's first memory are gone, and it needs them no more; or, it may hold something after all.
+    pub(in crate::engine) fn forget_memory(&self, forgot: bool) {
+        self.forgot_memory.store(forgot, Ordering::Release);
     }
 
     pub(super) fn forgot_memory(&self) -> bool {
@@ -232,7 +232,7 @@ impl Home {
         let mut given_back = SmallVec::<[Region; 16]>::new();
         for (home, memory) in &mut memories {
             assert!(home.holds(memory));
-            home.forgot_memory.store(false, Ordering::Release);
+            home.forget_memory(false);
             let warm = home.warm.within(memory.len());
             memory[warm.clone()].copy_from_slice(image);
             let parts = [0..warm.start, warm.end..memory.len()];

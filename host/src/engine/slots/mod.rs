@@ -29,7 +29,8 @@
 //! more, it would run into the linear memory of its own process and no other's.
 //!
 //! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
-//! stack, and its arena, because it is written before it is read. Whoever drops a memory cleans it.
+//! stack, and its arena, because it is written before it is read. The last owner of a home cleans
+//! it, or has its pages given back; whoever drops a memory that lies elsewhere cleans that.
 
 mod departures;
 mod given;
