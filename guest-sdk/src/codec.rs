@@ -33,8 +33,8 @@ where
 
 /// Writes into a little room on the stack, and refuses what does not fit.
 ///
-/// postcard has the like, over bytes that are zero at first: to make them so is one instruction of 128 reductions, which
-/// every send would pay.
+/// postcard has the like, over bytes that are zero at first: to make them so is an instruction that the host carries out,
+/// which every send would pay.
 struct Small<'a> {
     room: &'a mut [MaybeUninit<u8>; SMALL_BYTES],
     /// How many bytes at the beginning of the room have been written.

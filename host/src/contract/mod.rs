@@ -2,7 +2,7 @@
 //!
 //! [`functions`] says what each does, over a process and its system. [`core`] links them as core functions, in the
 //! canonical ABI's shapes, for the flattened path; [`component`] links the same ones for real components. Nothing
-//! here knows about scheduling: a function that can't go on says so, and the engine's fuel does the rest.
+//! here knows about scheduling: a function that can't go on says so, and the process pauses.
 
 mod component;
 mod core;

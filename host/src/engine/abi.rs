@@ -11,6 +11,8 @@ pub(crate) const PACKAGE: &str = "atoll:process/";
 pub(crate) const RAW_MODULE: &str = "atoll:raw";
 /// Copies the bytes that a raw function announced to where glue has made room for them: `(pointer)`.
 pub(crate) const RAW_TAKE: &str = "take";
+/// Ends the process's turn: `(what was left of the slice)`.
+pub(crate) const RAW_PAUSE: &str = "pause";
 
 /// How a function of the contract is carried out by the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

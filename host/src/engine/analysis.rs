@@ -1,6 +1,7 @@
 //! What a core module is, found out without compiling or running it: imports, memory, functions, entry.
 
 use super::abi::{self, PACKAGE, RAW_MODULE};
+use super::counting::{COUNTER, is_sized};
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::initial::Initial;
 use crate::text::printable_name;
@@ -39,6 +40,10 @@ pub(crate) struct Analysis {
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
+    /// Globals that it defines: all that it has, because none can be imported.
+    pub(crate) globals: u32,
+    /// Its code has operations whose cost is that of an operand.
+    pub(crate) has_sized_operations: bool,
     /// The bulk operations in its code.
     pub(crate) bulk: BTreeSet<Bulk>,
     /// The part of its first memory that its data segments fill, in bytes.
@@ -169,6 +174,7 @@ impl Reader {
                 for operator in body.get_operators_reader().map_err(invalid)? {
                     let operator = operator.map_err(invalid)?;
                     self.analysis.bulk.extend(Bulk::of(&operator));
+                    self.analysis.has_sized_operations |= is_sized(&operator);
                     self.analysis.initial.operator(&operator);
                 }
             }
@@ -195,6 +201,7 @@ impl Reader {
             }
             Payload::GlobalSection(section) => {
                 for global in section {
+                    self.analysis.globals += 1;
                     self.analysis.initial.global(&global.map_err(invalid)?);
                 }
             }
@@ -383,7 +390,7 @@ impl Reader {
 
 /// Refuses names that the rewriter gives to exports of its own.
 fn check_export(name: &str) -> Result<(), LoadError> {
-    let own = [ENTRY_PREFIX, GLOBAL_PREFIX];
+    let own = [ENTRY_PREFIX, GLOBAL_PREFIX, COUNTER];
     let Some(prefix) = own.iter().find(|prefix| name.starts_with(**prefix)) else {
         return Ok(());
     };

@@ -10,8 +10,21 @@ const MEMORY_RESERVATION_BYTES: u64 = 64 << 10;
 /// Frames of a backtrace that are kept: enough to see where, not a whole runaway recursion.
 const BACKTRACE_FRAMES: usize = 16;
 
-/// Makes the engine that all programs of a system share.
-pub(super) fn engine(config: &Config, slots: &Arc<Slots>) -> wasmtime::Result<wasmtime::Engine> {
+/// Who counts the reductions of an engine's programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// The module itself does: the rewriter has seen to it.
+    Module,
+    /// wasmtime does, as fuel.
+    Fuel,
+}
+
+/// Makes an engine that programs of a system share.
+pub(super) fn engine(
+    config: &Config,
+    slots: &Arc<Slots>,
+    counts: Counts,
+) -> wasmtime::Result<wasmtime::Engine> {
     let mut wasm = wasmtime::Config::new();
     wasm.with_host_memory(Arc::new(Memories(slots.clone())));
     wasm.with_host_stack(Arc::new(Stacks(slots.clone())));
@@ -22,8 +35,12 @@ pub(super) fn engine(config: &Config, slots: &Arc<Slots>) -> wasmtime::Result<wa
     wasm.memory_reservation_for_growth(0);
     wasm.max_wasm_stack(config.max_stack);
     wasm.async_stack_size(stack_bytes(config));
-    wasm.consume_fuel(true);
-    wasm.operator_cost(reductions()?);
+    // Only the rewriter says which branches are hardly ever taken: what guests say of theirs is left out.
+    wasm.wasm_branch_hinting(counts == Counts::Module);
+    if counts == Counts::Fuel {
+        wasm.consume_fuel(true);
+        wasm.operator_cost(reductions()?);
+    }
     // Component-model concurrency doubles the cost of calls, and nothing here uses it.
     wasm.concurrency_support(false);
     wasm.wasm_memory64(false); // The canonical ABI of the contract is that of 32-bit memories.
@@ -47,7 +64,7 @@ pub(super) fn stack_bytes(config: &Config) -> usize {
     (config.max_stack + HOST_STACK_BYTES).next_multiple_of(4 << 10)
 }
 
-/// What a reduction is: a call or a loop's edge, as in BEAM. Straight-line code is free, because it ends.
+/// What a reduction is as fuel: a call or a branch. Straight-line code is free, because it ends.
 ///
 /// `br_if` must never be free, or a loop could not be preempted. Bulk operations keep wasmtime's costs by size.
 fn reductions() -> wasmtime::Result<OperatorCost> {

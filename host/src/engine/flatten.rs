@@ -1,6 +1,6 @@
 //! The rewriter: makes a guest's core module callable without the host ever calling back into it.
 //!
-//! Three things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
+//! Four things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
 //!
 //! - **Imports that may wait or return a list.** The canonical ABI has the host call the guest's `cabi_realloc` in
 //!   the middle of an import, which costs a second stack and would let guest code run while the host is at work.
@@ -8,33 +8,33 @@
 //!   function in the module itself does the rest:
 //!
 //!   ```text
-//!   members(…, ret):  loop:  n = raw.members(…, ret)      ; n < 0: give up the turn at the loop's edge, then again
+//!   members(…, ret):  loop:  n = raw.members(…, ret)      ; n < 0: pause, then again
 //!                     while n ≠ 0:  p = cabi_realloc(0, 0, alignment of n, size of n);  n = raw.take(p)
 //!   ```
 //!
 //!   A short payload comes with the answer, and is stored without another call of the host.
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
 //!   turns. They move to the front of every function that can be spawned.
-//! - **Bulk memory operations.** One `memory.fill` may take a second. Large ones are cut into pieces with a loop
-//!   around, which can be preempted.
+//! - **Bulk memory operations** are cut into pieces ([`super::bulk`]), between which the process can be preempted.
+//! - **Reductions** are counted, and a turn ends when a slice is used up ([`super::counting`]).
 
-use super::abi::{self, RAW_MODULE, RAW_TAKE, SHORT, SHORT_BYTES_MAX, Shape};
+use super::abi::{self, RAW_MODULE, RAW_PAUSE, RAW_TAKE, SHORT, SHORT_BYTES_MAX, Shape};
 use super::analysis::{Analysis, Bulk, ENTRY_PREFIX, GLOBAL_PREFIX};
+use super::bulk::bulk;
+use super::counting::{self, COUNTER, Cost, Counter};
 use super::error::{LoadError, LoadErrorKind};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
+    BlockType, BranchHints, CodeSection, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, GlobalSection,
 };
 use wasm_encoder::{
-    ImportSection, Instruction, InstructionSink, MemArg, Module, TypeSection, ValType,
+    ImportSection, Instruction, InstructionSink, MemArg, Module, SectionId, TypeSection, ValType,
 };
 
-/// Bulk operations run in pieces of this many bytes: some ten microseconds each.
-const BULK_PIECE_BYTES: i32 = 256 << 10;
-
-/// Rewrites a module that `analysis` describes.
-pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis) -> Result<Vec<u8>, LoadError> {
-    let mut rewriter = Rewriter::new(analysis);
+/// Rewrites a module that `analysis` describes, for slices of so many reductions.
+pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<Vec<u8>, LoadError> {
+    let mut rewriter = Rewriter::new(analysis, slice);
     let mut module = Module::new();
     rewriter
         .parse_core_module(&mut module, wasmparser::Parser::new(0), bytes)
@@ -51,9 +51,9 @@ pub(super) struct Originals {
 
 impl Originals {
     pub(super) fn of(analysis: &Analysis) -> Originals {
-        let rewriter = Rewriter::new(analysis);
+        let rewriter = Rewriter::new(analysis, 0);
         Originals {
-            imports_added: u32::from(rewriter.takes),
+            imports_added: rewriter.imports_added(),
             first_added: rewriter.first_added(),
         }
     }
@@ -64,13 +64,20 @@ impl Originals {
     }
 }
 
-/// Function indexes, old and new. The new module has the old imports in their old places, one import more if lists
-/// are returned, the old functions, and then glue.
+/// Function indexes, old and new. The new module has the old imports in their old places, one import more for pauses and
+/// one if lists are returned, the old functions, and then glue.
 struct Rewriter<'a> {
     analysis: &'a Analysis,
     /// Old indexes of imports that get glue, with their functions; the n-th has the n-th glue function.
     glued: Vec<(u32, &'static abi::Function)>,
     takes: bool,
+    counter: Counter,
+    /// The sections that a module may lack were there.
+    has_imports: bool,
+    has_globals: bool,
+    /// Functions whose code was written so far, and what is known of its branches.
+    written: u32,
+    hints: BranchHints,
 }
 
 /// The types that are added, counted from the first free index.
@@ -81,12 +88,16 @@ struct Types {
     take: u32,
     /// (i32 i32 i32) -> ()
     bulk: u32,
+    /// (i64) -> ()
+    pause: u32,
+    /// () -> (i64)
+    entry: u32,
     /// The raw imports' types and the glue's, in the order of `glued`.
     glue: u32,
 }
 
 impl<'a> Rewriter<'a> {
-    fn new(analysis: &'a Analysis) -> Rewriter<'a> {
+    fn new(analysis: &'a Analysis, slice: u64) -> Rewriter<'a> {
         // Function imports are counted apart from the others; everything in `imports` with a contract is a function,
         // and so is all of WASI. Others don't get this far: nobody provides them.
         let glued: Vec<_> = (0..)
@@ -97,11 +108,28 @@ impl<'a> Rewriter<'a> {
         let takes = glued
             .iter()
             .any(|(_, function)| function.shape.leaves_lists());
-        Rewriter {
+        let mut rewriter = Rewriter {
             analysis,
             glued,
             takes,
-        }
+            counter: Counter {
+                left: analysis.globals,
+                has_operand: analysis.has_sized_operations,
+                slice,
+                slice_ends: 0,
+                pause: analysis.imported_functions + u32::from(takes),
+            },
+            has_imports: false,
+            has_globals: false,
+            written: 0,
+            hints: BranchHints::new(),
+        };
+        rewriter.counter.slice_ends = rewriter.nothing() + 1;
+        rewriter
+    }
+
+    fn imports_added(&self) -> u32 {
+        1 + u32::from(self.takes)
     }
 
     fn types(&self) -> Types {
@@ -110,16 +138,18 @@ impl<'a> Rewriter<'a> {
             unit,
             take: unit + 1,
             bulk: unit + 2,
-            glue: unit + 3,
+            pause: unit + 3,
+            entry: unit + 4,
+            glue: unit + 5,
         }
     }
 
     fn imported(&self) -> u32 {
-        self.analysis.imported_functions + u32::from(self.takes)
+        self.analysis.imported_functions + self.imports_added()
     }
 
-    /// The first function that is added. First come the glue functions, then the empty start function, one for each bulk
-    /// operation that the code has, and an entry for each function that can be spawned.
+    /// The first function that is added. First come the glue functions, then the empty start function, that which is called
+    /// when a slice ends, one for each bulk operation that the code has, and an entry for each function that can be spawned.
     fn first_added(&self) -> u32 {
         self.imported() + self.analysis.defined_functions
     }
@@ -130,11 +160,15 @@ impl<'a> Rewriter<'a> {
 
     fn bulk(&self, operation: Bulk) -> u32 {
         let place = self.analysis.bulk.iter().position(|of| *of == operation);
-        self.nothing() + 1 + place.expect("the analysis saw every operation") as u32
+        self.first_bulk() + place.expect("the analysis saw every operation") as u32
+    }
+
+    fn first_bulk(&self) -> u32 {
+        self.counter.slice_ends + 1
     }
 
     fn first_entry(&self) -> u32 {
-        self.nothing() + 1 + self.analysis.bulk.len() as u32
+        self.first_bulk() + self.analysis.bulk.len() as u32
     }
 
     /// The new index of an old function.
@@ -142,7 +176,7 @@ impl<'a> Rewriter<'a> {
         match self.glued.iter().position(|(import, _)| *import == old) {
             Some(place) => self.first_added() + place as u32,
             None if old < self.analysis.imported_functions => old,
-            None => old + u32::from(self.takes),
+            None => old + self.imports_added(),
         }
     }
 
@@ -169,7 +203,9 @@ impl<'a> Rewriter<'a> {
         } else {
             code.i32_const(0).i32_lt_s();
         }
-        code.br_if(0).end();
+        code.if_(BlockType::Empty);
+        self.counter.pause(&mut code);
+        code.br(1).end().end();
         if let (true, Some(realloc)) = (lists, self.analysis.realloc) {
             let room = |code: &mut InstructionSink<'_>| {
                 code.i32_const(0).i32_const(0);
@@ -256,15 +292,28 @@ impl<'a> Rewriter<'a> {
         code.end();
     }
 
+    fn add_imports(&self, imports: &mut ImportSection) {
+        let mut add = |name, ty| {
+            imports.import(RAW_MODULE, name, EntityType::Function(ty));
+        };
+        if self.takes {
+            add(RAW_TAKE, self.types().take);
+        }
+        add(RAW_PAUSE, self.types().pause);
+    }
+
     fn entry(&self, name: &str, index: u32) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
         // A WASI command initializes itself.
         let initialize = self.analysis.initialize.filter(|_| name != "_start");
-        for first in self.analysis.start.into_iter().chain(initialize) {
-            code.call(self.moved(first));
+        let first = self.analysis.start.into_iter().chain(initialize);
+        let called: Vec<u32> = first.chain([index]).collect();
+        self.counter.begin(&mut code, called.len() as u64);
+        for function in called {
+            code.call(self.moved(function));
         }
-        code.call(self.moved(index)).end();
+        code.global_get(self.counter.left).end();
         body
     }
 }
@@ -289,6 +338,8 @@ impl Reencode for Rewriter<'_> {
         types.ty().function([], []);
         types.ty().function([ValType::I32], [ValType::I64]);
         types.ty().function([ValType::I32; 3], []);
+        types.ty().function([ValType::I64], []);
+        types.ty().function([], [ValType::I64]);
         for (_, function) in &self.glued {
             let params: Vec<ValType> = function
                 .params
@@ -325,12 +376,56 @@ impl Reencode for Rewriter<'_> {
                 }
             }
         }
-        if self.takes {
-            imports.import(
-                RAW_MODULE,
-                RAW_TAKE,
-                EntityType::Function(self.types().take),
-            );
+        self.add_imports(imports);
+        self.has_imports = true;
+        Ok(())
+    }
+
+    fn parse_global_section(
+        &mut self,
+        globals: &mut GlobalSection,
+        section: wasmparser::GlobalSectionReader<'_>,
+    ) -> Result<(), Error> {
+        utils::parse_global_section(self, globals, section)?;
+        self.counter.add_globals(globals);
+        self.has_globals = true;
+        Ok(())
+    }
+
+    /// Leaves out what is said of branches: they are elsewhere now.
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: wasmparser::CustomSectionReader<'_>,
+    ) -> Result<(), Error> {
+        match section.as_known() {
+            wasmparser::KnownCustom::BranchHints(_) => Ok(()),
+            _ => utils::parse_custom_section(self, module, section),
+        }
+    }
+
+    /// Adds the sections that the module has not. It has a function and exports it, because something can be spawned.
+    fn intersperse_section_hook(
+        &mut self,
+        module: &mut Module,
+        after: Option<SectionId>,
+        before: Option<SectionId>,
+    ) -> Result<(), Error> {
+        match before {
+            Some(SectionId::Function) if !self.has_imports => {
+                let mut imports = ImportSection::new();
+                self.add_imports(&mut imports);
+                module.section(&imports);
+            }
+            Some(SectionId::Export) if !self.has_globals => {
+                let mut globals = GlobalSection::new();
+                self.counter.add_globals(&mut globals);
+                module.section(&globals);
+            }
+            _ => {}
+        }
+        if after == Some(SectionId::Code) {
+            module.section(&self.hints);
         }
         Ok(())
     }
@@ -345,12 +440,12 @@ impl Reencode for Rewriter<'_> {
         for place in 0..self.glued.len() as u32 {
             functions.function(types.glue + 2 * place + 1);
         }
-        functions.function(types.unit);
+        functions.function(types.unit).function(types.unit);
         for _ in &self.analysis.bulk {
             functions.function(types.bulk);
         }
         for _ in &self.analysis.functions {
-            functions.function(types.unit);
+            functions.function(types.entry);
         }
         Ok(())
     }
@@ -375,6 +470,7 @@ impl Reencode for Rewriter<'_> {
                 *index,
             );
         }
+        exports.export(COUNTER, ExportKind::Global, self.counter.left);
         Ok(())
     }
 
@@ -388,12 +484,45 @@ impl Reencode for Rewriter<'_> {
             code.function(&self.glue(*import, function));
         }
         code.function(&empty());
+        code.function(&self.counter.slice_ends());
         for operation in &self.analysis.bulk {
-            code.function(&bulk(*operation));
+            code.function(&bulk(*operation, &self.counter));
         }
         for (name, index) in &self.analysis.functions {
             code.function(&self.entry(name, *index));
         }
+        Ok(())
+    }
+
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        function: wasmparser::FunctionBody<'_>,
+    ) -> Result<(), Error> {
+        let sites = counting::sites(function.get_operators_reader()?)?;
+        let mut sites = sites.iter().peekable();
+        let mut hints = Vec::new();
+        let mut body = self.new_function_with_parsed_locals(&function)?;
+        let mut operators = function.get_operators_reader()?;
+        for at in 0.. {
+            if operators.eof() {
+                break;
+            }
+            let operator = operators.read()?;
+            if let Some(site) = sites.next_if(|site| site.before == at) {
+                hints.push(self.counter.charge_here(&mut body, Cost::Of(site.cost)));
+            }
+            if counting::is_sized(&operator) {
+                hints.push(self.counter.charge_here(&mut body, Cost::Top));
+            }
+            body.instruction(&self.instruction(operator)?);
+        }
+        code.function(&body);
+        if !hints.is_empty() {
+            let function = self.imported() + self.written;
+            self.hints.function_hints(function, hints);
+        }
+        self.written += 1;
         Ok(())
     }
 
@@ -420,117 +549,5 @@ fn answers(shape: Shape) -> &'static [ValType] {
 fn empty() -> Function {
     let mut body = Function::new([]);
     body.instructions().end();
-    body
-}
-
-impl Bulk {
-    fn emit(self, code: &mut InstructionSink<'_>) {
-        match self {
-            Bulk::Fill { memory } => code.memory_fill(memory),
-            Bulk::Copy {
-                destination,
-                source,
-            } => code.memory_copy(destination, source),
-        };
-    }
-}
-
-/// `fill(destination, value, length)` or `copy(destination, source, length)`: the operation itself when it is small
-/// or out of bounds (it traps before it writes anything, so it must be seen whole), else piece by piece. A copy to
-/// a higher address goes backwards, as overlapping ranges need.
-fn bulk(operation: Bulk) -> Function {
-    let (destination, source) = match operation {
-        Bulk::Fill { memory } => (memory, None),
-        Bulk::Copy {
-            destination,
-            source,
-        } => (destination, Some(source)),
-    };
-    let copy = source.is_some();
-    const DESTINATION: u32 = 0;
-    const SECOND: u32 = 1;
-    const LENGTH: u32 = 2;
-    let mut body = Function::new([]);
-    let mut code = body.instructions();
-    let out_of_bounds = |code: &mut InstructionSink<'_>, start: u32, memory: u32| {
-        code.local_get(start)
-            .i64_extend_i32_u()
-            .local_get(LENGTH)
-            .i64_extend_i32_u()
-            .i64_add();
-        code.memory_size(memory)
-            .i64_extend_i32_u()
-            .i64_const(16)
-            .i64_shl()
-            .i64_gt_u();
-    };
-    code.local_get(LENGTH)
-        .i32_const(BULK_PIECE_BYTES)
-        .i32_le_u();
-    out_of_bounds(&mut code, DESTINATION, destination);
-    code.i32_or();
-    if let Some(source) = source {
-        out_of_bounds(&mut code, SECOND, source);
-        code.i32_or();
-    }
-    code.if_(BlockType::Empty)
-        .local_get(DESTINATION)
-        .local_get(SECOND)
-        .local_get(LENGTH);
-    operation.emit(&mut code);
-    code.return_().end();
-
-    if copy {
-        // Backwards: the last piece of what is left, at the same distance in both ranges.
-        code.local_get(DESTINATION)
-            .local_get(SECOND)
-            .i32_gt_u()
-            .if_(BlockType::Empty)
-            .loop_(BlockType::Empty);
-        code.local_get(LENGTH)
-            .i32_const(BULK_PIECE_BYTES)
-            .i32_sub()
-            .local_set(LENGTH);
-        code.local_get(DESTINATION).local_get(LENGTH).i32_add();
-        code.local_get(SECOND).local_get(LENGTH).i32_add();
-        code.i32_const(BULK_PIECE_BYTES);
-        operation.emit(&mut code);
-        code.local_get(LENGTH)
-            .i32_const(BULK_PIECE_BYTES)
-            .i32_gt_u()
-            .br_if(0)
-            .end();
-        code.local_get(DESTINATION)
-            .local_get(SECOND)
-            .local_get(LENGTH);
-        operation.emit(&mut code);
-        code.return_().end();
-    }
-    code.loop_(BlockType::Empty);
-    code.local_get(DESTINATION)
-        .local_get(SECOND)
-        .i32_const(BULK_PIECE_BYTES);
-    operation.emit(&mut code);
-    let step = if copy {
-        &[DESTINATION, SECOND][..]
-    } else {
-        &[DESTINATION][..]
-    };
-    for moving in step {
-        code.local_get(*moving)
-            .i32_const(BULK_PIECE_BYTES)
-            .i32_add()
-            .local_set(*moving);
-    }
-    code.local_get(LENGTH)
-        .i32_const(BULK_PIECE_BYTES)
-        .i32_sub()
-        .local_tee(LENGTH);
-    code.i32_const(BULK_PIECE_BYTES).i32_gt_u().br_if(0).end();
-    code.local_get(DESTINATION)
-        .local_get(SECOND)
-        .local_get(LENGTH);
-    operation.emit(&mut code);
-    code.end();
     body
 }

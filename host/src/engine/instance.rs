@@ -1,6 +1,8 @@
 //! Executions: a function of a program, as a future that the system polls once a turn.
 
 use super::analysis::{Analysis, ENTRY_PREFIX};
+use super::arena::Room;
+use super::counting::COUNTER;
 use super::flatten::Originals;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
 use super::recycling::{Made, Recycling};
@@ -22,8 +24,8 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 
-/// Fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
-pub(crate) const FUEL: u64 = u64::MAX;
+/// A component's fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
+const FUEL: u64 = u64::MAX;
 
 /// A loaded program: what both kinds have in common, and what only its kind has.
 pub(super) struct Program<K: Kind> {
@@ -60,7 +62,6 @@ pub(super) struct Common {
     pub(super) slots: Arc<Slots>,
     pub(super) wasi: Arc<Wasi>,
     pub(super) name: String,
-    pub(super) slice_reductions: u64,
     pub(super) home: HomeClass,
     pub(super) warm: Warm,
     pub(super) memory_bytes_min: u64,
@@ -72,7 +73,6 @@ impl Common {
         let state = State::new(current, limits.memory_bytes_max, self.wasi.clone());
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
-        store.set_fuel(FUEL).expect("the engine counts fuel");
         store
     }
 
@@ -80,14 +80,6 @@ impl Common {
         self.slots
             .home(self.home, self.warm, expected_arena_bytes)
             .map_err(|_| SpawnError::NoMemory)
-    }
-
-    /// From here on the process's own code runs: its reductions are counted, and slices end its turns.
-    fn start_slices(&self, store: &mut Store<State>) {
-        store.set_fuel(FUEL).expect("the engine counts fuel");
-        store
-            .fuel_async_yield_interval(Some(self.slice_reductions))
-            .expect("the engine counts fuel");
     }
 }
 
@@ -141,6 +133,8 @@ fn position<E>(functions: &[(String, E)], name: &str) -> Option<u32> {
 pub(super) struct Core {
     instance: InstancePre<State>,
     memory: Option<ModuleExport>,
+    /// What is left of the slice.
+    counter: ModuleExport,
     imports_wasi: bool,
     originals: Originals,
     /// An instance was made, and with it all that instances share.
@@ -173,12 +167,14 @@ impl Program<Core> {
                 export.expect("the rewriter exports an entry for each function"),
             )
         });
+        let counter = module.get_export_index(COUNTER);
         Program {
             functions: functions.collect(),
             entry: entry as u32,
             kind: Core {
                 instance,
                 memory: module.get_export_index("memory"),
+                counter: counter.expect("the rewriter exports the counter"),
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
                 has_made: AtomicBool::new(false),
@@ -217,7 +213,6 @@ impl Kind for Core {
             }
             None => core.make(&program.common, current, limits)?,
         };
-        program.common.start_slices(&mut made.store);
         let known = made.function.take();
         let function = known
             .filter(|(known, _)| *known == function)
@@ -230,13 +225,13 @@ impl Kind for Core {
                 let typed = found.typed(&made.store);
                 (function, typed.expect("the analysis saw its type"))
             });
-        let originals = core.originals;
+        let (originals, counter) = (core.originals, core.counter);
         let is_recycled = legacy.recycling.is_some();
         let home = made.home.clone();
         let run = async move {
             let (_, function) = made.function.insert(function);
             let result = function.call_async(&mut made.store, ()).await;
-            outcome(made, result, originals, is_recycled)
+            outcome(made, result, counter, originals, is_recycled)
         };
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
@@ -248,11 +243,23 @@ impl Kind for Core {
 #[inline(never)]
 fn outcome(
     mut made: Made,
-    result: wasmtime::Result<()>,
+    result: wasmtime::Result<i64>,
+    counter: ModuleExport,
     originals: Originals,
     is_recycled: bool,
 ) -> Outcome {
-    let end = end(&mut made.store, result, |index| originals.index(index));
+    let (left, result) = match result {
+        Ok(left) => (left, Ok(())),
+        Err(error) => {
+            let counter = made.instance.get_module_export(&mut made.store, &counter);
+            let left = counter
+                .and_then(wasmtime::Extern::into_global)
+                .and_then(|counter| counter.get(&mut made.store).i64());
+            (left.expect("the counter is an i64"), Err(error))
+        }
+    };
+    let counted = made.store.data_mut().count(left);
+    let end = end(&made.store, counted, result, |index| originals.index(index));
     (end, is_recycled.then_some(made))
 }
 
@@ -262,6 +269,7 @@ impl Core {
         let home = common.home(self.arena_bytes.load(Ordering::Relaxed))?;
         let make = || {
             let mut store = common.store(current, limits);
+            store.data_mut().room = Room::reserve();
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
             Ok((store, instance))
@@ -361,8 +369,12 @@ impl Kind for Component {
         limits: Limits,
     ) -> Result<Body, SpawnError> {
         let home = program.common.home(0)?;
+        let slice_reductions = current.shared.config.reductions;
         let mut store = program.common.store(current, limits);
-        program.common.start_slices(&mut store);
+        store.set_fuel(FUEL).expect("the engine counts fuel");
+        store
+            .fuel_async_yield_interval(Some(slice_reductions.into()))
+            .expect("the engine counts fuel");
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;
         let returns_result = program.kind.wasi_entry == Some(function);
@@ -380,7 +392,8 @@ impl Kind for Component {
                 function.call_async(&mut store, ()).await
             }
             .await;
-            (end(&mut store, result, Some), None)
+            let used = FUEL - store.get_fuel().unwrap_or(FUEL);
+            (end(&store, used, result, Some), None)
         };
         let legacy = program.common.legacy.clone();
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
@@ -405,12 +418,12 @@ fn cannot_start(error: wasmtime::Error) -> SpawnError {
 
 /// What a finished call means for the process.
 fn end(
-    store: &mut Store<State>,
+    store: &Store<State>,
+    counted: u64,
     result: wasmtime::Result<()>,
     original: impl Fn(u32) -> Option<u32>,
 ) -> End {
-    let used = FUEL - store.get_fuel().unwrap_or(FUEL);
-    let reductions = used + store.data().current.charged();
+    let reductions = counted + store.data().current.charged();
     let Err(error) = result else {
         return End {
             ending: own_end(ExitReason::Normal),

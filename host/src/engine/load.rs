@@ -1,6 +1,7 @@
 //! Loading: from a file's bytes to a program, by the first path that fits, running none of its code.
 
 use super::analysis::Analysis;
+use super::config::Counts;
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::instance::{Common, Program};
 use super::slots::{HomeClass, Slots, Warm};
@@ -13,23 +14,33 @@ use crate::text::{printable_lines, printable_name};
 use crate::wasi::Wasi;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use wasmparser::Parser;
 use wasmtime::component::Component;
 use wasmtime::{Linker, Module, component};
 
 /// Everything that programs of one system share.
 pub(crate) struct Engine {
-    wasmtime: wasmtime::Engine,
     slots: Arc<Slots>,
-    core: Linker<State>,
-    component: component::Linker<State>,
+    modules: Modules,
+    /// Made when there is the first.
+    components: OnceLock<Components>,
     wasi: Arc<Wasi>,
-    slice_reductions: u64,
-    module_bytes_max: u64,
-    memory_bytes_max: u64,
+    config: Config,
     grants: Grants,
+}
+
+/// What programs on the flattened path share.
+struct Modules {
+    engine: wasmtime::Engine,
+    linker: Linker<State>,
+}
+
+/// What programs on the component path share. Their reductions are counted by wasmtime, so they are compiled otherwise.
+struct Components {
+    engine: wasmtime::Engine,
+    linker: component::Linker<State>,
 }
 
 /// The interfaces of the contract that are capabilities of their own, and which of them are granted.
@@ -66,28 +77,35 @@ pub(super) enum Guest<'a> {
 impl Engine {
     pub(crate) fn new(system: &Config, wasi: Arc<Wasi>) -> wasmtime::Result<Engine> {
         let slots = Slots::new(config::stack_bytes(system), system.poison)?;
-        let wasmtime = config::engine(system, &slots)?;
-        let mut core = Linker::new(&wasmtime);
-        contract::link_core(&mut core)?;
-        crate::wasi::add_preview1(&mut core, State::preview1)?;
+        let engine = config::engine(system, &slots, Counts::Module)?;
+        let mut linker = Linker::new(&engine);
+        contract::link_core(&mut linker)?;
+        crate::wasi::add_preview1(&mut linker, State::preview1)?;
         let grants = Grants {
             inspection: system.allow_inspect,
             debugging: system.allow_debug,
         };
-        let mut component = component::Linker::new(&wasmtime);
-        contract::link_component(&mut component, grants)?;
-        crate::wasi::add_preview2(&mut component)?;
         Ok(Engine {
-            wasmtime,
             slots,
-            core,
-            component,
+            modules: Modules { engine, linker },
+            components: OnceLock::new(),
             wasi,
-            slice_reductions: system.reductions.into(),
-            module_bytes_max: system.max_module,
-            memory_bytes_max: system.max_memory,
+            config: system.clone(),
             grants,
         })
+    }
+
+    fn components(&self) -> wasmtime::Result<&Components> {
+        if let Some(components) = self.components.get() {
+            return Ok(components);
+        }
+        let engine = config::engine(&self.config, &self.slots, Counts::Fuel)?;
+        let mut linker = component::Linker::new(&engine);
+        contract::link_component(&mut linker, self.grants)?;
+        crate::wasi::add_preview2(&mut linker)?;
+        Ok(self
+            .components
+            .get_or_init(|| Components { engine, linker }))
     }
 
     /// Slots that hold a process's memory and stack.
@@ -126,7 +144,7 @@ impl Engine {
 
     /// Makes a program of a module, a component, or the text of either.
     pub(crate) fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
-        match sort(bytes, self.module_bytes_max)? {
+        match sort(bytes, self.config.max_module)? {
             Guest::Core {
                 bytes, analysis, ..
             } => self.load_core(name, &bytes, &analysis),
@@ -164,16 +182,18 @@ impl Engine {
             .entry()
             .ok_or_else(|| no_entry(&analysis.functions))?;
         self.check_memory(analysis.memory_bytes_min)?;
-        let rewritten = flatten::rewrite(bytes, analysis)?;
-        let module = Module::new(&self.wasmtime, &rewritten).map_err(compile)?;
-        let instance = self.core.instantiate_pre(&module).map_err(unlinked)?;
+        let rewritten = flatten::rewrite(bytes, analysis, self.config.reductions.into())?;
+        let Modules { engine, linker } = &self.modules;
+        let module = Module::new(engine, &rewritten).map_err(compile)?;
+        let instance = linker.instantiate_pre(&module).map_err(unlinked)?;
         let home = match analysis.memory {
             Some((minimum, maximum)) => {
                 Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize))
             }
             None => Slots::home_class(0, Some(0)),
         };
-        let common = self.common(name, home, &analysis.data, analysis.memory_bytes_min);
+        let data = &analysis.data;
+        let common = self.common(engine, name, home, data, analysis.memory_bytes_min);
         Ok(Arc::new(Program::core(
             common, &module, instance, analysis, entry,
         )))
@@ -182,30 +202,26 @@ impl Engine {
     fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
         let memory_bytes_min = unwrap::memory_bytes_min(bytes)?;
         self.check_memory(memory_bytes_min)?;
-        let component = Component::new(&self.wasmtime, bytes).map_err(compile)?;
+        let Components { engine, linker } = self.components().map_err(compile)?;
+        let component = Component::new(engine, bytes).map_err(compile)?;
         let ty = component.component_type();
-        let mut imports = ty.imports(&self.wasmtime);
+        let mut imports = ty.imports(engine);
         if let Some((name, _)) = imports.find(|(name, _)| !self.grants.allow(name)) {
             return Err(LoadError::new(Kind::NotGranted, printable_name(name)));
         }
         drop(imports);
-        let instance = self
-            .component
-            .instantiate_pre(&component)
-            .map_err(unlinked)?;
+        let instance = linker.instantiate_pre(&component).map_err(unlinked)?;
         let home = Slots::home_class(memory_bytes_min as usize, None);
-        let common = self.common(name, home, &(0..0), memory_bytes_min);
+        let common = self.common(engine, name, home, &(0..0), memory_bytes_min);
         let program =
             Program::component(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
         Ok(Arc::new(program))
     }
 
     fn check_memory(&self, bytes: u64) -> Result<(), LoadError> {
-        if bytes > self.memory_bytes_max {
-            let text = format!(
-                "it starts with {bytes} bytes; a process may have {}",
-                self.memory_bytes_max
-            );
+        let bytes_max = self.config.max_memory;
+        if bytes > bytes_max {
+            let text = format!("it starts with {bytes} bytes; a process may have {bytes_max}");
             return Err(LoadError::new(Kind::MemoryTooLarge, text));
         }
         Ok(())
@@ -213,17 +229,17 @@ impl Engine {
 
     fn common(
         &self,
+        engine: &wasmtime::Engine,
         name: &str,
         home: HomeClass,
         data: &Range<usize>,
         memory_bytes_min: u64,
     ) -> Common {
         Common {
-            engine: self.wasmtime.clone(),
+            engine: engine.clone(),
             slots: self.slots.clone(),
             wasi: self.wasi.clone(),
             name: name.to_owned(),
-            slice_reductions: self.slice_reductions,
             home,
             warm: Warm::around(data),
             memory_bytes_min,

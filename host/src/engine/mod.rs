@@ -1,6 +1,6 @@
 //! The engine: wasmtime, and everything about it.
 //!
-//! This room knows configuration, loading, rewriting, instances, fuel and slots. It never sees links, names or the
+//! This room knows configuration, loading, rewriting, instances, reductions and slots. It never sees links, names or the
 //! command line. The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`] and
 //! [`loan`].
 
@@ -10,7 +10,9 @@ pub(crate) mod state;
 
 mod analysis;
 mod arena;
+mod bulk;
 mod config;
+mod counting;
 mod error;
 mod flatten;
 mod inhabitant;
@@ -28,7 +30,7 @@ mod words;
 pub use arena::Allocator;
 pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};
-pub(crate) use instance::{FUEL, current_function};
+pub(crate) use instance::current_function;
 pub(crate) use load::{Engine, Grants};
 #[cfg(test)]
 pub(crate) use slots::Slots;

@@ -34,7 +34,7 @@ pub(super) struct Made {
     /// What its memory and tables held when it was made.
     pub(super) limits: MemoryLimits,
     /// The function that its process runs, or ran, by its number: the next one's is often the same.
-    pub(super) function: Option<(u32, TypedFunc<(), ()>)>,
+    pub(super) function: Option<(u32, TypedFunc<(), i64>)>,
 }
 
 /// How instances of a program are made as new, and those that are.

@@ -1,5 +1,6 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
+use super::arena::Room;
 use super::loan::Lender;
 use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
@@ -27,8 +28,10 @@ pub(crate) struct State {
     pub(crate) pending: Option<Pending>,
     /// Bytes of its memory that it lends. While there is something, none of the guest's own code runs.
     pub(crate) lender: Option<Lender>,
-    /// The fuel interval is set to give up the turn at once; whoever goes on sets it back.
-    pub(crate) giving_up_turn: bool,
+    /// Reductions that the module has counted in its slices before this one.
+    counted: u64,
+    /// For what wasmtime allocates as long as the process waits: then a process that is packed has nothing elsewhere.
+    pub(super) room: Option<Room>,
     /// `yield-now` was called and has given up one turn.
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
@@ -136,7 +139,8 @@ impl State {
             memory: None,
             pending: None,
             lender: None,
-            giving_up_turn: false,
+            counted: 0,
+            room: None,
             yielded: false,
             limits: MemoryLimits::new(memory_bytes_max),
             wasi,
@@ -152,7 +156,7 @@ impl State {
         self.lender = None;
         self.preview1 = None;
         self.preview2 = None;
-        self.giving_up_turn = false;
+        self.counted = 0;
         self.yielded = false;
     }
 
@@ -164,6 +168,35 @@ impl State {
         };
         current.entry().holds_memory(self.limits.bytes);
         self.current = Occupant(Some(current));
+    }
+
+    /// The process is about to pause, in order to wait.
+    #[inline]
+    pub(crate) fn is_to_wait(&self) {
+        if let Some(room) = &self.room {
+            room.open();
+        }
+    }
+
+    /// The process pauses, with so much left of its slice: how many reductions the module has counted in all.
+    #[inline]
+    pub(crate) fn pauses(&mut self, left: i64) -> u64 {
+        if let Some(room) = &self.room {
+            let is_used = room.close();
+            assert!(
+                is_used || !cfg!(any(test, debug_assertions)),
+                "what wasmtime allocates does not fit"
+            );
+        }
+        self.count(left)
+    }
+
+    /// A slice ends with so much left of it: how many reductions the module has counted in all.
+    #[inline]
+    pub(super) fn count(&mut self, left: i64) -> u64 {
+        let slice = i64::from(self.current.shared.config.reductions);
+        self.counted += (slice - left).cast_unsigned();
+        self.counted
     }
 
     /// The context for WASI preview 1, made when it is first asked for: most processes never do.

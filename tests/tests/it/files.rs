@@ -310,17 +310,26 @@ fn imports_of_the_hosts_own_functions() {
             IMPORT_HINT,
         );
     }
-    check(
-        "(module (import \"atoll:raw\" \"take\" (global i32)) (func (export \"run\")))",
-        "the module imports something that does not exist: `take` from `atoll:raw`",
-        IMPORT_HINT,
-    );
+    for name in ["take", "pause"] {
+        check(
+            format!(
+                "(module (import \"atoll:raw\" \"{name}\" (global i32)) (func (export \"run\")))"
+            ),
+            &format!("the module imports something that does not exist: `{name}` from `atoll:raw`"),
+            IMPORT_HINT,
+        );
+    }
 }
 
 #[test]
 fn exports_with_the_hosts_own_names() {
-    for name in ["atoll:entry/run", "atoll:entry/", "atoll:global/0"] {
-        let prefix = &name[..=name.find('/').expect("there is one")];
+    for name in [
+        "atoll:entry/run",
+        "atoll:entry/",
+        "atoll:global/0",
+        "atoll:reductions",
+    ] {
+        let prefix = &name[..name.find('/').map_or(name.len(), |slash| slash + 1)];
         check(
             format!("(module (func (export \"run\")) (func (export \"{name}\")))"),
             &format!(

@@ -81,6 +81,29 @@ fn instructions_of_every_kind_survive() {
 }
 
 #[test]
+fn what_a_module_says_of_its_branches_is_left_out() {
+    // The hints are for places where there are no branches any more, and for a function that there is not.
+    let hinted = "(func $hinted (param i32) (result i32)
+        (block $out
+          (@metadata.code.branch_hint \"\\00\") (br_if $out (local.get 0))
+          (call $print %\"zero\"))
+        (@metadata.code.branch_hint \"\\01\")
+        (if (result i32) (local.get 0) (then (i32.const 7)) (else (i32.const 8))))
+      (func (export \"run\")
+        (call $print-number (call $hinted (i32.const 0)))
+        (call $print-number (call $hinted (i32.const 1))))";
+    let custom =
+        "(@custom \"metadata.code.branch_hint\" (after last) \"\\01\\ff\\ff\\03\\01\\05\\01\\00\")";
+    for fields in [hinted.to_owned(), format!("{hinted} {custom}")] {
+        Atoll::run(guest(&fields))
+            .outcome()
+            .code(0)
+            .stdout("zero\n8\n7\n")
+            .stderr("");
+    }
+}
+
+#[test]
 fn what_this_host_has_not_is_refused_with_its_name() {
     for (module, name) in [
         (

@@ -182,9 +182,64 @@ fn each_loop_edge_and_call_is_one_reduction() {
         rounds(2000, "(call $leaf)") - rounds(1000, "(call $leaf)"),
         2000
     );
-    // Straight-line code is free.
+    // Straight-line code is free, and so are branches forward.
     let straight = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(50);
     assert_eq!(rounds(2000, &straight) - rounds(1000, &straight), 1000);
+    let forward = "(block $out (br_if $out (local.get $count)) (br $out))";
+    assert_eq!(rounds(2000, forward) - rounds(1000, forward), 1000);
+    let choice = "(if (i32.and (local.get $count) (i32.const 1)) (then (call $leaf)))";
+    assert_eq!(rounds(2000, choice) - rounds(1000, choice), 1500);
+}
+
+#[test]
+fn large_code_and_bulk_operations_cost_what_they_are() {
+    let run = |fields: &str, body: &str| {
+        let guest = bare_guest(&format!("{fields} (func (export \"run\") {body})"));
+        reductions(&guest, &[])
+    };
+    let nothing = run("", "");
+    // 3000 instructions, and the end: 1 for each 256.
+    let large = "(nop)".repeat(3000);
+    assert_eq!(run("", &large) - nothing, 11);
+    // Those of a loop are paid for in each round.
+    let rounds = "(local $count i32) (loop $again (br_if $again
+        (i32.lt_u (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 100)))";
+    assert_eq!(run("", &format!("{rounds} )")) - nothing, 100);
+    assert_eq!(run("", &format!("{rounds} {large} )")) - nothing, 1200);
+    // A byte is a sixty-fourth, an element of a table is one. Each instruction that is a call of the rewriter's is one more.
+    let fill = |bytes: u32| {
+        run(
+            "",
+            &format!("(memory.fill (i32.const 0) (i32.const 0) (i32.const {bytes}))"),
+        )
+    };
+    assert_eq!(fill(63) - nothing, 1);
+    assert_eq!(fill(6400) - nothing, 101);
+    let table = "(table $table 2000 funcref) (elem $elements func) (data $data \"0123456789\")";
+    for (operation, cost) in [
+        (
+            "(table.fill $table (i32.const 0) (ref.null func) (i32.const 1000))",
+            1000,
+        ),
+        (
+            "(table.copy $table $table (i32.const 0) (i32.const 1) (i32.const 1000))",
+            1000,
+        ),
+        (
+            "(drop (table.grow $table (ref.null func) (i32.const 1000)))",
+            1000,
+        ),
+        (
+            "(table.init $table $elements (i32.const 0) (i32.const 0) (i32.const 0))",
+            0,
+        ),
+        (
+            "(memory.init $data (i32.const 0) (i32.const 0) (i32.const 10))",
+            10,
+        ),
+    ] {
+        assert_eq!(run(table, operation) - nothing, cost, "{operation}");
+    }
 }
 
 #[test]

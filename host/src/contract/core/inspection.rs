@@ -3,7 +3,7 @@
 use super::super::functions::survives;
 use super::memory::{EMPTY_LIST, Lists, room};
 use super::values::{priority_case, put_destination, put_id, put_u64};
-use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, again, give_up_turn, pauses};
+use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses};
 use crate::engine::abi::layout::{COUNTERS_BYTES, DESTINATION_BYTES, OPTION_INFO_BYTES};
 use crate::engine::state::PointerAt;
 use crate::process::Pid;
@@ -30,7 +30,6 @@ pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Res
     let info = guest.data_mut().current.info(Pid { node, id });
     survives(&guest.data().current)?;
     let Poll::Ready(info) = info else {
-        give_up_turn(&mut guest)?;
         return Ok(AGAIN_LISTS);
     };
     let room = room::<OPTION_INFO_BYTES>(&mut guest, result, "info")?;
@@ -144,7 +143,7 @@ pub(super) fn suspend(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
     survives(&guest.data().current)?;
     match suspended {
         Poll::Ready(is_suspended) => Ok(i32::from(is_suspended)),
-        Poll::Pending => again(&mut guest),
+        Poll::Pending => Ok(AGAIN),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
 use super::memory::{EMPTY_LIST, leave, room, slice, text};
 use super::values::{is_some, priority, priority_case, put_id, reason};
-use super::{AGAIN, DONE, Guest, NO_LISTS, again, give_up_turn, go_on, pauses};
+use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses};
 use crate::engine::abi::layout::{ID_BYTES, SPAWN_OPTION_BYTES, SPAWN_RESULT_BYTES};
 use crate::engine::state::PendingBytes;
 use crate::process::{Pid, Reference};
@@ -20,7 +20,7 @@ pub(super) fn this(mut guest: Guest<'_>, result: u32) -> Result<()> {
 
 pub(super) fn argument(mut guest: Guest<'_>, result: u32) -> Result<i64> {
     if pauses(&mut guest)? {
-        return Ok(super::AGAIN_LISTS);
+        return Ok(AGAIN_LISTS);
     }
     let bytes = guest.data().current.argument.clone();
     guest.data_mut().current.charge_copy(bytes.len());
@@ -39,7 +39,7 @@ pub(super) fn is_alive(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> 
     }
     match guest.data().current.is_alive(Pid { node, id }) {
         Poll::Ready(is_alive) => Ok(i32::from(is_alive)),
-        Poll::Pending => again(&mut guest),
+        Poll::Pending => Ok(AGAIN),
     }
 }
 
@@ -47,12 +47,7 @@ pub(super) fn yield_now(mut guest: Guest<'_>) -> Result<i32> {
     functions::survives(&guest.data().current)?;
     let state = guest.data_mut();
     state.yielded = !state.yielded;
-    if state.yielded {
-        give_up_turn(&mut guest)?;
-        return Ok(AGAIN);
-    }
-    go_on(&mut guest)?;
-    Ok(DONE)
+    Ok(if state.yielded { AGAIN } else { DONE })
 }
 
 pub(super) fn set_priority(mut guest: Guest<'_>, case: u32) -> Result<i32> {
@@ -83,7 +78,7 @@ pub(super) fn spawn(
     result: u32,
 ) -> Result<i64> {
     if pauses(&mut guest)? {
-        return Ok(super::AGAIN_LISTS);
+        return Ok(AGAIN_LISTS);
     }
     room::<SPAWN_RESULT_BYTES>(&mut guest, result, "spawn")?;
     let program = if is_some(has_program, "spawn")? {

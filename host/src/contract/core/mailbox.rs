@@ -6,7 +6,7 @@ use super::values::{
     Carried, destination, format, is_some, put_event, put_id, put_message, put_message_head,
     put_reason,
 };
-use super::{AGAIN, DONE, Guest, NO_LISTS, again, again_lists, owes_pause, pauses, wait};
+use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses, wait};
 use crate::engine::abi::SHORT;
 use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
@@ -80,16 +80,16 @@ fn enclose(envelope: Envelope, payload: Payload, function: &str) -> Result<Outgo
 
 /// What a function answers that has sent a message, or is asked again after that.
 #[inline]
-fn sent(guest: &mut Guest<'_>, result: i32) -> Result<i32> {
+fn sent(guest: &Guest<'_>, result: i32) -> i32 {
     match guest.data().lender {
-        None => Ok(result),
-        Some(_) => again(guest),
+        None => result,
+        Some(_) => AGAIN,
     }
 }
 
 /// The same when it is asked again.
 #[cold]
-fn is_back(guest: &mut Guest<'_>, result: i32) -> Result<i32> {
+fn is_back(guest: &mut Guest<'_>, result: i32) -> i32 {
     let state = guest.data_mut();
     if let Some(copied_bytes) = state.lender.as_ref().and_then(Lender::end) {
         state.lender = None;
@@ -118,7 +118,7 @@ pub(super) fn send(
         return Ok(AGAIN);
     }
     if guest.data().lender.is_some() {
-        return is_back(&mut guest, DONE);
+        return Ok(is_back(&mut guest, DONE));
     }
     let envelope = Envelope {
         tag,
@@ -138,7 +138,7 @@ pub(super) fn send(
     }
     let message = outgoing(&mut guest, envelope, pointer, length, Gives::ALoan, what)?;
     guest.data_mut().current.send(to, message);
-    sent(&mut guest, DONE)
+    Ok(sent(&guest, DONE))
 }
 
 #[expect(
@@ -184,8 +184,8 @@ pub(super) fn receive(
     result: u32,
 ) -> Result<Answer> {
     // A search through a full mailbox is work as well: a process that owes a pause takes it first.
-    if owes_pause(&mut guest)? {
-        return again_lists(&mut guest).map(without_payload);
+    if pauses(&mut guest)? {
+        return Ok(without_payload(AGAIN_LISTS));
     }
     let timeout_ns = is_some(has_timeout, "receive")?.then_some(timeout_ns);
     let selector = match selector {
@@ -205,7 +205,6 @@ pub(super) fn receive(
         .receive_in_place(&selector, timeout_ns);
     match received {
         Received::Event(Place::AtFront) => {
-            super::go_on(&mut guest)?;
             let (room, state) =
                 room_and_state::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             let first = state.current.first_short();
@@ -217,14 +216,12 @@ pub(super) fn receive(
             state.current.drop_first_short();
             Ok(with_answer(state, length, words))
         }
-        Received::Wait => wait(&mut guest).map(without_payload),
+        Received::Wait => Ok(without_payload(wait(&mut guest))),
         Received::TimedOut => {
-            super::go_on(&mut guest)?;
             room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
             Ok(without_payload(NO_LISTS))
         }
         Received::Event(Place::Taken(event)) => {
-            super::go_on(&mut guest)?;
             let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             room[0] = 1;
             let carried = put_event(&mut room[8..], event);
@@ -317,8 +314,8 @@ pub(super) fn call(
     timeout_ns: u64,
     result: u32,
 ) -> Result<Answer> {
-    if owes_pause(&mut guest)? {
-        return again_lists(&mut guest).map(without_payload);
+    if pauses(&mut guest)? {
+        return Ok(without_payload(AGAIN_LISTS));
     }
     let timeout_ns = is_some(has_timeout, "call")?.then_some(timeout_ns);
     let mut answer = None;
@@ -340,7 +337,7 @@ pub(super) fn call(
             "call: the payload",
         )?;
         match guest.data_mut().current.start_call(&to, message) {
-            Poll::Pending => return again_lists(&mut guest).map(without_payload),
+            Poll::Pending => return Ok(without_payload(AGAIN_LISTS)),
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => answer = Some(Err(error)),
         }
@@ -349,11 +346,10 @@ pub(super) fn call(
     let answer = match answer {
         Some(answer) => answer,
         None => match guest.data_mut().current.await_answer(timeout_ns) {
-            Poll::Pending => return wait(&mut guest).map(without_payload),
+            Poll::Pending => return Ok(without_payload(wait(&mut guest))),
             Poll::Ready(answer) => answer,
         },
     };
-    super::go_on(&mut guest)?;
     let room = room::<CALL_RESULT_BYTES>(&mut guest, result, "call")?;
     let carried = match answer {
         Ok(message) => {
@@ -396,7 +392,7 @@ pub(super) fn reply(
         return Ok(AGAIN);
     }
     if guest.data().lender.is_some() {
-        return is_back(&mut guest, DONE);
+        return Ok(is_back(&mut guest, DONE));
     }
     let envelope = Envelope {
         tag,
@@ -413,7 +409,7 @@ pub(super) fn reply(
     };
     let to = Pid { node, id };
     guest.data_mut().current.reply(to, request, message);
-    sent(&mut guest, DONE)
+    Ok(sent(&guest, DONE))
 }
 
 pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {

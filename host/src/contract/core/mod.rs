@@ -7,7 +7,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | here | the table of functions; giving up a turn and going on |
+//! | here | the table of functions |
+//! | `pausing` | giving up a turn and going on |
 //! | `memory` | reading and writing guest memory, leaving lists |
 //! | `values` | the contract's variants, read and written |
 //! | `lifecycle`, `mailbox`, `signals`, `registry`, `timers`, `inspection` | the functions, by interface |
@@ -16,24 +17,20 @@ mod inspection;
 mod lifecycle;
 mod mailbox;
 mod memory;
+mod pausing;
 mod registry;
 mod signals;
 mod timers;
 mod values;
 
-use super::functions::survives;
-use crate::engine::abi::{FUNCTIONS, RAW_MODULE, RAW_TAKE, Shape};
+use crate::engine::abi::{self, FUNCTIONS, RAW_MODULE, RAW_PAUSE, RAW_TAKE, Shape};
 use crate::engine::state::State;
-use crate::engine::{FUEL, abi, current_function};
-use crate::system::handover;
+use pausing::{AGAIN, AGAIN_LISTS, pauses, wait};
 use wasmtime::{Caller, Linker, Result};
 
-/// What a raw function answers when the process must give up its turn and ask again.
-const AGAIN: i32 = -1;
-/// What it answers when it is done and has no result.
+/// What a raw function answers when it is done and has no result.
 const DONE: i32 = 0;
 /// The same for functions that may leave lists.
-const AGAIN_LISTS: i64 = -1;
 const NO_LISTS: i64 = 0;
 
 type Guest<'a> = Caller<'a, State>;
@@ -83,6 +80,9 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
         "debugging": { "suspend" = inspection::suspend, "resume" = inspection::resume }
     }
     linker.func_wrap(RAW_MODULE, RAW_TAKE, memory::take)?;
+    linker.func_wrap_async(RAW_MODULE, RAW_PAUSE, |guest, (left,)| {
+        Box::new(pausing::pause(guest, left))
+    })?;
     Ok(())
 }
 
@@ -108,70 +108,4 @@ fn raw_name(interface: &str, name: &str) -> String {
         Shape::Direct => function.name.to_owned(),
         _ => function.raw_name(),
     }
-}
-
-/// Makes the next edge of a loop the end of the turn.
-fn give_up_turn(guest: &mut Guest<'_>) -> Result<()> {
-    let used = FUEL - guest.get_fuel()?;
-    guest.fuel_async_yield_interval(Some(1))?;
-    let state = guest.data_mut();
-    state.giving_up_turn = true;
-    state.current.pauses();
-    handover::reductions(used + state.current.charged());
-    Ok(())
-}
-
-/// Undoes that, once the process may go on.
-#[inline]
-fn go_on(guest: &mut Guest<'_>) -> Result<()> {
-    let state = guest.data_mut();
-    if state.giving_up_turn {
-        state.giving_up_turn = false;
-        let slice_reductions = state.current.shared.config.reductions;
-        guest.fuel_async_yield_interval(Some(slice_reductions.into()))?;
-    }
-    Ok(())
-}
-
-/// Asked by every function at its beginning. Ends a process that was told to end. True if the host has worked a whole
-/// slice for the process since its last pause: then it must give up its turn first, and ask again.
-#[inline]
-fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
-    if owes_pause(guest)? {
-        give_up_turn(guest)?;
-        return Ok(true);
-    }
-    go_on(guest)?;
-    Ok(false)
-}
-
-/// The same for functions that wait: that ends a slice in any case, and the fuel interval is set back only when the wait
-/// is over.
-#[inline]
-fn owes_pause(guest: &mut Guest<'_>) -> Result<bool> {
-    let current = &*guest.data().current;
-    survives(current)?;
-    Ok(current.owes_pause())
-}
-
-/// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
-/// microseconds, so it is not taken unasked.
-fn wait(guest: &mut Guest<'_>) -> Result<i64> {
-    if guest.data().current.is_asked_where() {
-        let function = current_function(guest);
-        guest.data_mut().current.tell_where(function);
-    }
-    again_lists(guest)
-}
-
-/// Gives up the turn, to be asked again.
-fn again(guest: &mut Guest<'_>) -> Result<i32> {
-    give_up_turn(guest)?;
-    Ok(AGAIN)
-}
-
-/// The same for functions that may leave lists.
-fn again_lists(guest: &mut Guest<'_>) -> Result<i64> {
-    give_up_turn(guest)?;
-    Ok(AGAIN_LISTS)
 }

@@ -3,7 +3,7 @@
 use super::super::functions::survives;
 use super::memory::room;
 use super::values::{destination, put_id, reason, truth};
-use super::{AGAIN, DONE, Guest, again, pauses};
+use super::{AGAIN, DONE, Guest, pauses};
 use crate::engine::abi::layout::ID_BYTES;
 use crate::process::{Pid, Reference};
 use std::task::Poll;
@@ -43,7 +43,7 @@ pub(super) fn link(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
     survives(&guest.data().current)?;
     match linked {
         Poll::Ready(()) => Ok(DONE),
-        Poll::Pending => again(&mut guest),
+        Poll::Pending => Ok(AGAIN),
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn monitor(
     let monitored = guest.data_mut().current.monitor(&target);
     survives(&guest.data().current)?;
     let Poll::Ready(monitor) = monitored else {
-        return again(&mut guest);
+        return Ok(AGAIN);
     };
     let room = room::<ID_BYTES>(&mut guest, result, "monitor")?;
     put_id(room, 0, monitor.node, monitor.id);

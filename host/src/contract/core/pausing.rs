@@ -1,0 +1,70 @@
+//! Giving up a turn, and going on.
+//!
+//! A raw function that can't go on answers "again". The glue in the module then calls [`pause`], which ends the turn, and
+//! asks again in the next one. A module whose slice is used up calls it as well.
+
+use super::super::functions::survives;
+use super::Guest;
+use crate::engine::current_function;
+use crate::system::handover;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use wasmtime::Result;
+
+/// What a raw function answers when the process must give up its turn and ask again.
+pub(super) const AGAIN: i32 = -1;
+/// The same for functions that may leave lists.
+pub(super) const AGAIN_LISTS: i64 = -1;
+
+/// Asked by every function at its beginning. Ends a process that was told to end. True if the host has worked a whole
+/// slice for the process since its last pause: then it must give up its turn first, and ask again.
+#[inline]
+pub(super) fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
+    let current = &*guest.data().current;
+    survives(current)?;
+    Ok(current.owes_pause())
+}
+
+/// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
+/// microseconds, so it is not taken unasked.
+pub(super) fn wait(guest: &mut Guest<'_>) -> i64 {
+    if guest.data().current.is_asked_where() {
+        let function = current_function(guest);
+        guest.data_mut().current.tell_where(function);
+    }
+    guest.data().is_to_wait();
+    AGAIN_LISTS
+}
+
+thread_local! {
+    /// The turn that runs on this thread is to end at once.
+    static ENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the turn of a process that has so much left of its slice; it is at the beginning of the next one then.
+pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
+    let state = guest.data_mut();
+    let counted = state.pauses(left);
+    state.current.pauses();
+    handover::reductions(counted + state.current.charged());
+    ENDS.set(true);
+    Pause
+}
+
+/// Is there in the next turn. It takes no room, so that it takes no allocation.
+pub(super) struct Pause;
+
+impl Future for Pause {
+    type Output = ();
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !ENDS.replace(false) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,367 @@
+//! How a module counts its own reductions: where, how many, and what happens when a slice is used up.
+//!
+//! wasmtime's fuel would count as well, but it goes through memory at every call and return, and the next access waits
+//! for the one before: code that calls much takes twice the time. Here a global says what is left of the slice, and one
+//! subtraction serves a whole stretch of code that has no way in but its beginning and none out but its end:
+//!
+//! ```text
+//! left = left - cost
+//! if left < 0:  slice_ends()      ; left = slice;  pause(what was left)
+//! ```
+//!
+//! A call costs 1, a loop's edge 1. That is taken at the beginning of the stretch in which the calls are, or the loop. What
+//! is neither costs nothing, because it ends; but a function, or a loop's body, that is larger than
+//! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So a slice is bounded in time, whatever a module is made of.
+//! Operations on many bytes or elements cost as much as those are.
+
+use std::convert::Infallible;
+use wasm_encoder::reencode::Error;
+use wasm_encoder::{
+    BlockType, BranchHint, Function, GlobalSection, GlobalType, InstructionSink, ValType,
+};
+use wasmparser::{Operator, OperatorsReader};
+
+/// The export of what is left of the slice.
+pub(super) const COUNTER: &str = "atoll:reductions";
+
+/// Code without calls and loops that costs nothing.
+const FREE_INSTRUCTIONS: u64 = 256;
+/// So many calls are paid for at once: more, and all of them would run when the slice is used up.
+const CALLS_AT_ONCE: u64 = 16;
+
+/// Copying or filling so many bytes costs 1, as when the host does it.
+pub(super) const BYTES_PER_REDUCTION: u64 = 64;
+
+/// Where a function's code costs something: before the so-manieth of its instructions.
+#[derive(Debug, PartialEq)]
+pub(super) struct Site {
+    pub(super) before: usize,
+    pub(super) cost: u64,
+}
+
+/// Finds out what a function's code costs, in the order of the code.
+pub(super) fn sites(mut code: OperatorsReader<'_>) -> Result<Vec<Site>, Error<Infallible>> {
+    let mut costs = Costs::default();
+    costs.open(0, 0);
+    costs.bodies.push(Body::of(0));
+    for at in 0.. {
+        if code.eof() {
+            break;
+        }
+        costs.instruction(at, &code.read()?);
+    }
+    costs.sites.retain(|site| site.cost > 0);
+    Ok(costs.sites)
+}
+
+#[derive(Default)]
+struct Costs {
+    sites: Vec<Site>,
+    /// The last site, if what comes now is paid for there; with the calls that are.
+    open_for: Option<u64>,
+    /// The function, and the loops that one is in.
+    bodies: Vec<Body>,
+    /// For each block that one is in: is it a loop?
+    blocks: Vec<bool>,
+}
+
+/// The function's code, or that of a loop, without that of loops in it.
+struct Body {
+    site: usize,
+    instructions: u64,
+}
+
+impl Body {
+    fn of(site: usize) -> Body {
+        Body {
+            site,
+            instructions: 0,
+        }
+    }
+}
+
+impl Costs {
+    fn open(&mut self, before: usize, cost: u64) {
+        self.sites.push(Site { before, cost });
+        self.open_for = Some(0);
+    }
+
+    fn instruction(&mut self, at: usize, operator: &Operator<'_>) {
+        if let Some(body) = self.bodies.last_mut() {
+            body.instructions += 1;
+        }
+        let flow = flow(operator);
+        if let Flow::Call | Flow::LastCall = flow {
+            self.call(at);
+        }
+        match flow {
+            Flow::On | Flow::Call => {}
+            Flow::LastCall | Flow::Branch => self.open_for = None,
+            Flow::Block => self.blocks.push(false),
+            Flow::If => {
+                self.blocks.push(false);
+                self.open_for = None;
+            }
+            Flow::Loop => {
+                self.blocks.push(true);
+                self.bodies.push(Body::of(self.sites.len()));
+                self.open(at + 1, 1);
+            }
+            Flow::End => {
+                // The function's own end closes its body.
+                if self.blocks.pop().unwrap_or(true) {
+                    self.end_body();
+                }
+                self.open_for = None;
+            }
+        }
+    }
+
+    fn call(&mut self, at: usize) {
+        let calls = match self.open_for {
+            Some(calls) if calls < CALLS_AT_ONCE => calls,
+            _ => {
+                self.open(at, 0);
+                0
+            }
+        };
+        self.open_for = Some(calls + 1);
+        if let Some(site) = self.sites.last_mut() {
+            site.cost += 1;
+        }
+    }
+
+    fn end_body(&mut self) {
+        if let Some(body) = self.bodies.pop() {
+            self.sites[body.site].cost += body.instructions / FREE_INSTRUCTIONS;
+        }
+    }
+}
+
+/// What an instruction is for the flow of control.
+enum Flow {
+    /// The next one follows.
+    On,
+    Call,
+    /// A call from which one does not come back here.
+    LastCall,
+    /// It may go on elsewhere, or must.
+    Branch,
+    Block,
+    If,
+    Loop,
+    /// An end of a block, or of its first half: one may come from elsewhere.
+    End,
+}
+
+fn flow(operator: &Operator<'_>) -> Flow {
+    match operator {
+        Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
+            Flow::Call
+        }
+        // These become calls.
+        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } => Flow::Call,
+        Operator::ReturnCall { .. }
+        | Operator::ReturnCallIndirect { .. }
+        | Operator::ReturnCallRef { .. } => Flow::LastCall,
+        Operator::Br { .. }
+        | Operator::BrIf { .. }
+        | Operator::BrTable { .. }
+        | Operator::BrOnNull { .. }
+        | Operator::BrOnNonNull { .. }
+        | Operator::Else
+        | Operator::Return
+        | Operator::Unreachable => Flow::Branch,
+        Operator::Block { .. } => Flow::Block,
+        Operator::If { .. } => Flow::If,
+        Operator::Loop { .. } => Flow::Loop,
+        Operator::End => Flow::End,
+        _ => Flow::On,
+    }
+}
+
+/// Does this work on as many bytes or elements as the last of its operands says? (Not those that are cut into pieces.)
+pub(super) fn is_sized(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::MemoryInit { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableGrow { .. }
+    )
+}
+
+/// What is taken off the slice.
+#[derive(Clone, Copy)]
+pub(super) enum Cost {
+    Of(u64),
+    /// What an operation on as many bytes costs as this local says.
+    Bytes(u32),
+    /// As much as the operand on top says, which stays there.
+    Top,
+}
+
+/// The counter of a module.
+pub(super) struct Counter {
+    /// The global that says what is left of the slice, of type i64; the one behind it is for [`Cost::Top`], if that occurs.
+    pub(super) left: u32,
+    pub(super) has_operand: bool,
+    pub(super) slice: u64,
+    /// The function that is called when the slice is used up.
+    pub(super) slice_ends: u32,
+    /// The host's function that ends a turn; it is told what was left.
+    pub(super) pause: u32,
+}
+
+impl Counter {
+    fn operand(&self) -> u32 {
+        self.left + 1
+    }
+
+    pub(super) fn add_globals(&self, globals: &mut GlobalSection) {
+        let global = |val_type| GlobalType {
+            val_type,
+            mutable: true,
+            shared: false,
+        };
+        globals.global(global(ValType::I64), &wasm_encoder::ConstExpr::i64_const(0));
+        if self.has_operand {
+            globals.global(global(ValType::I32), &wasm_encoder::ConstExpr::i32_const(0));
+        }
+    }
+
+    /// Takes this off the slice, and ends it if nothing is left.
+    pub(super) fn charge(&self, code: &mut InstructionSink<'_>, cost: Cost) {
+        self.take_off(code, cost);
+        self.end_if_used_up(code, cost);
+    }
+
+    /// The same for code of the guest's own, for which it is said where the branch is that is hardly ever taken.
+    pub(super) fn charge_here(&self, body: &mut Function, cost: Cost) -> BranchHint {
+        self.take_off(&mut body.instructions(), cost);
+        let hint = BranchHint {
+            branch_func_offset: body.byte_len() as u32,
+            branch_hint_value: 0,
+        };
+        self.end_if_used_up(&mut body.instructions(), cost);
+        hint
+    }
+
+    fn take_off(&self, code: &mut InstructionSink<'_>, cost: Cost) {
+        if let Cost::Top = cost {
+            code.global_set(self.operand());
+        }
+        code.global_get(self.left);
+        match cost {
+            Cost::Of(cost) => code.i64_const(cost.cast_signed()),
+            Cost::Bytes(local) => code
+                .local_get(local)
+                .i64_extend_i32_u()
+                .i64_const(BYTES_PER_REDUCTION.ilog2().into())
+                .i64_shr_u(),
+            Cost::Top => code.global_get(self.operand()).i64_extend_i32_u(),
+        };
+        code.i64_sub().global_set(self.left);
+        code.global_get(self.left).i64_const(0).i64_lt_s();
+    }
+
+    fn end_if_used_up(&self, code: &mut InstructionSink<'_>, cost: Cost) {
+        code.if_(BlockType::Empty).call(self.slice_ends).end();
+        if let Cost::Top = cost {
+            code.global_get(self.operand());
+        }
+    }
+
+    /// Begins a slice.
+    pub(super) fn begin(&self, code: &mut InstructionSink<'_>, cost: u64) {
+        code.i64_const(self.slice.cast_signed() - cost.cast_signed());
+        code.global_set(self.left);
+    }
+
+    /// Ends the turn, and begins the next slice.
+    pub(super) fn pause(&self, code: &mut InstructionSink<'_>) {
+        code.global_get(self.left);
+        self.begin(code, 0);
+        code.call(self.pause);
+    }
+
+    pub(super) fn slice_ends(&self) -> Function {
+        let mut body = Function::new([]);
+        let mut code = body.instructions();
+        self.pause(&mut code);
+        code.end();
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmparser::{Parser, Payload};
+
+    /// The sites of a module's first function with code.
+    fn sites_of(code: &str) -> Vec<(usize, u64)> {
+        let text = format!(
+            "(module (import \"\" \"\" (func $other)) (func (param i32) {code}) (memory 1))"
+        );
+        let bytes = wat::parse_str(text).expect("the text is a module");
+        let body = Parser::new(0).parse_all(&bytes).find_map(|payload| {
+            match payload.expect("the module is valid") {
+                Payload::CodeSectionEntry(body) => Some(body),
+                _ => None,
+            }
+        });
+        let code = body.expect("there is code").get_operators_reader();
+        let found = sites(code.expect("it can be read")).expect("it can be read");
+        found.iter().map(|site| (site.before, site.cost)).collect()
+    }
+
+    #[test]
+    fn a_leaf_costs_nothing() {
+        assert_eq!(sites_of("(drop (i32.add (local.get 0) (i32.const 1)))"), []);
+        let branches = "(block (br_if 0 (local.get 0)) (br 0))";
+        assert_eq!(sites_of(branches), []);
+    }
+
+    #[test]
+    fn what_is_called_in_one_stretch_is_paid_for_at_once() {
+        assert_eq!(sites_of("(call 0) (call 0) (block (call 0))"), [(0, 3)]);
+        assert_eq!(sites_of("(nop) (call 0) (return_call 0)"), [(0, 2)]);
+        // Behind a branch, and where branches meet, another stretch begins.
+        let branch = "(call 0) (block (br_if 0 (local.get 0)) (call 0)) (call 0)";
+        assert_eq!(sites_of(branch), [(0, 1), (4, 1), (6, 1)]);
+        let choice = "(if (local.get 0) (then (call 0)) (else (call 0) (call 0)))";
+        assert_eq!(sites_of(choice), [(2, 1), (4, 2)]);
+    }
+
+    #[test]
+    fn a_loop_pays_for_each_edge_and_what_is_called_first() {
+        let nested = "(loop (call 0) (loop (br_if 0 (local.get 0))) (call 0) (br 0))";
+        assert_eq!(sites_of(nested), [(1, 2), (3, 1), (6, 1)]);
+    }
+
+    #[test]
+    fn many_calls_are_paid_for_in_parts() {
+        let many = "(call 0)".repeat(40);
+        assert_eq!(sites_of(&many), [(0, 16), (16, 16), (32, 8)]);
+    }
+
+    #[test]
+    fn large_code_costs_something() {
+        let large = "(nop)".repeat(600);
+        assert_eq!(sites_of(&large), [(0, 2)]);
+        // A loop's body is its own, not that of what it is in.
+        assert_eq!(sites_of(&format!("(loop {large})")), [(1, 3)]);
+        assert_eq!(
+            sites_of(&format!("(loop {large} (loop {large} {large}) (br 0))")),
+            [(1, 3), (602, 5)]
+        );
+    }
+
+    #[test]
+    fn bulk_operations_are_calls() {
+        let fill = "(memory.fill (i32.const 0) (i32.const 0) (i32.const 1))";
+        assert_eq!(sites_of(fill), [(0, 1)]);
+    }
+}
