@@ -4,6 +4,7 @@ use super::abi::{self, PACKAGE, RAW_MODULE};
 use super::counting::{COUNTER, is_sized};
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::initial::Initial;
+use super::slots::PAGE_BYTES;
 use crate::text::printable_name;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -40,8 +41,6 @@ pub(crate) struct Analysis {
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
-    /// Globals that it defines: all that it has, because none can be imported.
-    pub(crate) globals: u32,
     /// Its code has operations whose cost is that of an operand.
     pub(crate) has_sized_operations: bool,
     /// The bulk operations in its code.
@@ -120,6 +119,14 @@ impl Analysis {
 
     pub(crate) fn imports_wasi(&self) -> bool {
         self.imports.iter().any(Import::is_wasi)
+    }
+
+    /// The part of its first memory that its data fills, if it leaves no holes of whole pages.
+    pub(crate) fn dense_data(&self) -> Range<usize> {
+        match self.initial.data_bytes() + PAGE_BYTES >= self.data.len() {
+            true => self.data.clone(),
+            false => 0..0,
+        }
     }
 
     /// The index of the function that runs when none is named: the world's `run`, else WASI's `_start`.
@@ -201,7 +208,6 @@ impl Reader {
             }
             Payload::GlobalSection(section) => {
                 for global in section {
-                    self.analysis.globals += 1;
                     self.analysis.initial.global(&global.map_err(invalid)?);
                 }
             }

@@ -113,7 +113,7 @@ impl<'a> Rewriter<'a> {
             glued,
             takes,
             counter: Counter {
-                left: analysis.globals,
+                left: analysis.initial.globals_seen,
                 has_operand: analysis.has_sized_operations,
                 slice,
                 slice_ends: 0,

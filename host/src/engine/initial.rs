@@ -21,7 +21,8 @@ pub(crate) struct Initial {
     pub(crate) segments: Vec<(usize, Box<[u8]>)>,
     pub(super) memories: u32,
     data_bytes: usize,
-    globals_seen: u32,
+    /// All globals, mutable or not.
+    pub(super) globals_seen: u32,
     obstacle: Option<&'static str>,
 }
 
@@ -93,6 +94,11 @@ impl Initial {
         }
         self.segments
             .push((offset as u32 as usize, data.data.into()));
+    }
+
+    /// The length of all data.
+    pub(super) fn data_bytes(&self) -> usize {
+        self.data_bytes
     }
 
     /// What this part of the memory holds at first. None if there is data outside of it.

@@ -6,7 +6,7 @@ use super::counting::COUNTER;
 use super::flatten::Originals;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
 use super::recycling::{Made, Recycling};
-use super::slots::{Home, HomeClass, Slots, Warm, at_home};
+use super::slots::{Home, HomeClass, Slots, Warm, Written, at_home};
 use super::state::{Exit, State};
 use crate::process::{Budget, ExitReason};
 use crate::system::SpawnError;
@@ -17,6 +17,7 @@ use crate::text::printable_name;
 use crate::wasi::Wasi;
 use std::cell::Cell;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,9 +77,9 @@ impl Common {
         store
     }
 
-    fn home(&self, expected_arena_bytes: usize) -> Result<Arc<Home>, SpawnError> {
+    fn home(&self, written: &Written) -> Result<Arc<Home>, SpawnError> {
         self.slots
-            .home(self.home, self.warm, expected_arena_bytes)
+            .home(self.home, self.warm, written)
             .map_err(|_| SpawnError::NoMemory)
     }
 }
@@ -141,6 +142,8 @@ pub(super) struct Core {
     has_made: AtomicBool,
     /// What the last one took of its arena.
     arena_bytes: AtomicUsize,
+    /// The part of the memory that its data fills.
+    data: Range<usize>,
 }
 
 thread_local! {
@@ -179,6 +182,7 @@ impl Program<Core> {
                 originals: Originals::of(analysis),
                 has_made: AtomicBool::new(false),
                 arena_bytes: AtomicUsize::new(0),
+                data: analysis.dense_data(),
             },
             common: Common { legacy, ..common },
         }
@@ -266,7 +270,10 @@ fn outcome(
 impl Core {
     /// Makes an instance for a process, from nothing.
     fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
-        let home = common.home(self.arena_bytes.load(Ordering::Relaxed))?;
+        let home = common.home(&Written {
+            arena_bytes: self.arena_bytes.load(Ordering::Relaxed),
+            data: self.data.clone(),
+        })?;
         let make = || {
             let mut store = common.store(current, limits);
             store.data_mut().room = Room::reserve();
@@ -368,7 +375,7 @@ impl Kind for Component {
         current: Current,
         limits: Limits,
     ) -> Result<Body, SpawnError> {
-        let home = program.common.home(0)?;
+        let home = program.common.home(&Written::default())?;
         let slice_reductions = current.shared.config.reductions;
         let mut store = program.common.store(current, limits);
         store.set_fuel(FUEL).expect("the engine counts fuel");

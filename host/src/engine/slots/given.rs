@@ -242,7 +242,7 @@ unsafe impl StackCreator for Stacks {
             // wasmtime wants a stack outside of a process's own calls: it gets a slot for it alone.
             None => self
                 .0
-                .home(HomeClass(0), Warm::NONE, 0)
+                .home(HomeClass(0), Warm::NONE, &Default::default())
                 .map_err(|OutOfSlots| wasmtime::format_err!("no slot is free for a stack"))?,
         };
         Ok(Box::new(Stack(home)))

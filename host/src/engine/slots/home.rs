@@ -4,7 +4,7 @@ use super::departures::{Presence, give_back, give_back_together};
 use super::region::fetch;
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
-    Slots, WARM_FREE_MAX, Warm, lock,
+    Slots, WARM_FREE_MAX, Warm, Written, lock,
 };
 use crate::engine::arena;
 use smallvec::SmallVec;
@@ -68,11 +68,19 @@ impl Home {
         &self.slots
     }
 
-    /// Makes resident what an instance is made in that takes so much of the arena: the pages next to the stack's top.
-    pub(super) fn populate(&self, arena_bytes: usize) {
-        let top = self.stack().end;
-        let region = self.region();
-        region.populate(region.pages(top - PAGE_BYTES..top + arena_bytes));
+    /// Makes resident what is written while an instance is made. For a single page that is no gain.
+    pub(super) fn populate(&self, written: &Written) {
+        if written.arena_bytes > 0 {
+            let top = self.stack().end;
+            let region = self.region();
+            region.populate(region.pages(top - PAGE_BYTES..top + written.arena_bytes));
+        }
+        let memory = self.memory();
+        let base = memory.start.as_ptr() as usize;
+        let data = memory.pages(base + written.data.start..base + written.data.end);
+        if data.len() > PAGE_BYTES && data.end <= memory.bytes {
+            memory.populate(data);
+        }
     }
 
     /// All of the slot.

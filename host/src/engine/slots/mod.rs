@@ -192,6 +192,15 @@ impl Warm {
     }
 }
 
+/// What of a home is written while an instance is made, as far as that is known.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Written {
+    /// So much of the arena, with the stack's end beside it; 0 if that is not known.
+    pub(super) arena_bytes: usize,
+    /// This part of the memory.
+    pub(super) data: Range<usize>,
+}
+
 /// Which home slots fit a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HomeClass(u8);
@@ -266,20 +275,18 @@ impl Slots {
         minimum <= HOME_MEMORY_BYTES[home.index()] as u64
     }
 
-    /// Takes a home for one process, which is expected to take so much of the arena.
+    /// Takes a home for one process, and makes resident what will be written in it at once, if it is not.
     pub(super) fn home(
         self: &Arc<Slots>,
         class: HomeClass,
         warm: Warm,
-        expected_arena_bytes: usize,
+        written: &Written,
     ) -> Result<Arc<Home>, OutOfSlots> {
         let (offset, is_warm) = self.take(&self.home[class.index()])?;
         let home = Home::new(self.clone(), class, offset, warm);
         if !is_warm {
             home.wakes();
-            if expected_arena_bytes > 0 {
-                home.populate(expected_arena_bytes);
-            }
+            home.populate(written);
         }
         Ok(Arc::new(home))
     }

@@ -29,7 +29,9 @@ fn a_slot_is_zero_whenever_it_is_given_out() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, Some(64 * KIB));
     for _ in 0..3 {
-        let home = slots.home(class, WARM, 0).expect("a home is free");
+        let home = slots
+            .home(class, WARM, &Written::default())
+            .expect("a home is free");
         let mut memory = memory(&slots, &home, 64 * KIB);
         assert!(bytes(&mut *memory).iter().all(|byte| *byte == 0));
         bytes(&mut *memory).fill(0xaa);
@@ -40,7 +42,7 @@ fn a_slot_is_zero_whenever_it_is_given_out() {
 fn a_memory_keeps_what_it_holds_through_every_move() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = slots
-        .home(Slots::home_class(64 * KIB, None), WARM, 0)
+        .home(Slots::home_class(64 * KIB, None), WARM, &Written::default())
         .expect("a home is free");
     let mut memory = memory(&slots, &home, 64 * KIB);
     let mut size = 64 * KIB;
@@ -72,7 +74,11 @@ fn homes_do_not_overlap_and_parts_are_given_once() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(128 * KIB, None);
     let homes: Vec<_> = (0..1000)
-        .map(|_| slots.home(class, WARM, 0).expect("a home is free"))
+        .map(|_| {
+            slots
+                .home(class, WARM, &Written::default())
+                .expect("a home is free")
+        })
         .collect();
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for home in &homes {
@@ -95,7 +101,7 @@ fn homes_do_not_overlap_and_parts_are_given_once() {
 fn a_memory_larger_than_any_slot_is_refused() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = slots
-        .home(Slots::home_class(64 * KIB, None), WARM, 0)
+        .home(Slots::home_class(64 * KIB, None), WARM, &Written::default())
         .expect("a home is free");
     let mut memory = memory(&slots, &home, 64 * KIB);
     assert!(memory.grow_to(5 * GIB).is_err());
@@ -107,7 +113,11 @@ fn so_many_homes_are_shelved_and_no_more() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, None);
     let homes: Vec<_> = (0..SHELVED_MAX + 1)
-        .map(|_| slots.home(class, WARM, 0).expect("a home is free"))
+        .map(|_| {
+            slots
+                .home(class, WARM, &Written::default())
+                .expect("a home is free")
+        })
         .collect();
     let mut shelved: Vec<_> = homes.iter().filter_map(|home| Shelved::new(home)).collect();
     assert_eq!(shelved.len(), SHELVED_MAX);
@@ -123,7 +133,7 @@ fn so_many_homes_are_shelved_and_no_more() {
 fn memories_are_renewed_where_they_lie() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let home = || {
-        let home = slots.home(Slots::home_class(64 * KIB, None), WARM, 0);
+        let home = slots.home(Slots::home_class(64 * KIB, None), WARM, &Written::default());
         home.expect("a home is free")
     };
     let homes: Vec<_> = (0..20).map(|_| home()).collect();
@@ -154,7 +164,11 @@ fn a_home_that_sleeps_takes_nothing_of_a_large_slot_with_it() {
     // With a stack like this a home alone is larger than what classes take at a time.
     let slots = Slots::new(64 * MIB, false).expect("the mapping can be had");
     let home = slots
-        .home(Slots::home_class(64 * KIB, Some(64 * KIB)), WARM, 0)
+        .home(
+            Slots::home_class(64 * KIB, Some(64 * KIB)),
+            WARM,
+            &Written::default(),
+        )
         .expect("a home is free");
     let ty = MemoryType::new(64, None);
     let mut large = Memories(slots.clone())
