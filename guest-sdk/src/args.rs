@@ -1,6 +1,7 @@
 //! What stood behind the program's name on the command line.
 
-use std::fmt::Display;
+use std::error::Error;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 /// The arguments of the command line, without the program's name. Every process of a system sees the same.
@@ -16,7 +17,7 @@ pub fn args() -> Vec<String> {
 
 /// The argument at `index`, counted from 0, as a number or whatever can be read from text; `default` if there are not
 /// so many. The error says which argument is wrong, and why.
-pub fn arg_or<T>(index: usize, default: T) -> Result<T, String>
+pub fn arg_or<T>(index: usize, default: T) -> Result<T, ArgumentError>
 where
     T: FromStr,
     T::Err: Display,
@@ -24,7 +25,21 @@ where
     match args().get(index) {
         Some(text) => text
             .parse()
-            .map_err(|error| format!("argument {}, `{text}`: {error}", index + 1)),
+            .map_err(|error| ArgumentError(format!("argument {}, `{text}`: {error}", index + 1))),
         None => Ok(default),
     }
 }
+
+/// Which argument is wrong, and why.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ArgumentError(String);
+
+impl Display for ArgumentError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+debug_as_display!(ArgumentError);
+
+impl Error for ArgumentError {}

@@ -145,7 +145,7 @@ pub fn unalias(alias: Reference) -> bool {
 }
 
 /// Why a call has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
     /// No answer came within the timeout: the process is busy, or does not answer. An answer that comes later is dropped.
@@ -179,6 +179,8 @@ impl fmt::Display for CallError {
         }
     }
 }
+
+debug_as_display!(CallError);
 
 impl Error for CallError {}
 

@@ -75,34 +75,56 @@ impl<'a> Flavor for Small<'a> {
 
 #[cold]
 fn refuse(error: postcard::Error) -> ! {
-    panic!("a value can't be encoded: {error}")
+    match error {
+        postcard::Error::SerializeSeqLengthUnknown => {
+            panic!("a value can't be encoded: the length of a sequence is not known beforehand")
+        }
+        _ => panic!("a value can't be encoded: its type refuses"),
+    }
 }
 
 /// Decodes a value that takes up all of the bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(DecodeError(format!("{} bytes too many", rest.len()))),
-        Err(error) => Err(DecodeError(error.to_string())),
+        Ok((_, rest)) => Err(DecodeError(Why::BytesTooMany(rest.len()))),
+        Err(postcard::Error::DeserializeUnexpectedEnd) => Err(DecodeError(Why::EndsTooEarly)),
+        Err(_) => Err(DecodeError(Why::OtherType)),
     }
 }
 
 /// Why bytes could not be read as a value of the type that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeError(String);
+#[derive(Clone, PartialEq, Eq)]
+pub struct DecodeError(Why);
+
+/// What postcard says in many more words: each process would hold them.
+#[derive(Clone, PartialEq, Eq)]
+enum Why {
+    BytesTooMany(usize),
+    EndsTooEarly,
+    OtherType,
+    ExternalTerm,
+}
 
 impl DecodeError {
     /// The payload is marked as one of Erlang's terms, which this crate does not read.
     pub(crate) fn external_term() -> Self {
-        Self("it is in Erlang's external term format".to_owned())
+        Self(Why::ExternalTerm)
     }
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(match self.0 {
+            Why::BytesTooMany(bytes) => return write!(formatter, "{bytes} bytes too many"),
+            Why::EndsTooEarly => "it ends too early",
+            Why::OtherType => "it is not a value of the type that was asked for",
+            Why::ExternalTerm => "it is in Erlang's external term format",
+        })
     }
 }
+
+debug_as_display!(DecodeError);
 
 impl Error for DecodeError {}
 

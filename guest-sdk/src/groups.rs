@@ -64,7 +64,7 @@ pub fn receive(monitor: Reference, timeout: Option<Duration>) -> Option<GroupSig
 }
 
 /// Why a process did not join a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
     /// There is no such process.
@@ -85,5 +85,7 @@ impl fmt::Display for JoinError {
         })
     }
 }
+
+debug_as_display!(JoinError);
 
 impl Error for JoinError {}

@@ -49,6 +49,10 @@
 //! - `heap` (on by default): on `wasm32-unknown-unknown`, a heap that takes memory by pages of the host, and not by
 //!   64 KiB, so that small processes stay small. Turn it off to have an allocator of your own.
 //!
+//! Each process has a copy of the program's data. For a program of which there are to be very many processes it pays to
+//! print no fractions (`{:.2}`: tables of 3 KiB), and no `{:?}` of texts (2 KiB), which an error made of a text by `into()`
+//! brings along as well. The errors of this crate don't: their `Debug` is their `Display`.
+//!
 //! # Chapters
 //!
 //! Each has a program to run, in `guests/rust/`: `cargo xtask run counter`.
@@ -82,6 +86,18 @@
 //! The crate compiles for the machine that you work on as well, so that a program's own logic can be tested there:
 //! printing, time and arguments are then those of `std`, and whatever needs Atoll panics.
 
+/// An error's `Debug`: its `Display`. An `Error` brings its `Debug` along, used or not, and one that is derived would bring
+/// that of all it holds, and Unicode's tables: data that each process has a copy of.
+macro_rules! debug_as_display {
+    ($error:ty) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, formatter)
+            }
+        }
+    };
+}
+
 mod args;
 mod bindings;
 mod calls;
@@ -108,7 +124,7 @@ mod timers;
 mod values;
 mod wasi;
 
-pub use args::{arg_or, args};
+pub use args::{ArgumentError, arg_or, args};
 pub use bindings::atoll::process::mailbox::{Envelope, EventKinds, Selector};
 pub use bindings::atoll::process::types::{
     Budget, Destination, DownSignal, Event, ExitReason, ExitSignal, Format, GroupChange,

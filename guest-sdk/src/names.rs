@@ -38,7 +38,7 @@ pub fn registered() -> Vec<String> {
 }
 
 /// Why a name was not registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// Another process has the name.
@@ -62,5 +62,7 @@ impl fmt::Display for RegisterError {
         })
     }
 }
+
+debug_as_display!(RegisterError);
 
 impl Error for RegisterError {}

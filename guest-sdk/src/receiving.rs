@@ -120,7 +120,7 @@ pub fn sleep(duration: Duration) {
 }
 
 /// Why there is no value, though something was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiveError {
     /// The payload is not an encoded value of the type that was asked for: somebody sent something else.
@@ -150,6 +150,8 @@ impl fmt::Display for ReceiveError {
         }
     }
 }
+
+debug_as_display!(ReceiveError);
 
 impl Error for ReceiveError {}
 

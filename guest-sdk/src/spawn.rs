@@ -298,7 +298,7 @@ extern "C" fn start() {
 }
 
 /// Why no process was started. As in the contract: what prevents a process is an error here, never a pid that dies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// The host knows no program of this name: it was not given by `--program NAME=PATH`.
@@ -352,5 +352,7 @@ impl fmt::Display for SpawnError {
         }
     }
 }
+
+debug_as_display!(SpawnError);
 
 impl Error for SpawnError {}

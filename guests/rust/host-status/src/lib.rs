@@ -2,6 +2,9 @@
 //!
 //! The folder has to be granted: `--dir /proc/self::/proc/self:ro`, as the first one.
 
+use std::error::Error;
+use std::fmt;
+
 /// The file as it was at one moment.
 pub struct HostStatus(String);
 
@@ -11,10 +14,8 @@ impl HostStatus {
     /// # Errors
     ///
     /// No folder was granted, or it holds no such file.
-    pub fn read() -> Result<HostStatus, String> {
-        let text = read_status().map_err(|error| {
-            format!("reading status in the directory granted by --dir: {error}")
-        })?;
+    pub fn read() -> Result<HostStatus, StatusError> {
+        let text = read_status().map_err(|error| StatusError::Unreadable(error.raw()))?;
         Ok(HostStatus(text))
     }
 
@@ -23,7 +24,7 @@ impl HostStatus {
     /// # Errors
     ///
     /// There is no such field.
-    pub fn bytes(&self, field: &str) -> Result<u64, String> {
+    pub fn bytes(&self, field: &'static str) -> Result<u64, StatusError> {
         // "VmRSS:	  123456 kB"
         let rest = self
             .0
@@ -33,9 +34,38 @@ impl HostStatus {
             rest.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
         kibibytes
             .map(|kibibytes| kibibytes * 1024)
-            .ok_or_else(|| format!("no {field} in status"))
+            .ok_or(StatusError::NoField(field))
     }
 }
+
+/// Why a size is not known.
+pub enum StatusError {
+    /// The file can't be read; WASI's number of the error.
+    Unreadable(u16),
+    /// It does not say so.
+    NoField(&'static str),
+}
+
+impl fmt::Display for StatusError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(number) => write!(
+                formatter,
+                "reading status in the directory granted by --dir: error {number} of WASI"
+            ),
+            Self::NoField(field) => write!(formatter, "no {field} in status"),
+        }
+    }
+}
+
+/// As short as the rest: each of a crowd holds what the program's data are.
+impl fmt::Debug for StatusError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl Error for StatusError {}
 
 /// Reads the file `status`, by WASI's own functions: a program for `wasm32-wasip1` could use `std::fs`, but there the C
 /// library may look for granted directories when a process starts, and each of the crowd would pay for that.
