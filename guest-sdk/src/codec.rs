@@ -171,10 +171,19 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_left_over_is_an_error() {
-        assert!(decode::<u64>(&[]).is_err());
-        assert_eq!(
-            decode::<u8>(&[1, 2, 3]),
-            Err(DecodeError("2 bytes too many".into()))
-        );
+        fn told<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
+            decode::<T>(bytes).err().map(|error| error.to_string())
+        }
+        assert_eq!(told::<u64>(&[]).as_deref(), Some("it ends too early"));
+        assert_eq!(told::<u8>(&[1, 2, 3]).as_deref(), Some("2 bytes too many"));
+        let other = "it is not a value of the type that was asked for";
+        assert_eq!(told::<bool>(&[2]).as_deref(), Some(other));
+        assert_eq!(told::<bool>(&[1]), None);
+    }
+
+    #[test]
+    fn an_error_shows_itself_as_it_reads() {
+        let error = DecodeError::external_term();
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 }
