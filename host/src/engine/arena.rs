@@ -120,6 +120,11 @@ pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, us
     (made, used)
 }
 
+/// Does this thread allocate as always?
+pub(super) fn is_closed() -> bool {
+    WINDOW.get().next == 0
+}
+
 /// Runs `work` with the window closed, for what outlives the instance that is being made.
 pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
     /// Opens the window again, however `work` is left.

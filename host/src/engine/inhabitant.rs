@@ -13,8 +13,10 @@
 //!    the execution alone. Nothing of wasmtime's that several stores share points to one: the arena's window is open
 //!    only while a store and its instance are made, after the first instance of a program and the first of a thread
 //!    have made what is made once.
-//! 3. *What runs meanwhile.* Packed is only who waits for mail: no host call is under way, so no driver of I/O holds a
-//!    node of a list that lies on its stack.
+//! 3. *What runs meanwhile.* Packed is only who waits for mail. The one host call that is under way is `pause`, whose future
+//!    is nothing but a type, and is nowhere registered: so no driver of I/O holds a node of a list that lies on the stack.
+//!    What wasmtime allocates for that call lies in the arena ([`super::arena::Room`]), where nothing else is allocated
+//!    until the call is over.
 //! 4. *Addresses stay.* A slot is packed and unpacked in place, so what points into it from elsewhere stays right.
 //! 5. *When a slot is used again.* When the execution, the memory and the stack have let go of the home; the execution
 //!    lets go last, when all that lies in the arena has been dropped.
@@ -22,6 +24,7 @@
 //! Debug builds compare checksums of what was packed and unpacked; with [`Config::poison`](crate::Config::poison) a
 //! packed slot can't be touched at all.
 
+use super::arena;
 use super::packing::{Extent, Packed, Templates};
 use super::recycling::{Made, Recycling};
 use super::slots::{Home, at_home};
@@ -93,6 +96,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
             }
             at_home(&self.home, || future.as_mut().poll(context))
         };
+        debug_assert!(arena::is_closed(), "what others allocate would lie here");
         let Poll::Ready((end, made)) = polled else {
             return Poll::Pending;
         };

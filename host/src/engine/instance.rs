@@ -274,17 +274,17 @@ impl Core {
             arena_bytes: self.arena_bytes.load(Ordering::Relaxed),
             data: self.data.clone(),
         })?;
-        let make = || {
+        let make = |room| {
             let mut store = common.store(current, limits);
-            store.data_mut().room = Room::reserve();
+            store.data_mut().room = room;
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
             Ok((store, instance))
         };
         let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();
         let made = match is_first {
-            true => make(),
-            false => home.make_instance(make),
+            true => make(home.make_instance(Room::reserve)),
+            false => home.make_instance(|| make(Room::reserve())),
         };
         // An error lies in the slot, too: it goes before the slot does.
         let (mut store, instance) = made.map_err(cannot_start)?;

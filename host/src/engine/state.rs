@@ -170,7 +170,8 @@ impl State {
         self.current = Occupant(Some(current));
     }
 
-    /// The process is about to pause, in order to wait.
+    /// The process is about to pause, in order to wait: until it does, nothing runs but the rewriter's glue, which neither
+    /// allocates nor traps.
     #[inline]
     pub(crate) fn is_to_wait(&self) {
         if let Some(room) = &self.room {
