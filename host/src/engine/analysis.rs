@@ -41,6 +41,8 @@ pub(crate) struct Analysis {
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
+    /// How many parameters each of these has.
+    pub(crate) params: Vec<u32>,
     /// Its code has operations whose cost is that of an operand.
     pub(crate) has_sized_operations: bool,
     /// The bulk operations in its code.
@@ -350,6 +352,9 @@ impl Reader {
                 _ => {}
             }
         }
+        let defined = self.analysis.imported_functions..self.functions.len() as u32;
+        let params = |function| self.type_of(function).map_or(0, |(params, _)| params.len());
+        self.analysis.params = defined.map(|function| params(function) as u32).collect();
         self.analysis.types =
             u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
         self.check_lists()?;

@@ -13,6 +13,9 @@
 //! is neither costs nothing, because it ends; but a function, or a loop's body, that is larger than
 //! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So a slice is bounded in time, whatever a module is made of.
 //! Operations on many bytes or elements cost as much as those are.
+//!
+//! A loop in which nothing is called counts in a local, which is written back where it is left: a global in memory would have
+//! each round wait for the store of the one before.
 
 use std::convert::Infallible;
 use wasm_encoder::reencode::Error;
@@ -32,37 +35,70 @@ const CALLS_AT_ONCE: u64 = 16;
 /// Copying or filling so many bytes costs 1, as when the host does it.
 pub(super) const BYTES_PER_REDUCTION: u64 = 64;
 
-/// Where a function's code costs something: before the so-manieth of its instructions.
-#[derive(Debug, PartialEq)]
+/// Where a function's code has to do with the count: before the so-manieth of its instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Site {
     pub(super) before: usize,
-    pub(super) cost: u64,
+    pub(super) what: What,
 }
 
-/// Finds out what a function's code costs, in the order of the code.
-pub(super) fn sites(mut code: OperatorsReader<'_>) -> Result<Vec<Site>, Error<Infallible>> {
+/// In the order in which they are done at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// A loop that counts in the local has ended: the local is written back.
+    HasLeft,
+    /// It costs so much.
+    Costs(u64),
+    /// The same, in the local.
+    CostsInLocal(u64),
+    /// One may leave the loop here.
+    MayLeave,
+    /// The loop begins: the local is what is left.
+    Enters,
+}
+
+/// Finds out what a function's code costs, in the order of the code; with loops that count in a local if there may be one.
+pub(super) fn sites(
+    mut code: OperatorsReader<'_>,
+    may_have_local: bool,
+) -> Result<Vec<Site>, Error<Infallible>> {
     let mut costs = Costs::default();
     costs.open(0, 0);
     costs.bodies.push(Body::of(0));
+    costs.frames.push(None);
     for at in 0.. {
         if code.eof() {
             break;
         }
         costs.instruction(at, &code.read()?);
     }
-    costs.sites.retain(|site| site.cost > 0);
-    Ok(costs.sites)
+    Ok(costs.finish(may_have_local))
 }
 
 #[derive(Default)]
 struct Costs {
-    sites: Vec<Site>,
+    /// Before which instruction, and how much.
+    sites: Vec<(usize, u64)>,
+    /// All loops, outer ones first.
+    loops: Vec<Loop>,
+    /// Where one may go on elsewhere than at the next instruction, within a loop: the innermost one, and the outermost
+    /// target, by its place among the blocks that one is in.
+    branches: Vec<(usize, usize, usize)>,
     /// The last site, if what comes now is paid for there; with the calls that are.
     open_for: Option<u64>,
     /// The function, and the loops that one is in.
     bodies: Vec<Body>,
-    /// For each block that one is in: is it a loop?
-    blocks: Vec<bool>,
+    /// The function, and the blocks that one is in: which loop it is, if it is one.
+    frames: Vec<Option<usize>>,
+}
+
+struct Loop {
+    start: usize,
+    end: usize,
+    /// Its place among the blocks that one is in.
+    frame: usize,
+    parent: Option<usize>,
+    has_calls: bool,
 }
 
 /// The function's code, or that of a loop, without that of loops in it.
@@ -82,7 +118,7 @@ impl Body {
 
 impl Costs {
     fn open(&mut self, before: usize, cost: u64) {
-        self.sites.push(Site { before, cost });
+        self.sites.push((before, cost));
         self.open_for = Some(0);
     }
 
@@ -94,27 +130,101 @@ impl Costs {
         if let Flow::Call | Flow::LastCall = flow {
             self.call(at);
         }
+        if matches!(flow, Flow::Call | Flow::LastCall) || is_sized(operator) {
+            let mut innermost = self.innermost();
+            while let Some(index) = innermost {
+                self.loops[index].has_calls = true;
+                innermost = self.loops[index].parent;
+            }
+        }
         match flow {
             Flow::On | Flow::Call => {}
             Flow::LastCall | Flow::Branch => self.open_for = None,
-            Flow::Block => self.blocks.push(false),
+            Flow::BranchTo(depth) => {
+                self.branch(at, depth);
+                self.open_for = None;
+            }
+            Flow::Block => self.frames.push(None),
             Flow::If => {
-                self.blocks.push(false);
+                self.frames.push(None);
                 self.open_for = None;
             }
             Flow::Loop => {
-                self.blocks.push(true);
+                let parent = self.innermost();
+                self.loops.push(Loop {
+                    start: at,
+                    end: at,
+                    frame: self.frames.len(),
+                    parent,
+                    has_calls: false,
+                });
+                self.frames.push(Some(self.loops.len() - 1));
                 self.bodies.push(Body::of(self.sites.len()));
                 self.open(at + 1, 1);
             }
             Flow::End => {
+                let ended = self.frames.pop().flatten();
+                if let Some(ended) = ended {
+                    self.loops[ended].end = at;
+                }
                 // The function's own end closes its body.
-                if self.blocks.pop().unwrap_or(true) {
+                if ended.is_some() || self.frames.is_empty() {
                     self.end_body();
                 }
                 self.open_for = None;
             }
         }
+    }
+
+    fn innermost(&self) -> Option<usize> {
+        self.frames.iter().rev().find_map(|frame| *frame)
+    }
+
+    fn branch(&mut self, at: usize, depth: u32) {
+        if let Some(innermost) = self.innermost() {
+            let target = self.frames.len().saturating_sub(1 + depth as usize);
+            self.branches.push((at, innermost, target));
+        }
+    }
+
+    fn finish(self, may_have_local: bool) -> Vec<Site> {
+        // The outermost loops without calls, in the order of the code.
+        let has_local = |of: &Loop| may_have_local && !of.has_calls;
+        let mut outermost: Vec<Option<usize>> = Vec::with_capacity(self.loops.len());
+        for (index, of) in self.loops.iter().enumerate() {
+            let parents = of.parent.and_then(|parent| outermost[parent]);
+            outermost.push(parents.or(has_local(of).then_some(index)));
+        }
+        let mut sites = Vec::with_capacity(self.sites.len());
+        let mut add = |before, what| sites.push(Site { before, what });
+        let mut counts_in_local = Vec::new();
+        for (index, of) in self.loops.iter().enumerate() {
+            if outermost[index] == Some(index) {
+                add(of.start, What::Enters);
+                add(of.end + 1, What::HasLeft);
+                counts_in_local.push(of.start + 1..of.end + 1);
+            }
+        }
+        for (at, innermost, target) in self.branches {
+            if outermost[innermost].is_some_and(|of| target < self.loops[of].frame) {
+                add(at, What::MayLeave);
+            }
+        }
+        for (before, cost) in self.sites.into_iter().filter(|(_, cost)| *cost > 0) {
+            let after = counts_in_local.partition_point(|range| range.end <= before);
+            let is_local = counts_in_local
+                .get(after)
+                .is_some_and(|range| range.contains(&before));
+            add(
+                before,
+                match is_local {
+                    true => What::CostsInLocal(cost),
+                    false => What::Costs(cost),
+                },
+            );
+        }
+        sites.sort_unstable();
+        sites
     }
 
     fn call(&mut self, at: usize) {
@@ -126,14 +236,14 @@ impl Costs {
             }
         };
         self.open_for = Some(calls + 1);
-        if let Some(site) = self.sites.last_mut() {
-            site.cost += 1;
+        if let Some((_, cost)) = self.sites.last_mut() {
+            *cost += 1;
         }
     }
 
     fn end_body(&mut self) {
         if let Some(body) = self.bodies.pop() {
-            self.sites[body.site].cost += body.instructions / FREE_INSTRUCTIONS;
+            self.sites[body.site].1 += body.instructions / FREE_INSTRUCTIONS;
         }
     }
 }
@@ -145,8 +255,10 @@ enum Flow {
     Call,
     /// A call from which one does not come back here.
     LastCall,
-    /// It may go on elsewhere, or must.
+    /// It may go on elsewhere within the same blocks, or not at all.
     Branch,
+    /// It may go on so many blocks further out, or must.
+    BranchTo(u32),
     Block,
     If,
     Loop,
@@ -164,14 +276,16 @@ fn flow(operator: &Operator<'_>) -> Flow {
         Operator::ReturnCall { .. }
         | Operator::ReturnCallIndirect { .. }
         | Operator::ReturnCallRef { .. } => Flow::LastCall,
-        Operator::Br { .. }
-        | Operator::BrIf { .. }
-        | Operator::BrTable { .. }
-        | Operator::BrOnNull { .. }
-        | Operator::BrOnNonNull { .. }
-        | Operator::Else
-        | Operator::Return
-        | Operator::Unreachable => Flow::Branch,
+        Operator::Br { relative_depth }
+        | Operator::BrIf { relative_depth }
+        | Operator::BrOnNull { relative_depth }
+        | Operator::BrOnNonNull { relative_depth } => Flow::BranchTo(*relative_depth),
+        Operator::BrTable { targets } => {
+            let depths = targets.targets().filter_map(Result::ok);
+            Flow::BranchTo(depths.fold(targets.default(), u32::max))
+        }
+        Operator::Return => Flow::BranchTo(u32::MAX),
+        Operator::Else | Operator::Unreachable => Flow::Branch,
         Operator::Block { .. } => Flow::Block,
         Operator::If { .. } => Flow::If,
         Operator::Loop { .. } => Flow::Loop,
@@ -248,6 +362,33 @@ impl Counter {
         hint
     }
 
+    /// The same in a local.
+    pub(super) fn charge_in_local(&self, body: &mut Function, cost: u64, local: u32) -> BranchHint {
+        let mut code = body.instructions();
+        code.local_get(local).i64_const(cost.cast_signed());
+        code.i64_sub().local_tee(local).i64_const(0).i64_lt_s();
+        let hint = BranchHint {
+            branch_func_offset: body.byte_len() as u32,
+            branch_hint_value: 0,
+        };
+        body.instructions().if_(BlockType::Empty);
+        self.write_back(body, local);
+        body.instructions().call(self.slice_ends);
+        self.enter(body, local);
+        body.instructions().end();
+        hint
+    }
+
+    /// From here on the local says what is left.
+    pub(super) fn enter(&self, body: &mut Function, local: u32) {
+        body.instructions().global_get(self.left).local_set(local);
+    }
+
+    /// From here on the global does.
+    pub(super) fn write_back(&self, body: &mut Function, local: u32) {
+        body.instructions().local_get(local).global_set(self.left);
+    }
+
     fn take_off(&self, code: &mut InstructionSink<'_>, cost: Cost) {
         if let Cost::Top = cost {
             code.global_set(self.operand());
@@ -300,8 +441,28 @@ mod tests {
     use super::*;
     use wasmparser::{Parser, Payload};
 
-    /// The sites of a module's first function with code.
+    /// What a function's code costs.
     fn sites_of(code: &str) -> Vec<(usize, u64)> {
+        with_code(code, |code| {
+            let cost = |site: Site| match site.what {
+                What::Costs(cost) => (site.before, cost),
+                other => panic!("{other:?} without a local"),
+            };
+            let found = sites(code, false).expect("it can be read");
+            found.into_iter().map(cost).collect()
+        })
+    }
+
+    /// The same with loops that count in a local.
+    fn sites_with_local(code: &str) -> Vec<(usize, What)> {
+        with_code(code, |code| {
+            let found = sites(code, true).expect("it can be read");
+            found.iter().map(|site| (site.before, site.what)).collect()
+        })
+    }
+
+    /// A module's first function with code.
+    fn with_code<T>(code: &str, work: impl FnOnce(OperatorsReader<'_>) -> T) -> T {
         let text = format!(
             "(module (import \"\" \"\" (func $other)) (func (param i32) {code}) (memory 1))"
         );
@@ -313,8 +474,7 @@ mod tests {
             }
         });
         let code = body.expect("there is code").get_operators_reader();
-        let found = sites(code.expect("it can be read")).expect("it can be read");
-        found.iter().map(|site| (site.before, site.cost)).collect()
+        work(code.expect("it can be read"))
     }
 
     #[test]
@@ -357,6 +517,53 @@ mod tests {
             sites_of(&format!("(loop {large} (loop {large} {large}) (br 0))")),
             [(1, 3), (602, 5)]
         );
+    }
+
+    #[test]
+    fn loops_without_calls_count_in_a_local() {
+        use What::*;
+        let simple = "(loop (br_if 0 (local.get 0)))";
+        assert_eq!(
+            sites_with_local(simple),
+            [(0, Enters), (1, CostsInLocal(1)), (4, HasLeft)]
+        );
+        // With one in it, which one may leave both of, and return from.
+        let nested =
+            "(block (loop (loop (br_if 2 (local.get 0)) (br_if 0 (local.get 0)) (return)) (br 0)))";
+        assert_eq!(
+            sites_with_local(nested),
+            [
+                (1, Enters),
+                (2, CostsInLocal(1)),
+                (3, CostsInLocal(1)),
+                (4, MayLeave),
+                (7, MayLeave),
+                (11, HasLeft),
+            ]
+        );
+        // The outer one calls: only the inner one has it.
+        let calls = "(loop (loop (br_if 0 (local.get 0))) (call 0) (br_if 0 (local.get 0)))";
+        assert_eq!(
+            sites_with_local(calls),
+            [
+                (1, Costs(1)),
+                (1, Enters),
+                (2, CostsInLocal(1)),
+                (5, HasLeft),
+                (5, Costs(1)),
+            ]
+        );
+        let table = "(block (loop (br_table 1 0 (local.get 0))))";
+        assert_eq!(
+            sites_with_local(table),
+            [
+                (1, Enters),
+                (2, CostsInLocal(1)),
+                (3, MayLeave),
+                (5, HasLeft)
+            ]
+        );
+        assert_eq!(sites_with_local("(call 0)"), [(0, Costs(1))]);
     }
 
     #[test]

@@ -21,7 +21,7 @@
 use super::abi::{self, RAW_MODULE, RAW_PAUSE, RAW_TAKE, SHORT, SHORT_BYTES_MAX, Shape};
 use super::analysis::{Analysis, Bulk, ENTRY_PREFIX, GLOBAL_PREFIX};
 use super::bulk::bulk;
-use super::counting::{self, COUNTER, Cost, Counter};
+use super::counting::{self, COUNTER, Cost, Counter, What};
 use super::error::{LoadError, LoadErrorKind};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
@@ -31,6 +31,9 @@ use wasm_encoder::{
 use wasm_encoder::{
     ImportSection, Instruction, InstructionSink, MemArg, Module, SectionId, TypeSection, ValType,
 };
+
+/// A function with more locals gets no more: there is a limit of 50,000.
+const LOCALS_MAX: u32 = 49_000;
 
 /// Rewrites a module that `analysis` describes, for slices of so many reductions.
 pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<Vec<u8>, LoadError> {
@@ -499,18 +502,40 @@ impl Reencode for Rewriter<'_> {
         code: &mut CodeSection,
         function: wasmparser::FunctionBody<'_>,
     ) -> Result<(), Error> {
-        let sites = counting::sites(function.get_operators_reader()?)?;
+        let mut locals = Vec::new();
+        for local in function.get_locals_reader()? {
+            let (count, ty) = local?;
+            locals.push((count, self.val_type(ty)?));
+        }
+        // A count of its own for loops, behind those that there are.
+        let params = self.analysis.params[self.written as usize];
+        let local = params + locals.iter().map(|(count, _)| count).sum::<u32>();
+        let operators = function.get_operators_reader()?;
+        let sites = counting::sites(operators, local < LOCALS_MAX)?;
+        if sites.iter().any(|site| site.what == What::Enters) {
+            locals.push((1, ValType::I64));
+        }
         let mut sites = sites.iter().peekable();
         let mut hints = Vec::new();
-        let mut body = self.new_function_with_parsed_locals(&function)?;
+        let mut body = Function::new(locals);
         let mut operators = function.get_operators_reader()?;
         for at in 0.. {
             if operators.eof() {
                 break;
             }
             let operator = operators.read()?;
-            if let Some(site) = sites.next_if(|site| site.before == at) {
-                hints.push(self.counter.charge_here(&mut body, Cost::Of(site.cost)));
+            while let Some(site) = sites.next_if(|site| site.before == at) {
+                let counter = &self.counter;
+                match site.what {
+                    What::Enters => counter.enter(&mut body, local),
+                    What::MayLeave | What::HasLeft => counter.write_back(&mut body, local),
+                    What::Costs(cost) => {
+                        hints.push(counter.charge_here(&mut body, Cost::Of(cost)));
+                    }
+                    What::CostsInLocal(cost) => {
+                        hints.push(counter.charge_in_local(&mut body, cost, local));
+                    }
+                }
             }
             if counting::is_sized(&operator) {
                 hints.push(self.counter.charge_here(&mut body, Cost::Top));

@@ -163,6 +163,49 @@ fn where_a_slice_ends_makes_no_difference_to_the_count() {
 }
 
 #[test]
+fn loops_are_counted_whichever_way_they_are_left() {
+    // In each of 100 rounds: to the end, by a branch out of two, by a table, by a return; 10 rounds of loops each time.
+    let guest = bare_guest(
+        "(func $many (param $way i32) (result i32)
+           (local $outer i32) (local $inner i32)
+           (block $out
+             (loop $first
+               (local.set $inner (i32.const 0))
+               (loop $second
+                 (local.set $inner (i32.add (local.get $inner) (i32.const 1)))
+                 (if (i32.and (i32.eq (local.get $way) (i32.const 3))
+                              (i32.eq (local.get $inner) (i32.const 5)))
+                   (then (return (local.get $inner))))
+                 (br_if $out (i32.and (i32.eq (local.get $way) (i32.const 1))
+                                      (i32.eq (local.get $inner) (i32.const 5))))
+                 (block $on
+                   (br_table $on $on $out $on
+                     (i32.mul (local.get $way) (i32.eq (local.get $inner) (i32.const 5)))))
+                 (br_if $second (i32.lt_u (local.get $inner) (i32.const 5))))
+               (local.set $outer (i32.add (local.get $outer) (i32.const 1)))
+               (br_if $first (i32.lt_u (local.get $outer) (i32.const 2)))))
+           (local.get $inner))
+         (func (export \"run\") (local $round i32) (local $sum i32)
+           (loop $again
+             (local.set $sum (i32.add (local.get $sum)
+               (call $many (i32.and (local.get $round) (i32.const 3)))))
+             (br_if $again (i32.lt_u
+               (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const 100))))
+           (if (i32.ne (local.get $sum) (i32.const 500)) (then (unreachable))))",
+    );
+    // A call and an edge for each round; in a quarter of them two rounds of the first loop and ten of the second, in the others
+    // one and five. And the call of what is exported.
+    let expected = 100 * 2 + 25 * (2 + 10) + 75 * (1 + 5) + 1;
+    for slice in ["1", "7", "50", "4000"] {
+        assert_eq!(
+            reductions(&guest, &["--reductions", slice]),
+            expected,
+            "{slice}"
+        );
+    }
+}
+
+#[test]
 fn each_loop_edge_and_call_is_one_reduction() {
     let run = |body: &str| {
         let guest = bare_guest(&format!(
@@ -261,6 +304,8 @@ fn counters_at_the_end() {
     let body = "(func (export \"worker\") unreachable)
         (func (export \"run\")
           (call $start %\"neighbour\" (i32.const 256))
+          ;; It has had a turn before it is looked at.
+          (drop (call $ask (i32.const 256)))
           (call $start %\"worker\" (i32.const 272))
           (call $await-end (i32.const 272)))";
     let outcome = Atoll::run(guest(body))
