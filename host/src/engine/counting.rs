@@ -354,10 +354,7 @@ impl Counter {
     /// The same for code of the guest's own, for which it is said where the branch is that is hardly ever taken.
     pub(super) fn charge_here(&self, body: &mut Function, cost: Cost) -> BranchHint {
         self.take_off(&mut body.instructions(), cost);
-        let hint = BranchHint {
-            branch_func_offset: body.byte_len() as u32,
-            branch_hint_value: 0,
-        };
+        let hint = hardly_ever(body);
         self.end_if_used_up(&mut body.instructions(), cost);
         hint
     }
@@ -367,10 +364,7 @@ impl Counter {
         let mut code = body.instructions();
         code.local_get(local).i64_const(cost.cast_signed());
         code.i64_sub().local_tee(local).i64_const(0).i64_lt_s();
-        let hint = BranchHint {
-            branch_func_offset: body.byte_len() as u32,
-            branch_hint_value: 0,
-        };
+        let hint = hardly_ever(body);
         body.instructions().if_(BlockType::Empty);
         self.write_back(body, local);
         body.instructions().call(self.slice_ends);
@@ -433,6 +427,14 @@ impl Counter {
         self.pause(&mut code);
         code.end();
         body
+    }
+}
+
+/// Says that the branch which comes next is hardly ever taken.
+fn hardly_ever(body: &Function) -> BranchHint {
+    BranchHint {
+        branch_func_offset: body.byte_len() as u32,
+        branch_hint_value: 0,
     }
 }
 
