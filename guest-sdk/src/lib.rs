@@ -50,7 +50,7 @@
 //!   64 KiB, so that small processes stay small. Turn it off to have an allocator of your own.
 //!
 //! Each process has a copy of the program's data. For a program of which there are to be very many processes it pays to
-//! print no fractions (`{:.2}`: tables of 3 KiB), and no `{:?}` of texts (2 KiB), which an error made of a text by `into()`
+//! print no fractions (`{:.2}`: tables of 2 KiB), and no `{:?}` of texts (2 KiB), which an error made of a text by `into()`
 //! brings along as well. The errors of this crate don't: their `Debug` is their `Display`.
 //!
 //! # Chapters

@@ -11,7 +11,8 @@
 //!
 //! A call costs 1, a loop's edge 1. That is taken at the beginning of the stretch in which the calls are, or the loop. What
 //! is neither costs nothing, because it ends; but a function, or a loop's body, that is larger than
-//! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So a slice is bounded in time, whatever a module is made of.
+//! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So all work is paid for; what one function does without a loop
+//! or a call is paid for at once, and then done in one go.
 //! Operations on many bytes or elements cost as much as those are.
 //!
 //! A loop in which nothing is called counts in a local, which is written back where it is left: a global in memory would have
@@ -90,6 +91,8 @@ struct Costs {
     bodies: Vec<Body>,
     /// The function, and the blocks that one is in: which loop it is, if it is one.
     frames: Vec<Option<usize>>,
+    /// The innermost loop that one is in.
+    innermost: Option<usize>,
 }
 
 struct Loop {
@@ -131,8 +134,11 @@ impl Costs {
             self.call(at);
         }
         if matches!(flow, Flow::Call | Flow::LastCall) || is_sized(operator) {
-            let mut innermost = self.innermost();
-            while let Some(index) = innermost {
+            // Up to one that is known to: then those around it are as well.
+            let mut innermost = self.innermost;
+            while let Some(index) = innermost
+                && !self.loops[index].has_calls
+            {
                 self.loops[index].has_calls = true;
                 innermost = self.loops[index].parent;
             }
@@ -150,15 +156,15 @@ impl Costs {
                 self.open_for = None;
             }
             Flow::Loop => {
-                let parent = self.innermost();
                 self.loops.push(Loop {
                     start: at,
                     end: at,
                     frame: self.frames.len(),
-                    parent,
+                    parent: self.innermost,
                     has_calls: false,
                 });
-                self.frames.push(Some(self.loops.len() - 1));
+                self.innermost = Some(self.loops.len() - 1);
+                self.frames.push(self.innermost);
                 self.bodies.push(Body::of(self.sites.len()));
                 self.open(at + 1, 1);
             }
@@ -166,6 +172,7 @@ impl Costs {
                 let ended = self.frames.pop().flatten();
                 if let Some(ended) = ended {
                     self.loops[ended].end = at;
+                    self.innermost = self.loops[ended].parent;
                 }
                 // The function's own end closes its body.
                 if ended.is_some() || self.frames.is_empty() {
@@ -176,12 +183,8 @@ impl Costs {
         }
     }
 
-    fn innermost(&self) -> Option<usize> {
-        self.frames.iter().rev().find_map(|frame| *frame)
-    }
-
     fn branch(&mut self, at: usize, depth: u32) {
-        if let Some(innermost) = self.innermost() {
+        if let Some(innermost) = self.innermost {
             let target = self.frames.len().saturating_sub(1 + depth as usize);
             self.branches.push((at, innermost, target));
         }

@@ -115,7 +115,7 @@ impl Clock {
     }
 
     fn told(&self, count: usize) -> String {
-        // In whole numbers: what prints others is a fifth of a small program, and data that each process holds.
+        // In whole numbers: what prints others has tables, which are data that each process holds.
         let hundredths = |of: u64| format!("{}.{:02}", of / 100, of % 100);
         let microseconds = (time::now_ns() - self.start_ns) / 1000;
         format!(
