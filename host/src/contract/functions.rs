@@ -4,7 +4,9 @@ use crate::engine::state::Exit;
 use crate::process::{Budget, ExitReason, Pid, Reference};
 use crate::scheduler::Priority;
 use crate::system::current::Current;
+use crate::system::program::Runnable;
 use crate::system::spawn::{Parent, Spawn, SpawnError, SpawnOptions, label};
+use std::sync::Arc;
 
 /// Options that one spawn may list.
 pub(super) const SPAWN_OPTIONS_MAX: usize = 32;
@@ -47,22 +49,27 @@ fn doom(current: &Current) -> wasmtime::Result<()> {
     }
 }
 
-/// `spawning.spawn`.
+/// The program that a spawn names: the caller's own if it names none.
+pub(super) fn program(
+    current: &Current,
+    name: Option<&str>,
+) -> Result<Arc<dyn Runnable>, SpawnError> {
+    match name {
+        None => Ok(current.program.clone()),
+        Some(name) => (current.shared.program(name)).ok_or(SpawnError::UnknownProgram),
+    }
+}
+
+/// `spawning.spawn`; the function is none if the program has no such.
 pub(super) fn spawn(
     current: &mut Current,
-    program: Option<&str>,
-    function: &str,
+    program: Result<Arc<dyn Runnable>, SpawnError>,
+    function: Option<u32>,
     argument: Box<[u8]>,
     options: impl IntoIterator<Item = SpawnOption>,
 ) -> Result<Pid, SpawnError> {
     current.charge_spawn(argument.len());
-    let program = match program {
-        None => current.program.clone(),
-        Some(name) => current
-            .shared
-            .program(name)
-            .ok_or(SpawnError::UnknownProgram)?,
-    };
+    let program = program?;
     let mut given = SpawnOptions::default();
     for option in options {
         match option {
@@ -80,14 +87,13 @@ pub(super) fn spawn(
         index: current.index(),
         pid: current.pid,
     };
-    let shared = current.shared.clone();
     let spawn = Spawn {
         program,
-        function: function.to_owned(),
+        function,
         argument,
         options: given,
     };
-    shared.spawn(spawn, Some(parent))
+    current.shared.spawn(spawn, Some(parent))
 }
 
 /// `lifecycle.exit`: what it ends with.

@@ -100,6 +100,7 @@ fn place(layout: Layout) -> Option<*mut u8> {
 }
 
 /// Runs `work` with the window open, and says how much of it was used. The caller owns the range, which lies in a zone.
+#[inline(always)]
 pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, usize) {
     /// Closes the window, however `work` is left.
     struct Close;

@@ -58,6 +58,7 @@ pub(super) struct Inhabitant<F> {
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
     /// An execution in this home.
+    #[inline(always)]
     pub(super) fn new(home: Arc<Home>, legacy: Arc<Legacy>, future: F) -> Inhabitant<F> {
         let future = home.make_execution(|| Box::pin(future));
         Inhabitant {

@@ -5,7 +5,7 @@ use super::arena::Room;
 use super::counting::COUNTER;
 use super::flatten::Originals;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
-use super::recycling::{Made, Recycling};
+use super::recycling::{Made, Parts, Recycling};
 use super::slots::{Home, HomeClass, Slots, Warm, Written, at_home};
 use super::state::{Exit, State};
 use crate::process::{Budget, ExitReason};
@@ -211,30 +211,24 @@ impl Kind for Core {
         let recycled = legacy.recycling.as_ref().and_then(Recycling::take);
         let mut made = match recycled {
             Some(mut made) => {
-                let state = made.store.data_mut();
-                state.occupy(current, made.limits, limits.memory_bytes_max);
+                let limits_at_first = made.parts.limits;
+                let state = made.parts.store.data_mut();
+                state.occupy(current, limits_at_first, limits.memory_bytes_max);
                 made
             }
             None => core.make(&program.common, current, limits)?,
         };
-        let known = made.function.take();
-        let function = known
-            .filter(|(known, _)| *known == function)
-            .unwrap_or_else(|| {
-                let export = &program.functions[function as usize].1;
-                let found = made.instance.get_module_export(&mut made.store, export);
-                let found = found
-                    .and_then(wasmtime::Extern::into_func)
-                    .expect("the analysis saw a function");
-                let typed = found.typed(&made.store);
-                (function, typed.expect("the analysis saw its type"))
-            });
+        made.parts
+            .will_run(function, &program.functions[function as usize].1);
         let (originals, counter) = (core.originals, core.counter);
         let is_recycled = legacy.recycling.is_some();
         let home = made.home.clone();
         let run = async move {
-            let (_, function) = made.function.insert(function);
-            let result = function.call_async(&mut made.store, ()).await;
+            let Parts {
+                store, function, ..
+            } = &mut *made.parts;
+            let (_, function) = function.as_ref().expect("it is to run one");
+            let result = function.call_async(store, ()).await;
             outcome(made, result, counter, originals, is_recycled)
         };
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
@@ -252,19 +246,42 @@ fn outcome(
     originals: Originals,
     is_recycled: bool,
 ) -> Outcome {
+    let parts = &mut *made.parts;
     let (left, result) = match result {
         Ok(left) => (left, Ok(())),
         Err(error) => {
-            let counter = made.instance.get_module_export(&mut made.store, &counter);
+            let counter = parts.instance.get_module_export(&mut parts.store, &counter);
             let left = counter
                 .and_then(wasmtime::Extern::into_global)
-                .and_then(|counter| counter.get(&mut made.store).i64());
+                .and_then(|counter| counter.get(&mut parts.store).i64());
             (left.expect("the counter is an i64"), Err(error))
         }
     };
-    let counted = made.store.data_mut().count(left);
-    let end = end(&made.store, counted, result, |index| originals.index(index));
+    let counted = parts.store.data_mut().count(left);
+    let end = end(&parts.store, counted, result, |index| {
+        originals.index(index)
+    });
     (end, is_recycled.then_some(made))
+}
+
+impl Parts {
+    /// The next process's function, by its number and where it is exported.
+    #[inline]
+    fn will_run(&mut self, number: u32, export: &ModuleExport) {
+        if self
+            .function
+            .as_ref()
+            .is_some_and(|(known, _)| *known == number)
+        {
+            return;
+        }
+        let found = self.instance.get_module_export(&mut self.store, export);
+        let found = found
+            .and_then(wasmtime::Extern::into_func)
+            .expect("the analysis saw a function");
+        let typed = found.typed(&self.store);
+        self.function = Some((number, typed.expect("the analysis saw its type")));
+    }
 }
 
 impl Core {
@@ -279,7 +296,17 @@ impl Core {
             store.data_mut().room = room;
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
-            Ok((store, instance))
+            let memory = self
+                .memory
+                .as_ref()
+                .and_then(|export| instance.get_module_export(&mut store, export));
+            store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
+            Ok(Box::new(Parts {
+                limits: store.data().limits,
+                store,
+                instance,
+                function: None,
+            }))
         };
         let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();
         let made = match is_first {
@@ -287,24 +314,12 @@ impl Core {
             false => home.make_instance(|| make(Room::reserve())),
         };
         // An error lies in the slot, too: it goes before the slot does.
-        let (mut store, instance) = made.map_err(cannot_start)?;
+        let parts = made.map_err(cannot_start)?;
         self.has_made.store(true, Ordering::Release);
         HAS_MADE.set(true);
         self.arena_bytes
             .store(home.arena().len(), Ordering::Relaxed);
-        let memory = self
-            .memory
-            .as_ref()
-            .and_then(|export| instance.get_module_export(&mut store, export));
-        store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
-        let limits = store.data().limits;
-        Ok(Made {
-            store,
-            instance,
-            home,
-            limits,
-            function: None,
-        })
+        Ok(Made { parts, home })
     }
 }
 

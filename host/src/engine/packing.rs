@@ -482,11 +482,12 @@ impl Templates {
     }
 
     /// Is it time for a new template, now that a process differs much from those that there are? After every one more
-    /// such processes must come before there is another: a million that have nothing in common make some thousand.
+    /// such processes must come before there is another: a million that have nothing in common make some thousand. While
+    /// another thread makes the first one, it is not waited for.
     fn is_time_for_another(&self) -> bool {
         let mut strangers = lock(&self.strangers);
         strangers.count += 1;
-        if strangers.count <= strangers.templates {
+        if strangers.count <= strangers.templates && !lock(&self.list).is_empty() {
             return false;
         }
         strangers.count = 0;

@@ -9,11 +9,11 @@
 //!   process ends ──► vacate: mailbox, WASI context, … dropped ──► worn ──► renew: memory, globals ──► ready ──► process
 //! ```
 //!
-//! Several are renewed at once, because the kernel is asked to take pages back then: half of that is the asking.
+//! Several become ready at once, because the kernel is asked to take pages back then: half of that is the asking.
 
 use super::analysis::{Analysis, GLOBAL_PREFIX};
 use super::initial::Value;
-use super::slots::{Home, Shelved, Slots, Warm};
+use super::slots::{Home, Image, Renewed, Slots, Warm};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,21 +26,37 @@ const SHELVES: usize = 16;
 /// Instances that are renewed together.
 const RENEWED_AT_ONCE: usize = 8;
 
-/// An instance in its store, with all that is its own.
+/// An instance, with all that is its own.
 pub(super) struct Made {
+    /// They lie in the home's arena.
+    pub(super) parts: Box<Parts>,
+    /// Dropped last.
+    pub(super) home: Arc<Home>,
+}
+
+/// An instance in its store.
+pub(super) struct Parts {
     pub(super) store: Store<State>,
     pub(super) instance: Instance,
-    pub(super) home: Arc<Home>,
     /// What its memory and tables held when it was made.
     pub(super) limits: MemoryLimits,
     /// The function that its process runs, or ran, by its number: the next one's is often the same.
     pub(super) function: Option<(u32, TypedFunc<(), i64>)>,
 }
 
+impl Made {
+    /// The home, and the memory if there is one.
+    fn memory(&mut self) -> Option<(&Home, &mut [u8])> {
+        let store = &mut self.parts.store;
+        let memory = store.data().memory?;
+        Some((&self.home, memory.data_mut(store)))
+    }
+}
+
 /// How instances of a program are made as new, and those that are.
 pub(super) struct Recycling {
     /// What the warm part of the memory holds at first.
-    image: Box<[u8]>,
+    image: Image,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
     shelves: [Mutex<Shelf>; SHELVES],
@@ -49,10 +65,10 @@ pub(super) struct Recycling {
 /// Instances without a process.
 #[derive(Default)]
 struct Shelf {
-    /// As their process left them; fewer than are renewed together.
-    worn: Vec<(Made, Shelved)>,
+    /// As new but for pages that go back yet; fewer than are renewed together.
+    worn: Vec<Renewed<Made>>,
     /// As new.
-    ready: Vec<(Made, Shelved)>,
+    ready: Vec<Made>,
 }
 
 impl Recycling {
@@ -88,7 +104,7 @@ impl Recycling {
             )
         });
         Some(Recycling {
-            image: analysis.initial.image(warm)?,
+            image: Image::new(analysis.initial.image(warm)?),
             memory_bytes,
             globals: globals.collect(),
             shelves: Default::default(),
@@ -98,13 +114,13 @@ impl Recycling {
     /// An instance that is as new, if there is one: from this thread's shelf, or else from another's.
     pub(super) fn take(&self) -> Option<Made> {
         let own = self.shelf().ready.pop();
-        let (made, shelved) = own.or_else(|| {
+        let made = own.or_else(|| {
             let others = self.shelves.iter();
             others
                 .flat_map(|shelf| shelf.try_lock())
                 .find_map(|mut shelf| shelf.ready.pop())
         })?;
-        shelved.use_again();
+        made.home.use_again();
         #[cfg(any(test, debug_assertions))]
         let made = self.assert_as_new(made);
         Some(made)
@@ -112,40 +128,44 @@ impl Recycling {
 
     /// Keeps an instance for another process. Nothing of its process's execution is left.
     pub(super) fn put_back(&self, mut made: Made) {
-        made.store.data_mut().vacate();
-        let mut shelf = self.shelf();
-        if shelf.ready.len() < SHELF_MAX
-            && let Some(shelved) = Shelved::new(&made.home)
-        {
-            shelf.worn.push((made, shelved));
+        made.parts.store.data_mut().vacate();
+        if !self.set_back(&mut made) {
+            return;
         }
+        if !made.home.shelve() {
+            return;
+        }
+        let renewed = Renewed::new(made, Made::memory, &self.image);
+        let mut shelf = self.shelf();
+        if shelf.ready.len() >= SHELF_MAX {
+            return;
+        }
+        shelf.worn.push(renewed);
         if shelf.worn.len() < RENEWED_AT_ONCE {
             return;
         }
-        let mut worn = std::mem::replace(&mut shelf.worn, Vec::with_capacity(RENEWED_AT_ONCE));
+        let worn = std::mem::replace(&mut shelf.worn, Vec::with_capacity(RENEWED_AT_ONCE));
         drop(shelf);
-        worn.retain_mut(|(made, _)| self.set_back(made));
-        let memories = worn.iter_mut().filter_map(|(made, _)| {
-            let memory = made.store.data().memory?;
-            Some((&*made.home, memory.data_mut(&mut made.store)))
-        });
-        Home::renew(memories, &self.image);
-        self.shelf().ready.append(&mut worn);
+        let ready = Renewed::finish(worn);
+        self.shelf().ready.extend(ready);
     }
 
     /// Sets back what the process may have changed but its memory; false if that can't be done, or its memory is not what it
     /// was.
     fn set_back(&self, made: &mut Made) -> bool {
-        if let Some(memory) = made.store.data().memory {
-            let bytes = memory.data(&made.store);
+        let Parts {
+            store, instance, ..
+        } = &mut *made.parts;
+        if let Some(memory) = store.data().memory {
+            let bytes = memory.data(&store);
             if bytes.len() != self.memory_bytes || !made.home.holds(bytes) {
                 return false;
             }
         }
         self.globals.iter().all(|(export, value)| {
-            let global = made.instance.get_module_export(&mut made.store, export);
+            let global = instance.get_module_export(&mut *store, export);
             let global = global.and_then(wasmtime::Extern::into_global);
-            global.is_some_and(|global| global.set(&mut made.store, *value).is_ok())
+            global.is_some_and(|global| global.set(&mut *store, *value).is_ok())
         })
     }
 
@@ -157,18 +177,21 @@ impl Recycling {
     /// Compares it with what the module says, byte for byte.
     #[cfg(any(test, debug_assertions))]
     fn assert_as_new(&self, mut made: Made) -> Made {
-        if let Some(memory) = made.store.data().memory {
-            let bytes = memory.data(&made.store);
+        let Parts {
+            store, instance, ..
+        } = &mut *made.parts;
+        if let Some(memory) = store.data().memory {
+            let bytes = memory.data(&store);
             let warm = made.home.warm().within(bytes.len());
             assert_eq!(bytes.len(), self.memory_bytes);
             assert!(bytes[..warm.start].iter().all(|byte| *byte == 0));
-            assert!(bytes[warm.clone()] == *self.image);
+            assert!(bytes[warm.clone()] == *self.image.bytes());
             assert!(bytes[warm.end..].iter().all(|byte| *byte == 0));
         }
         for (export, value) in &self.globals {
-            let global = made.instance.get_module_export(&mut made.store, export);
+            let global = instance.get_module_export(&mut *store, export);
             let global = global.and_then(wasmtime::Extern::into_global);
-            let found = global.map(|global| global.get(&mut made.store));
+            let found = global.map(|global| global.get(&mut *store));
             // With the bits of numbers that are not equal to themselves.
             assert_eq!(format!("{found:?}"), format!("{:?}", Some(value)));
         }

@@ -12,6 +12,7 @@ use super::Shared;
 use super::control::{Ending, Phase, Watchers};
 use super::program::End;
 use super::report::CrashReport;
+use super::table::ControlGuard;
 use super::timers::Timer;
 use crate::process::{ExitReason, Pid, Reference, Ties};
 use crate::scheduler::{After, TimerKey};
@@ -52,9 +53,7 @@ enum Step {
 
 impl Shared {
     /// Ends a process whose execution is gone.
-    pub(super) fn finish(&self, index: u32, end: End) -> After {
-        let entry = self.table.entry(index);
-        let mut control = entry.control();
+    pub(super) fn finish(&self, index: u32, mut control: ControlGuard<'_>, end: End) -> After {
         let pid = self.table.pid(control.id);
         control.phase = Phase::Exiting;
         control.ending = None;
@@ -65,13 +64,15 @@ impl Shared {
         let ties = control.ties.take();
         let identity = control.identity.take();
         let watchers = control.watchers.take();
-        drop(control);
-        drop(arrived);
-
         let Ending { reason, is_crash } = end.ending;
         self.counters
             .reductions
             .fetch_add(end.reductions, Ordering::Relaxed);
+        if ties.is_none() && !is_crash {
+            return self.be_gone(index, control, watchers, &reason);
+        }
+        drop(control);
+        drop(arrived);
         if is_crash {
             self.counters.crashed.fetch_add(1, Ordering::Relaxed);
             if let Some(identity) = identity {
@@ -111,8 +112,20 @@ impl Shared {
                 return After::Again(priority);
             }
         }
-        self.table.release(index);
-        tell(farewell.watchers, &farewell.reason);
+        let control = self.table.entry(index).control();
+        self.be_gone(index, control, farewell.watchers, &farewell.reason)
+    }
+
+    /// The last of an end.
+    fn be_gone(
+        &self,
+        index: u32,
+        control: ControlGuard<'_>,
+        watchers: Option<Box<Watchers>>,
+        reason: &ExitReason,
+    ) -> After {
+        self.table.release(index, control);
+        tell(watchers, reason);
         let left = self.guests.fetch_sub(1, Ordering::AcqRel) - 1;
         self.departures.one_left(left);
         After::Parked
@@ -134,7 +147,7 @@ impl Shared {
         for step in steps.into_iter().rev() {
             self.step(pid, &ExitReason::Normal, step);
         }
-        self.table.release(index);
+        self.table.release(index, self.table.entry(index).control());
         tell(watchers, &ExitReason::Normal);
     }
 

@@ -20,7 +20,8 @@ const LABEL_BYTES_MAX: usize = 255;
 #[derive(Clone)]
 pub struct Spawn {
     pub(crate) program: Arc<dyn Runnable>,
-    pub(crate) function: String,
+    /// None if the program has no such function.
+    pub(crate) function: Option<u32>,
     pub(crate) argument: Box<[u8]>,
     pub(crate) options: SpawnOptions,
 }
@@ -51,15 +52,15 @@ impl Spawn {
     pub fn new(program: &Program) -> Spawn {
         Spawn {
             program: program.0.clone(),
-            function: String::new(),
+            function: program.0.function(""),
             argument: Box::default(),
             options: SpawnOptions::default(),
         }
     }
 
     /// Another function: the name of an export that takes and returns nothing.
-    pub fn function(mut self, name: impl Into<String>) -> Spawn {
-        self.function = name.into();
+    pub fn function(mut self, name: impl AsRef<str>) -> Spawn {
+        self.function = self.program.function(name.as_ref());
         self
     }
 
@@ -156,7 +157,8 @@ struct Reservation<'a> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.shared.table.release(self.index);
+        let table = &self.shared.table;
+        table.release(self.index, table.entry(self.index).control());
     }
 }
 
@@ -203,9 +205,7 @@ impl Shared {
         if argument.len() as u64 > self.config.max_message {
             return Err(SpawnError::ArgumentTooLarge);
         }
-        let function = program
-            .function(&function)
-            .ok_or(SpawnError::UnknownFunction)?;
+        let function = function.ok_or(SpawnError::UnknownFunction)?;
         if let Some(name) = &options.name {
             if !is_name(name) {
                 return Err(SpawnError::Other(RegisterError::BadName.to_string()));

@@ -43,12 +43,18 @@ pub(crate) struct Table {
     node: u64,
     cipher: Cipher,
     limit: u32,
-    live: AtomicU32,
-    /// Entries that were in use once; the newest first, because its memory is still in the cache.
-    free: Mutex<Vec<u32>>,
-    /// How many entries were ever in use.
-    used: AtomicU32,
+    room: SpinMutex<Room, Relax>,
     chunks: Box<[OnceLock<Box<Chunk>>]>,
+}
+
+/// Which entries are free.
+#[derive(Default)]
+struct Room {
+    live: u32,
+    /// Entries that were in use once; the newest first, because its memory is still in the cache.
+    free: Vec<u32>,
+    /// How many entries were ever in use.
+    used: u32,
 }
 
 type Chunk = [Entry; CHUNK];
@@ -113,32 +119,19 @@ impl Table {
             node,
             cipher,
             limit,
-            live: AtomicU32::new(0),
-            free: Mutex::new(Vec::new()),
-            used: AtomicU32::new(0),
+            room: SpinMutex::default(),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
         }
     }
 
     /// The number of processes, mailboxes of the host included.
     pub(crate) fn live(&self) -> u32 {
-        self.live.load(Ordering::Acquire)
+        self.room.lock().live
     }
 
     /// Takes an entry for a new process, which stays [`Phase::Absent`] until the caller says otherwise.
     pub(crate) fn reserve(&self) -> Result<(u32, Pid), TableFull> {
-        if self.live.fetch_add(1, Ordering::AcqRel) >= self.limit {
-            self.live.fetch_sub(1, Ordering::AcqRel);
-            return Err(TableFull);
-        }
-        let index = lock(&self.free).pop();
-        let index = index.unwrap_or_else(|| self.used.fetch_add(1, Ordering::AcqRel));
-        if index >= self.limit {
-            // Every entry has been through all its generations: 2^29 processes each.
-            self.used.fetch_sub(1, Ordering::AcqRel);
-            self.live.fetch_sub(1, Ordering::AcqRel);
-            return Err(TableFull);
-        }
+        let index = self.room.lock().take(self.limit).ok_or(TableFull)?;
         let entry = self.entry(index);
         let mut control = entry.control();
         control.generation += 1;
@@ -160,17 +153,17 @@ impl Table {
     }
 
     /// Gives an entry back, whose control has been emptied by the caller.
-    pub(crate) fn release(&self, index: u32) {
-        let mut control = self.entry(index).control();
+    pub(crate) fn release(&self, index: u32, mut control: ControlGuard<'_>) {
         debug_assert!(control.body.is_none() && control.ties.is_none());
         control.phase = Phase::Absent;
         control.id = 0;
         let exhausted = control.generation == GENERATION_MAX;
         drop(control);
+        let mut room = self.room.lock();
+        room.live -= 1;
         if !exhausted {
-            lock(&self.free).push(index);
+            room.free.push(index);
         }
-        self.live.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The entry with this index, which must have been reserved at some time.
@@ -261,8 +254,27 @@ impl Table {
 
     /// Every entry that was ever in use, with its index.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let used = self.used.load(Ordering::Acquire).min(self.limit);
+        let used = self.room.lock().used;
         (0..used).map(|index| (index, self.entry(index)))
+    }
+}
+
+impl Room {
+    /// An entry's index. None if so many live, or every entry has been through all its generations: 2^29 processes each.
+    fn take(&mut self, limit: u32) -> Option<u32> {
+        if self.live >= limit {
+            return None;
+        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.used < limit => {
+                self.used += 1;
+                self.used - 1
+            }
+            None => return None,
+        };
+        self.live += 1;
+        Some(index)
     }
 }
 
@@ -333,8 +345,7 @@ mod tests {
             assert!(seen.insert(pid), "{pid} was used twice");
             table.entry(index).control().phase = Phase::Waiting;
             assert!(table.find(pid).is_some());
-            table.entry(index).control().phase = Phase::Absent;
-            table.release(index);
+            table.release(index, table.entry(index).control());
             assert!(table.find(pid).is_none());
         }
     }
@@ -349,7 +360,7 @@ mod tests {
         assert_eq!(indexes.len(), 3);
         assert!(table.reserve().is_err());
         assert_eq!(table.live(), 3);
-        table.release(indexes[1]);
+        table.release(indexes[1], table.entry(indexes[1]).control());
         assert!(table.reserve().is_ok());
         assert!(table.reserve().is_err());
     }

@@ -42,7 +42,7 @@ impl Work for Shared {
             drop(control);
             // A panic in host code does not keep it from ending.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| body.end(awaits_mail)));
-            return self.finish(task, End::told(ending, reductions));
+            return self.finish(task, entry.control(), End::told(ending, reductions));
         }
         if control.awaits == Awaits::Mail {
             // The wait that the advice was for is over.
@@ -73,8 +73,9 @@ impl Work for Shared {
         }
         if let Some(end) = end {
             drop(body);
-            handover::end(&mut entry.control().arrived);
-            return self.finish(task, end);
+            let mut control = entry.control();
+            handover::end(&mut control.arrived);
+            return self.finish(task, control, end);
         }
 
         let mut control = entry.control();

@@ -419,13 +419,10 @@ impl spawning::Host for State {
             );
         }
         let options = options.into_iter().map(SpawnOption::from);
-        let spawned = functions::spawn(
-            &mut self.current,
-            program.as_deref(),
-            &function,
-            argument.into(),
-            options,
-        );
+        let program = functions::program(&self.current, program.as_deref());
+        let function = program.as_ref().ok().and_then(|it| it.function(&function));
+        let argument = argument.into();
+        let spawned = functions::spawn(&mut self.current, program, function, argument, options);
         survives(&self.current)?;
         Ok(spawned.map(Into::into).map_err(Into::into))
     }

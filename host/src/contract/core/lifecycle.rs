@@ -82,21 +82,15 @@ pub(super) fn spawn(
     }
     room::<SPAWN_RESULT_BYTES>(&mut guest, result, "spawn")?;
     let program = if is_some(has_program, "spawn")? {
-        Some(text(
-            &mut guest,
-            program,
-            program_length,
-            "spawn: the program's name",
-        )?)
+        let what = "spawn: the program's name";
+        Some(text(&mut guest, program, program_length, what)?.to_owned())
     } else {
         None
     };
-    let function = text(
-        &mut guest,
-        function,
-        function_length,
-        "spawn: the function's name",
-    )?;
+    let program = functions::program(&guest.data().current, program.as_deref());
+    let what = "spawn: the function's name";
+    let function = text(&mut guest, function, function_length, what)?;
+    let function = program.as_ref().ok().and_then(|it| it.function(function));
     let options = spawn_options(&mut guest, options, options_count)?;
     // Too large an argument is refused by the spawn; it is not copied for that.
     let argument_max = guest.data().current.shared.config.max_message;
@@ -107,8 +101,8 @@ pub(super) fn spawn(
         let argument = argument.into();
         functions::spawn(
             &mut guest.data_mut().current,
-            program.as_deref(),
-            &function,
+            program,
+            function,
             argument,
             options,
         )

@@ -160,7 +160,7 @@ pub(super) fn send_named(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let name = text(&mut guest, name, name_length, "send-named: the name")?;
+    let name = text(&mut guest, name, name_length, "send-named: the name")?.to_owned();
     let envelope = Envelope {
         tag,
         has_reference,

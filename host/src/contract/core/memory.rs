@@ -96,13 +96,19 @@ pub(super) fn room_and_state<'a, const BYTES: usize>(
     Ok((room, state))
 }
 
-pub(super) fn text(guest: &mut Guest<'_>, pointer: u32, length: u32, what: &str) -> Result<String> {
+/// A name or a label, where it lies.
+pub(super) fn text<'a>(
+    guest: &'a mut Guest<'_>,
+    pointer: u32,
+    length: u32,
+    what: &str,
+) -> Result<&'a str> {
     let bytes = slice(guest, pointer, length, what)?;
     if length > NAME_BYTES_MAX {
         bail!("{what} has {length} bytes; the limit is {NAME_BYTES_MAX}");
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
+        Ok(text) => Ok(text),
         Err(_) => bail!("{what} is not UTF-8"),
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn register(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let name = text(&mut guest, name, name_length, "register: the name")?;
+    let name = text(&mut guest, name, name_length, "register: the name")?.to_owned();
     let registered = guest.data_mut().current.register(&name, Pid { node, id });
     survives(&guest.data().current)?;
     let error = registered.err().map(|error| match error {
@@ -50,7 +50,7 @@ pub(super) fn unregister(mut guest: Guest<'_>, name: u32, name_length: u32) -> R
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let name = text(&mut guest, name, name_length, "unregister: the name")?;
+    let name = text(&mut guest, name, name_length, "unregister: the name")?.to_owned();
     Ok(i32::from(guest.data_mut().current.unregister(&name)))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn whereis(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let name = text(&mut guest, name, name_length, "whereis: the name")?;
+    let name = text(&mut guest, name, name_length, "whereis: the name")?.to_owned();
     let pid = guest.data_mut().current.whereis(&name);
     survives(&guest.data().current)?;
     let room = room::<OPTION_PID_BYTES>(&mut guest, result, "whereis")?;
@@ -107,7 +107,7 @@ pub(super) fn join(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let group = text(&mut guest, group, group_length, "join: the group")?;
+    let group = text(&mut guest, group, group_length, "join: the group")?.to_owned();
     let joined = guest.data_mut().current.join(&group, Pid { node, id });
     survives(&guest.data().current)?;
     let error = joined.err().map(|error| match error {
@@ -128,7 +128,7 @@ pub(super) fn leave(
     if pauses(&mut guest)? {
         return Ok(AGAIN);
     }
-    let group = text(&mut guest, group, group_length, "leave: the group")?;
+    let group = text(&mut guest, group, group_length, "leave: the group")?.to_owned();
     let has_left = guest.data_mut().current.leave(&group, Pid { node, id });
     Ok(i32::from(has_left))
 }
@@ -142,7 +142,7 @@ pub(super) fn members(
     if pauses(&mut guest)? {
         return Ok(AGAIN_LISTS);
     }
-    let group = text(&mut guest, group, group_length, "members: the group")?;
+    let group = text(&mut guest, group, group_length, "members: the group")?.to_owned();
     let members = guest.data().current.shared.members(&group);
     room::<8>(&mut guest, result, "members")?.copy_from_slice(&EMPTY_LIST);
     let mut lists = Lists::default();
@@ -167,7 +167,7 @@ pub(super) fn monitor(
     if pauses(&mut guest)? {
         return Ok(AGAIN_LISTS);
     }
-    let group = text(&mut guest, group, group_length, "monitor: the group")?;
+    let group = text(&mut guest, group, group_length, "monitor: the group")?.to_owned();
     let (monitor, members) = guest.data_mut().current.monitor_group(&group);
     survives(&guest.data().current)?;
     let room = room::<MONITORED_GROUP_BYTES>(&mut guest, result, "monitor")?;

@@ -70,7 +70,7 @@ pub(super) fn destination(
         })),
         1 => {
             let what = format!("{function}: the name");
-            let name = text(guest, first as u32, second as u32, &what)?;
+            let name = text(guest, first as u32, second as u32, &what)?.to_owned();
             Ok(Destination::Name(name.into()))
         }
         other => bail!("{function}: {other} is no case of `destination`"),

@@ -1,13 +1,12 @@
 //! A process's home slot: its parts, and who has them.
 
-use super::departures::{Presence, give_back, give_back_together};
+use super::departures::{Presence, give_back_together};
 use super::region::fetch;
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
 };
 use crate::engine::arena;
-use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,6 +42,8 @@ pub(in crate::engine) struct Home {
     pub(super) presence: Presence,
     /// The process ends, and its first memory is zero because it was packed and has not been unpacked.
     forgot_memory: AtomicBool,
+    /// It is no process's: its instance waits to be used again.
+    is_shelved: AtomicBool,
 }
 
 impl Home {
@@ -61,6 +62,7 @@ impl Home {
             arena_used: AtomicU16::new(0),
             presence: Presence::new(),
             forgot_memory: AtomicBool::new(false),
+            is_shelved: AtomicBool::new(false),
         }
     }
 
@@ -182,6 +184,7 @@ impl Home {
 
     /// The same for what one process needs beside the instance. What the process before had there is overwritten: it must
     /// be gone.
+    #[inline(always)]
     pub(in crate::engine) fn make_execution<T>(&self, work: impl FnOnce() -> T) -> T {
         let instance = self.arena_instance.load(Ordering::Acquire) as usize;
         if instance == 0 {
@@ -229,27 +232,23 @@ impl Home {
         memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes
     }
 
-    /// Makes memories, each of which lies in its home, what they were at first: this image in the warm part, zero everywhere
-    /// else.
-    pub(in crate::engine) fn renew<'a>(
-        memories: impl Iterator<Item = (&'a Home, &'a mut [u8])>,
-        image: &[u8],
-    ) {
-        // The memories stay borrowed until the kernel has what is given back.
-        let mut memories: SmallVec<[_; 8]> = memories.collect();
-        let mut given_back = SmallVec::<[Region; 16]>::new();
-        for (home, memory) in &mut memories {
-            assert!(home.holds(memory));
-            home.forget_memory(false);
-            let warm = home.warm.within(memory.len());
-            memory[warm.clone()].copy_from_slice(image);
-            let parts = [0..warm.start, warm.end..memory.len()];
-            let parts = parts.into_iter().filter(|part| !part.is_empty());
-            given_back.extend(parts.map(|part| home.memory().part(part)));
+    /// It is no process's for now. False if there are so many such already that another one would be a waste of memory: then
+    /// it is not.
+    pub(in crate::engine) fn shelve(&self) -> bool {
+        let others = self.slots.shelved.fetch_add(1, Ordering::AcqRel);
+        if others >= SHELVED_MAX {
+            self.slots.shelved.fetch_sub(1, Ordering::AcqRel);
+            return false;
         }
-        // SAFETY: the ranges are within `memories`, which are ours alone while this runs; both ends of each are pages',
-        // because memories' are. That they read as zero afterwards is what is wanted.
-        unsafe { give_back(&given_back) };
+        self.is_shelved.store(true, Ordering::Release);
+        true
+    }
+
+    /// A process takes it, which was no process's.
+    pub(in crate::engine) fn use_again(&self) {
+        self.is_shelved.store(false, Ordering::Release);
+        self.slots.shelved.fetch_sub(1, Ordering::AcqRel);
+        self.slots.used_again.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What stays resident when the slot is free.
@@ -258,32 +257,12 @@ impl Home {
     }
 }
 
-/// Says that a home is no process's, as long as it lives.
-pub(in crate::engine) struct Shelved(Arc<Slots>);
-
-impl Shelved {
-    /// None if there are so many already that another one would be a waste of memory.
-    pub(in crate::engine) fn new(home: &Home) -> Option<Shelved> {
-        let shelved = Shelved(home.slots.clone());
-        let others = home.slots.shelved.fetch_add(1, Ordering::AcqRel);
-        (others < SHELVED_MAX).then_some(shelved)
-    }
-
-    /// A process takes it.
-    pub(in crate::engine) fn use_again(self) {
-        self.0.used_again.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Shelved {
-    fn drop(&mut self) {
-        self.0.shelved.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Drop for Home {
     fn drop(&mut self) {
         arena::outside(|| self.give_back());
+        if *self.is_shelved.get_mut() {
+            self.slots.shelved.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 

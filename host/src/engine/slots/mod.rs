@@ -21,6 +21,7 @@
 //! | `home` | a process's home slot |
 //! | `departures` | packed slots, until their pages go back together |
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
+//! | `renewal` | memories that are made as new for the next process |
 //! | `region` | pages: cleaned, given back, made resident |
 //! | `given` | the memories and stacks that wasmtime is given |
 //!
@@ -36,13 +37,15 @@ mod departures;
 mod given;
 mod home;
 mod region;
+mod renewal;
 mod stretch;
 #[cfg(test)]
 mod tests;
 
 pub(super) use given::{Memories, Stacks};
-pub(super) use home::{Home, Shelved, at_home};
+pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
+pub(super) use renewal::{Image, Renewed};
 
 use super::arena::Zone;
 use departures::Departures;

@@ -119,13 +119,15 @@ fn so_many_homes_are_shelved_and_no_more() {
                 .expect("a home is free")
         })
         .collect();
-    let mut shelved: Vec<_> = homes.iter().filter_map(|home| Shelved::new(home)).collect();
-    assert_eq!(shelved.len(), SHELVED_MAX);
+    let (last, others) = homes.split_last().expect("there are some");
+    assert!(others.iter().all(|home| home.shelve()));
+    assert!(!last.shelve());
     assert_eq!(slots.in_use(), 1);
-    shelved.pop().expect("there is one").use_again();
+    others[0].use_again();
     assert_eq!((slots.in_use(), slots.used_again()), (2, 1));
-    assert!(Shelved::new(&homes[0]).is_some());
-    drop((shelved, homes));
+    assert!(last.shelve());
+    assert_eq!(slots.in_use(), 1);
+    drop(homes);
     assert_eq!(slots.in_use(), 0);
 }
 
@@ -139,24 +141,30 @@ fn memories_are_renewed_where_they_lie() {
     let homes: Vec<_> = (0..20).map(|_| home()).collect();
     let memory = |home| memory(&slots, home, 64 * KIB);
     let mut memories: Vec<_> = homes.iter().map(memory).collect();
-    let image = [0x55; 8 * KIB];
+    let image = Image::new([0x55; 8 * KIB].into());
     for memory in &mut memories {
         bytes(&mut **memory).fill(0xaa);
     }
-    let (used, renewed) = memories.split_first_mut().expect("there are some");
-    let lying = renewed.iter_mut().map(|memory| bytes(&mut **memory));
-    Home::renew(homes[1..].iter().map(|home| &**home).zip(lying), &image);
-    for memory in renewed {
-        let held = bytes(&mut **memory);
+    let mut owners = homes.iter().zip(memories);
+    let (_, mut used) = owners.next().expect("there are some");
+    let renewed = owners.map(|owner| {
+        Renewed::new(
+            owner,
+            |(home, memory)| Some((home, bytes(&mut **memory))),
+            &image,
+        )
+    });
+    for (_, mut memory) in Renewed::finish(renewed.collect()) {
+        let held = bytes(&mut *memory);
         assert!(held[..12 * KIB].iter().all(|byte| *byte == 0));
         assert!(held[12 * KIB..20 * KIB].iter().all(|byte| *byte == 0x55));
         assert!(held[20 * KIB..].iter().all(|byte| *byte == 0));
     }
-    assert!(bytes(&mut **used).iter().all(|byte| *byte == 0xaa));
+    assert!(bytes(&mut *used).iter().all(|byte| *byte == 0xaa));
     // A memory that has moved out.
-    assert!(homes[0].holds(bytes(&mut **used)));
+    assert!(homes[0].holds(bytes(&mut *used)));
     used.grow_to(4 * MIB).expect("a slot is free");
-    assert!(!homes[0].holds(bytes(&mut **used)));
+    assert!(!homes[0].holds(bytes(&mut *used)));
 }
 
 #[test]
