@@ -5,6 +5,7 @@ use super::counting::{COUNTER, is_sized};
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::initial::Initial;
 use super::slots::PAGE_BYTES;
+use super::tables::{Calls, Found};
 use crate::text::printable_name;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,14 +14,16 @@ use wasmparser::{
     ValType, Validator, WasmFeatures,
 };
 
-/// The rewriter's exports of entries: the name of the function follows.
-pub(super) const ENTRY_PREFIX: &str = "atoll:entry/";
-/// Those of mutable globals: the index follows.
+/// The rewriter's export of the function that runs a function, whose place in [`Analysis::functions`] it is told.
+pub(super) const ENTRY: &str = "atoll:entry";
+/// Its exports of mutable globals: the index follows.
 pub(super) const GLOBAL_PREFIX: &str = "atoll:global/";
 /// What wit-component calls the table of its own modules.
 const IMPORTS_TABLE: &str = "$imports";
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
 const WASM_PAGE_BYTES: u64 = 64 << 10;
+/// The functions that can be spawned: the entry tells them apart by one branch, of which wasm allows little more targets.
+const FUNCTIONS_MAX: usize = 50_000;
 
 /// A core module, as far as loading it needs to know.
 #[derive(Debug, Default)]
@@ -45,6 +48,8 @@ pub(crate) struct Analysis {
     pub(crate) params: Vec<u32>,
     /// Its code has operations whose cost is that of an operand.
     pub(crate) has_sized_operations: bool,
+    /// What becomes of calls by table.
+    pub(crate) calls: Calls,
     /// The bulk operations in its code.
     pub(crate) bulk: BTreeSet<Bulk>,
     /// The part of its first memory that its data segments fill, in bytes.
@@ -148,6 +153,8 @@ struct Reader {
     /// The type of each function, imported ones first.
     functions: Vec<u32>,
     exports: Vec<(String, u32)>,
+    /// Its tables, and who calls by them.
+    found: Found,
 }
 
 impl Reader {
@@ -155,7 +162,9 @@ impl Reader {
         match payload {
             Payload::TypeSection(section) => {
                 for group in section {
-                    for ty in group.map_err(invalid)?.into_types() {
+                    let group = group.map_err(invalid)?;
+                    self.found.types(&group);
+                    for ty in group.into_types() {
                         self.types.push(match ty.composite_type.inner {
                             CompositeInnerType::Func(function) => Some(function),
                             _ => {
@@ -185,6 +194,7 @@ impl Reader {
                     self.analysis.bulk.extend(Bulk::of(&operator));
                     self.analysis.has_sized_operations |= is_sized(&operator);
                     self.analysis.initial.operator(&operator);
+                    self.found.operator(&operator);
                 }
             }
             Payload::DataSection(section) => {
@@ -192,6 +202,18 @@ impl Reader {
                     let data = data.map_err(invalid)?;
                     self.data(&data);
                     self.analysis.initial.data(&data);
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section {
+                    self.found.table(&table.map_err(invalid)?);
+                }
+            }
+            Payload::ElementSection(section) => {
+                for element in section {
+                    self.found
+                        .element(&element.map_err(invalid)?)
+                        .map_err(invalid)?;
                 }
             }
             Payload::MemorySection(section) => {
@@ -259,6 +281,7 @@ impl Reader {
     }
 
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
+        self.found.import(&import.ty);
         let contract = match import.ty {
             TypeRef::Func(ty) => {
                 self.functions.push(ty);
@@ -352,11 +375,19 @@ impl Reader {
                 _ => {}
             }
         }
+        let count = self.analysis.functions.len();
+        if count > FUNCTIONS_MAX {
+            let text = format!(
+                "it exports {count} functions that can be spawned; the limit is {FUNCTIONS_MAX}"
+            );
+            return Err(LoadError::new(Kind::TooLarge, text));
+        }
         let defined = self.analysis.imported_functions..self.functions.len() as u32;
         let params = |function| self.type_of(function).map_or(0, |(params, _)| params.len());
         self.analysis.params = defined.map(|function| params(function) as u32).collect();
         self.analysis.types =
             u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
+        self.analysis.calls = std::mem::take(&mut self.found).finish(&self.types, &self.functions);
         self.check_lists()?;
         Ok(self.analysis)
     }
@@ -401,7 +432,7 @@ impl Reader {
 
 /// Refuses names that the rewriter gives to exports of its own.
 fn check_export(name: &str) -> Result<(), LoadError> {
-    let own = [ENTRY_PREFIX, GLOBAL_PREFIX, COUNTER];
+    let own = [ENTRY, GLOBAL_PREFIX, COUNTER];
     let Some(prefix) = own.iter().find(|prefix| name.starts_with(**prefix)) else {
         return Ok(());
     };

@@ -1,36 +1,26 @@
 //! The rewriter: makes a guest's core module callable without the host ever calling back into it.
 //!
-//! Four things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
+//! Five things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
 //!
-//! - **Imports that may wait or return a list.** The canonical ABI has the host call the guest's `cabi_realloc` in
-//!   the middle of an import, which costs a second stack and would let guest code run while the host is at work.
-//!   Instead the import becomes a raw one that either answers "again" or leaves its result with the host, and a
-//!   function in the module itself does the rest:
-//!
-//!   ```text
-//!   members(…, ret):  loop:  n = raw.members(…, ret)      ; n < 0: pause, then again
-//!                     while n ≠ 0:  p = cabi_realloc(0, 0, alignment of n, size of n);  n = raw.take(p)
-//!   ```
-//!
-//!   A short payload comes with the answer, and is stored without another call of the host.
+//! - **Imports that may wait or return a list** become raw ones, with glue in the module ([`super::glue`]).
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
-//!   turns. They move to the front of every function that can be spawned.
+//!   turns. They are called by the entry, before the function that is spawned.
+//! - **Tables.** Of functions only the entry is exported, and a table that never changes is resolved ([`super::tables`]).
 //! - **Bulk memory operations** are cut into pieces ([`super::bulk`]), between which the process can be preempted.
 //! - **Reductions** are counted, and a turn ends when a slice is used up ([`super::counting`]).
 
-use super::abi::{self, RAW_MODULE, RAW_PAUSE, RAW_TAKE, SHORT, SHORT_BYTES_MAX, Shape};
-use super::analysis::{Analysis, Bulk, ENTRY_PREFIX, GLOBAL_PREFIX};
+use super::abi::{self, RAW_MODULE, RAW_PAUSE, RAW_TAKE, Shape};
+use super::analysis::{Analysis, Bulk, ENTRY, GLOBAL_PREFIX};
 use super::bulk::bulk;
 use super::counting::{self, COUNTER, Cost, Counter, What};
 use super::error::{LoadError, LoadErrorKind};
+use super::glue::{Glue, answers};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    BlockType, BranchHints, CodeSection, EntityType, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection,
+    BlockType, BranchHints, CodeSection, ElementSection, EntityType, ExportKind, ExportSection,
+    Function, FunctionSection, GlobalSection, TableSection,
 };
-use wasm_encoder::{
-    ImportSection, Instruction, InstructionSink, MemArg, Module, SectionId, TypeSection, ValType,
-};
+use wasm_encoder::{ImportSection, Instruction, Module, SectionId, TypeSection, ValType};
 
 /// A function with more locals gets no more: there is a limit of 50,000.
 const LOCALS_MAX: u32 = 49_000;
@@ -87,16 +77,16 @@ struct Rewriter<'a> {
 struct Types {
     /// () -> ()
     unit: u32,
-    /// (i32) -> (i64)
+    /// (i32) -> (i64): that of the entry as well
     take: u32,
     /// (i32 i32 i32) -> ()
     bulk: u32,
     /// (i64) -> ()
     pause: u32,
-    /// () -> (i64)
-    entry: u32,
     /// The raw imports' types and the glue's, in the order of `glued`.
     glue: u32,
+    /// Those of the functions that call by table.
+    by_type: u32,
 }
 
 impl<'a> Rewriter<'a> {
@@ -142,8 +132,8 @@ impl<'a> Rewriter<'a> {
             take: unit + 1,
             bulk: unit + 2,
             pause: unit + 3,
-            entry: unit + 4,
-            glue: unit + 5,
+            glue: unit + 4,
+            by_type: unit + 4 + 2 * self.glued.len() as u32,
         }
     }
 
@@ -152,7 +142,8 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The first function that is added. First come the glue functions, then the empty start function, that which is called
-    /// when a slice ends, one for each bulk operation that the code has, and an entry for each function that can be spawned.
+    /// when a slice ends, one for each bulk operation that the code has, the entry, and one for each type of functions that
+    /// are called by table.
     fn first_added(&self) -> u32 {
         self.imported() + self.analysis.defined_functions
     }
@@ -170,8 +161,14 @@ impl<'a> Rewriter<'a> {
         self.counter.slice_ends + 1
     }
 
-    fn first_entry(&self) -> u32 {
+    fn entry_index(&self) -> u32 {
         self.first_bulk() + self.analysis.bulk.len() as u32
+    }
+
+    /// The function that calls functions of this type by table, if that becomes a direct call.
+    fn by_type(&self, ty: u32) -> Option<u32> {
+        let place = self.analysis.calls.place(ty)?;
+        Some(self.entry_index() + 1 + place)
     }
 
     /// The new index of an old function.
@@ -183,116 +180,13 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn glue(&self, import: u32, function: &abi::Function) -> Function {
-        let params = function.params.len() as u32;
-        let answer = params;
-        let lists = function.shape.leaves_lists();
-        let answers = answers(function.shape);
-        let room = ValType::I32;
-        let locals = answers.iter().chain([&room]).map(|ty| (1, *ty));
-        let mut body = Function::new(locals.collect::<Vec<_>>());
-        let mut code = body.instructions();
-        code.loop_(BlockType::Empty);
-        for param in 0..params {
-            code.local_get(param);
+    fn glue(&self) -> Glue<'_> {
+        Glue {
+            counter: &self.counter,
+            take: self.analysis.imported_functions,
+            realloc: self.analysis.realloc.map(|realloc| self.moved(realloc)),
+            memory: self.analysis.exported_memory.unwrap_or_default(),
         }
-        code.call(import);
-        for more in (1..answers.len() as u32).rev() {
-            code.local_set(answer + more);
-        }
-        code.local_tee(answer);
-        if lists {
-            code.i64_const(0).i64_lt_s();
-        } else {
-            code.i32_const(0).i32_lt_s();
-        }
-        code.if_(BlockType::Empty);
-        self.counter.pause(&mut code);
-        code.br(1).end().end();
-        if let (true, Some(realloc)) = (lists, self.analysis.realloc) {
-            let room = |code: &mut InstructionSink<'_>| {
-                code.i32_const(0).i32_const(0);
-                code.local_get(answer)
-                    .i64_const(32)
-                    .i64_shr_u()
-                    .i32_wrap_i64();
-                code.local_get(answer).i32_wrap_i64();
-                code.call(self.moved(realloc));
-            };
-            code.local_get(answer).i64_const(0).i64_ne();
-            code.if_(BlockType::Empty);
-            if let Shape::RetryThenPayload(pointer_at) = function.shape {
-                code.local_get(answer).i64_const(SHORT).i64_and();
-                code.i64_eqz().i32_eqz().if_(BlockType::Empty);
-                // Its alignment is above its size, as that of lists.
-                code.local_get(answer).i64_const(!SHORT).i64_and();
-                code.local_set(answer);
-                room(&mut code);
-                self.store_short(&mut code, params, pointer_at);
-                code.else_();
-            }
-            code.loop_(BlockType::Empty);
-            room(&mut code);
-            code.call(self.analysis.imported_functions)
-                .local_tee(answer)
-                .i64_const(0)
-                .i64_ne()
-                .br_if(0)
-                .end();
-            if let Shape::RetryThenPayload(_) = function.shape {
-                code.end();
-            }
-            code.end();
-        }
-        if !function.results.is_empty() {
-            code.local_get(answer);
-        }
-        code.end();
-        body
-    }
-
-    /// Takes the address on the stack, and stores there what has come with the answer; and the address where it belongs,
-    /// behind the result, whose address is the last parameter.
-    fn store_short(&self, code: &mut InstructionSink<'_>, params: u32, pointer_at: u64) {
-        let (answer, low, high, room) = (params, params + 1, params + 2, params + 3);
-        let place = |offset| MemArg {
-            offset,
-            align: 0,
-            memory_index: self.analysis.exported_memory.unwrap_or_default(),
-        };
-        code.local_set(room);
-        code.local_get(params - 1)
-            .local_get(room)
-            .i32_store(place(pointer_at));
-        let has = |code: &mut InstructionSink<'_>, bytes: i64| {
-            code.local_get(answer).i64_const(bytes).i64_and();
-            code.i64_eqz().i32_eqz().if_(BlockType::Empty);
-        };
-        has(code, SHORT_BYTES_MAX as i64);
-        code.local_get(room).local_get(low).i64_store(place(0));
-        code.local_get(room).local_get(high).i64_store(place(8));
-        code.else_();
-        // Eight bytes, four, two, one: whatever the size is made of.
-        has(code, 8);
-        code.local_get(room).local_get(low).i64_store(place(0));
-        code.local_get(high).local_set(low);
-        code.local_get(room).i32_const(8).i32_add().local_set(room);
-        code.end();
-        for bytes in [4, 2, 1] {
-            has(code, bytes);
-            code.local_get(room).local_get(low);
-            match bytes {
-                4 => code.i64_store32(place(0)),
-                2 => code.i64_store16(place(0)),
-                _ => code.i64_store8(place(0)),
-            };
-            code.local_get(low).i64_const(8 * bytes).i64_shr_u();
-            code.local_set(low);
-            code.local_get(room).i32_const(bytes as i32).i32_add();
-            code.local_set(room);
-            code.end();
-        }
-        code.end();
     }
 
     fn add_imports(&self, imports: &mut ImportSection) {
@@ -305,18 +199,30 @@ impl<'a> Rewriter<'a> {
         add(RAW_PAUSE, self.types().pause);
     }
 
-    fn entry(&self, name: &str, index: u32) -> Function {
+    /// Runs the function whose place is the parameter, and returns what is left of the last slice.
+    fn entry(&self) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
-        // A WASI command initializes itself.
-        let initialize = self.analysis.initialize.filter(|_| name != "_start");
-        let first = self.analysis.start.into_iter().chain(initialize);
-        let called: Vec<u32> = first.chain([index]).collect();
-        self.counter.begin(&mut code, called.len() as u64);
-        for function in called {
-            code.call(self.moved(function));
+        let functions = &self.analysis.functions;
+        let count = functions.len() as u32;
+        // A block for each, which ends where it is called, and one for a place that there is not.
+        for _ in 0..=count {
+            code.block(BlockType::Empty);
         }
-        code.global_get(self.counter.left).end();
+        code.local_get(0).br_table(0..count, count);
+        for (name, index) in functions {
+            code.end();
+            // A WASI command initializes itself.
+            let initialize = self.analysis.initialize.filter(|_| name != "_start");
+            let first = self.analysis.start.into_iter().chain(initialize);
+            let called: Vec<u32> = first.chain([*index]).collect();
+            self.counter.begin(&mut code, called.len() as u64);
+            for function in called {
+                code.call(self.moved(function));
+            }
+            code.global_get(self.counter.left).return_();
+        }
+        code.end().unreachable().end();
         body
     }
 }
@@ -342,7 +248,6 @@ impl Reencode for Rewriter<'_> {
         types.ty().function([ValType::I32], [ValType::I64]);
         types.ty().function([ValType::I32; 3], []);
         types.ty().function([ValType::I64], []);
-        types.ty().function([], [ValType::I64]);
         for (_, function) in &self.glued {
             let params: Vec<ValType> = function
                 .params
@@ -358,6 +263,34 @@ impl Reencode for Rewriter<'_> {
             let results = function.results.iter().map(|_| ValType::I32);
             types.ty().function(params, results.collect::<Vec<_>>());
         }
+        for by_type in self.analysis.calls.by_type() {
+            by_type.add_type(self, types)?;
+        }
+        Ok(())
+    }
+
+    fn parse_table_section(
+        &mut self,
+        tables: &mut TableSection,
+        section: wasmparser::TableSectionReader<'_>,
+    ) -> Result<(), Error> {
+        if self.analysis.calls.keeps_table() {
+            return utils::parse_table_section(self, tables, section);
+        }
+        self.analysis.calls.add_table(tables);
+        Ok(())
+    }
+
+    fn parse_element_section(
+        &mut self,
+        elements: &mut ElementSection,
+        section: wasmparser::ElementSectionReader<'_>,
+    ) -> Result<(), Error> {
+        let calls = &self.analysis.calls;
+        if calls.keeps_table() {
+            return utils::parse_element_section(self, elements, section);
+        }
+        calls.add_elements(elements, self.nothing(), self.entry_index());
         Ok(())
     }
 
@@ -447,8 +380,9 @@ impl Reencode for Rewriter<'_> {
         for _ in &self.analysis.bulk {
             functions.function(types.bulk);
         }
-        for _ in &self.analysis.functions {
-            functions.function(types.entry);
+        functions.function(types.take);
+        for (place, _) in (0..).zip(self.analysis.calls.by_type()) {
+            functions.function(types.by_type + place);
         }
         Ok(())
     }
@@ -458,14 +392,13 @@ impl Reencode for Rewriter<'_> {
         exports: &mut ExportSection,
         section: wasmparser::ExportSectionReader<'_>,
     ) -> Result<(), Error> {
-        utils::parse_export_section(self, exports, section)?;
-        for (place, (name, _)) in (0..).zip(&self.analysis.functions) {
-            exports.export(
-                &format!("{ENTRY_PREFIX}{name}"),
-                ExportKind::Func,
-                self.first_entry() + place,
-            );
+        for export in section {
+            let export = export?;
+            if self.analysis.calls.keeps_export(export.kind) {
+                self.parse_export(exports, export)?;
+            }
         }
+        exports.export(ENTRY, ExportKind::Func, self.entry_index());
         for (index, _) in &self.analysis.initial.globals {
             exports.export(
                 &format!("{GLOBAL_PREFIX}{index}"),
@@ -484,15 +417,16 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), Error> {
         utils::parse_code_section(self, code, section)?;
         for (import, function) in &self.glued {
-            code.function(&self.glue(*import, function));
+            code.function(&self.glue().function(*import, function));
         }
         code.function(&empty());
         code.function(&self.counter.slice_ends());
         for operation in &self.analysis.bulk {
             code.function(&bulk(*operation, &self.counter));
         }
-        for (name, index) in &self.analysis.functions {
-            code.function(&self.entry(name, *index));
+        code.function(&self.entry());
+        for by_type in self.analysis.calls.by_type() {
+            code.function(&by_type.function(|function| self.moved(function)));
         }
         Ok(())
     }
@@ -555,19 +489,22 @@ impl Reencode for Rewriter<'_> {
         &mut self,
         operator: wasmparser::Operator<'b>,
     ) -> Result<Instruction<'b>, Error> {
-        match Bulk::of(&operator) {
-            Some(operation) => Ok(Instruction::Call(self.bulk(operation))),
+        if let Some(operation) = Bulk::of(&operator) {
+            return Ok(Instruction::Call(self.bulk(operation)));
+        }
+        let direct = match operator {
+            wasmparser::Operator::CallIndirect { type_index, .. } => {
+                self.by_type(type_index).map(Instruction::Call)
+            }
+            wasmparser::Operator::ReturnCallIndirect { type_index, .. } => {
+                self.by_type(type_index).map(Instruction::ReturnCall)
+            }
+            _ => None,
+        };
+        match direct {
+            Some(direct) => Ok(direct),
             None => utils::instruction(self, operator),
         }
-    }
-}
-
-/// What a raw function answers.
-fn answers(shape: Shape) -> &'static [ValType] {
-    match shape {
-        Shape::Direct | Shape::Retry => &[ValType::I32],
-        Shape::RetryThenLists => &[ValType::I64],
-        Shape::RetryThenPayload(_) => &[ValType::I64; 3],
     }
 }
 

@@ -1,6 +1,6 @@
 //! Executions: a function of a program, as a future that the system polls once a turn.
 
-use super::analysis::{Analysis, ENTRY_PREFIX};
+use super::analysis::{Analysis, ENTRY};
 use super::arena::Room;
 use super::counting::COUNTER;
 use super::flatten::Originals;
@@ -134,6 +134,7 @@ fn position<E>(functions: &[(String, E)], name: &str) -> Option<u32> {
 pub(super) struct Core {
     instance: InstancePre<State>,
     memory: Option<ModuleExport>,
+    entry: ModuleExport,
     /// What is left of the slice.
     counter: ModuleExport,
     imports_wasi: bool,
@@ -163,21 +164,22 @@ impl Program<Core> {
             recycling: Recycling::new(analysis, module),
             ..Legacy::default()
         });
-        let functions = analysis.functions.iter().map(|(name, _)| {
-            let export = module.get_export_index(&format!("{ENTRY_PREFIX}{name}"));
-            (
-                name.clone(),
-                export.expect("the rewriter exports an entry for each function"),
-            )
-        });
-        let counter = module.get_export_index(COUNTER);
+        let functions = analysis
+            .functions
+            .iter()
+            .map(|(name, _)| (name.clone(), ()));
+        let own = |name| {
+            let export = module.get_export_index(name);
+            export.expect("the rewriter exports it")
+        };
         Program {
             functions: functions.collect(),
             entry: entry as u32,
             kind: Core {
                 instance,
                 memory: module.get_export_index("memory"),
-                counter: counter.expect("the rewriter exports the counter"),
+                entry: own(ENTRY),
+                counter: own(COUNTER),
                 imports_wasi: analysis.imports_wasi(),
                 originals: Originals::of(analysis),
                 has_made: AtomicBool::new(false),
@@ -190,7 +192,8 @@ impl Program<Core> {
 }
 
 impl Kind for Core {
-    type Export = ModuleExport;
+    /// It is told the function's place.
+    type Export = ();
 
     fn has_host_calls(&self) -> bool {
         self.imports_wasi
@@ -218,17 +221,12 @@ impl Kind for Core {
             }
             None => core.make(&program.common, current, limits)?,
         };
-        made.parts
-            .will_run(function, &program.functions[function as usize].1);
         let (originals, counter) = (core.originals, core.counter);
         let is_recycled = legacy.recycling.is_some();
         let home = made.home.clone();
         let run = async move {
-            let Parts {
-                store, function, ..
-            } = &mut *made.parts;
-            let (_, function) = function.as_ref().expect("it is to run one");
-            let result = function.call_async(store, ()).await;
+            let Parts { store, entry, .. } = &mut *made.parts;
+            let result = entry.call_async(store, (function as i32,)).await;
             outcome(made, result, counter, originals, is_recycled)
         };
         // The stack is asked for in the first turn, if instantiation or a process before has not had it.
@@ -264,26 +262,6 @@ fn outcome(
     (end, is_recycled.then_some(made))
 }
 
-impl Parts {
-    /// The next process's function, by its number and where it is exported.
-    #[inline]
-    fn will_run(&mut self, number: u32, export: &ModuleExport) {
-        if self
-            .function
-            .as_ref()
-            .is_some_and(|(known, _)| *known == number)
-        {
-            return;
-        }
-        let found = self.instance.get_module_export(&mut self.store, export);
-        let found = found
-            .and_then(wasmtime::Extern::into_func)
-            .expect("the analysis saw a function");
-        let typed = found.typed(&self.store);
-        self.function = Some((number, typed.expect("the analysis saw its type")));
-    }
-}
-
 impl Core {
     /// Makes an instance for a process, from nothing.
     fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
@@ -301,11 +279,14 @@ impl Core {
                 .as_ref()
                 .and_then(|export| instance.get_module_export(&mut store, export));
             store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
+            let entry = instance.get_module_export(&mut store, &self.entry);
+            let entry = entry.and_then(wasmtime::Extern::into_func);
+            let entry = entry.expect("the rewriter exports a function");
             Ok(Box::new(Parts {
                 limits: store.data().limits,
+                entry: entry.typed(&store)?,
                 store,
                 instance,
-                function: None,
             }))
         };
         let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();

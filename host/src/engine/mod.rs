@@ -15,6 +15,7 @@ mod config;
 mod counting;
 mod error;
 mod flatten;
+mod glue;
 mod inhabitant;
 mod initial;
 mod inspect;
@@ -24,6 +25,7 @@ mod packing;
 mod page_map;
 mod recycling;
 mod slots;
+mod tables;
 mod unwrap;
 mod words;
 

@@ -40,8 +40,8 @@ pub(super) struct Parts {
     pub(super) instance: Instance,
     /// What its memory and tables held when it was made.
     pub(super) limits: MemoryLimits,
-    /// The function that its process runs, or ran, by its number: the next one's is often the same.
-    pub(super) function: Option<(u32, TypedFunc<(), i64>)>,
+    /// Runs the function with this number, and returns what is left of the last slice.
+    pub(super) entry: TypedFunc<(i32,), i64>,
 }
 
 impl Made {

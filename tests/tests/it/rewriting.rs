@@ -80,6 +80,153 @@ fn instructions_of_every_kind_survive() {
         .stderr("");
 }
 
+/// Functions that answer with their number and what they are given, in a table whose places are filled twice, left empty,
+/// or hold a function of another type.
+const BY_TABLE: &str = "
+    (type $unary (func (param i32) (result i32)))
+    (type $same (func (param i32) (result i32)))
+    (type $unit (func))
+    (type $many (func (param i32 i64 f32 f64 i32 i64 i32 i64 i32 i64) (result i64 i32)))
+    (type $entry (func (param i32) (result i64)))
+    (func $ten (type $unary) (i32.add (local.get 0) (i32.const 10)))
+    (func $twenty (type $same) (i32.add (local.get 0) (i32.const 20)))
+    (func $long (param i32) (result i64) (i64.extend_i32_u (local.get 0)))
+    (func $shout (call $print %\"shout\"))
+    (func $many (type $many)
+      (i64.add (local.get 9) (i64.extend_i32_u (local.get 0)))
+      (i32.add (i32.trunc_f64_s (local.get 3)) (local.get 8)))
+    (table $table 8 9 funcref)
+    (elem (table $table) (i32.const 0) func $ten $ten $shout $long)
+    (elem (table $table) (i32.const 1) func $twenty)
+    (elem (table $table) (i32.const 6) funcref (item ref.null func) (item ref.func $many))
+    (elem (table $table) (i32.const 8) func)
+    (func $tail (param i32) (result i32)
+      (return_call_indirect $table (type $unary) (i32.const 5) (local.get 0)))
+    (func $tail-unit (param i32)
+      (return_call_indirect $table (type $unit) (local.get 0)))";
+
+/// What keeps a table as it is: none, code that changes it, and code that refers to functions.
+const KEEPERS: [&str; 4] = [
+    "",
+    "(func (table.set $table (i32.const 4) (table.get $table (i32.const 4))))",
+    "(func (drop (table.size $table)))",
+    "(export \"ten\" (func $ten)) (func (drop (ref.func $ten)))",
+];
+
+#[test]
+fn calls_by_table_find_their_functions() {
+    let run = "(func (export \"run\") (local $count i32)
+        (call $print-number (call_indirect $table (type $unary) (i32.const 1) (i32.const 0)))
+        (call $print-number (call_indirect $table (type $same) (i32.const 2) (i32.const 0)))
+        (call $print-number (call_indirect $table (type $unary) (i32.const 3) (i32.const 1)))
+        (call $print-number (call $tail (i32.const 1)))
+        (call_indirect $table (type $unit) (i32.const 2))
+        (call $tail-unit (i32.const 2))
+        (call $print-number
+          (i32.wrap_i64 (call_indirect $table (type $entry) (i32.const 7) (i32.const 3))))
+        (call_indirect $table (type $many)
+          (i32.const 1) (i64.const 2) (f32.const 3) (f64.const 4) (i32.const 5) (i64.const 6) (i32.const 7)
+          (i64.const 8) (i32.const 9) (i64.const 10) (i32.const 7))
+        (call $print-number)
+        (call $print-number (i32.wrap_i64)))";
+    for keeper in KEEPERS {
+        Atoll::run(guest(&format!("{BY_TABLE} {keeper} {run}")))
+            .outcome()
+            .code(0)
+            .stdout("11\n12\n23\n25\nshout\nshout\n7\n13\n11\n")
+            .stderr("");
+    }
+}
+
+#[test]
+fn calls_by_table_trap_as_ever() {
+    let calls = [
+        (
+            "(drop (call_indirect $table (type $unary) (i32.const 1) (i32.const 4)))",
+            "uninitialized element",
+        ),
+        (
+            "(call_indirect $table (type $unit) (i32.const 6))",
+            "uninitialized element",
+        ),
+        (
+            "(call_indirect $table (type $unit) (i32.const 0))",
+            "indirect call type mismatch",
+        ),
+        (
+            "(call $tail-unit (i32.const 3))",
+            "indirect call type mismatch",
+        ),
+        (
+            "(drop (call_indirect $table (type $unary) (i32.const 1) (i32.const 2)))",
+            "indirect call type mismatch",
+        ),
+        (
+            "(drop (call_indirect $table (type $entry) (i32.const 1) (i32.const 2)))",
+            "indirect call type mismatch",
+        ),
+        (
+            "(drop (call_indirect $table (type $entry) (i32.const 1) (i32.const 0)))",
+            "indirect call type mismatch",
+        ),
+        (
+            "(call_indirect $table (type $unit) (i32.const 8))",
+            "undefined element: out of bounds table access",
+        ),
+        (
+            "(call_indirect $table (type $unit) (i32.const -1))",
+            "undefined element: out of bounds table access",
+        ),
+        (
+            "(call $tail-unit (i32.const 0x10000))",
+            "undefined element: out of bounds table access",
+        ),
+    ];
+    for (call, trap) in calls {
+        for keeper in &KEEPERS[..2] {
+            let text = guest(&format!(
+                "{BY_TABLE} {keeper} (func (export \"run\") {call})"
+            ));
+            let outcome = Atoll::run(text).outcome().code(134);
+            outcome.crash("run", &format!("trap: wasm trap: {trap}"));
+        }
+    }
+}
+
+#[test]
+fn tables_that_code_changes_are_what_it_makes_of_them() {
+    let body = "
+        (type $unary (func (param i32) (result i32)))
+        (func $ten (type $unary) (i32.add (local.get 0) (i32.const 10)))
+        (func $twenty (type $unary) (i32.add (local.get 0) (i32.const 20)))
+        (table $table (export \"table\") 2 funcref)
+        (elem (i32.const 0) func $ten $twenty)
+        (func $show (param i32)
+          (call $print-number (call_indirect $table (type $unary) (i32.const 0) (local.get 0))))
+        (func (export \"run\")
+          (call $show (i32.const 0))
+          (table.copy (i32.const 0) (i32.const 1) (i32.const 1))
+          (call $show (i32.const 0))
+          (call $print-number (table.grow $table (ref.func $ten) (i32.const 1)))
+          (call $show (i32.const 2))
+          (table.set $table (i32.const 1) (ref.func $ten))
+          (call $show (i32.const 1))
+          (table.fill $table (i32.const 0) (table.get $table (i32.const 2)) (i32.const 1))
+          (call $show (i32.const 0)))";
+    Atoll::run(guest(body))
+        .outcome()
+        .code(0)
+        .stdout("10\n20\n2\n10\n10\n10\n")
+        .stderr("");
+    // What does not fit into the table is found when the instance is made.
+    let body = "(table 1 funcref) (func $f) (elem (i32.const 1) func $f) (func (export \"run\"))";
+    Atoll::run(guest(body))
+        .outcome()
+        .code(1)
+        .stdout("")
+        .stderr_has("out of bounds table access");
+}
+
 #[test]
 fn what_a_module_says_of_its_branches_is_left_out() {
     // The hints are for places where there are no branches any more, and for a function that there is not.
@@ -238,4 +385,21 @@ fn large_modules() {
          (func (export \"run\") (call $many-locals) (call $print %\"right\")) {functions}"
     );
     Atoll::run(guest(&body)).outcome().code(0).stdout("right\n");
+
+    // The last one of the most that can be spawned, and one more.
+    let exported = |count: u32| -> String {
+        let function = |index: u32| {
+            format!("(func (export \"f{index}\") (call $print-number (i32.const {index})))\n")
+        };
+        (1..count).map(function).collect()
+    };
+    let run = "(func (export \"run\") (call $start %\"f49998\" (i32.const 272)) (call $await-end (i32.const 272)))";
+    Atoll::run(guest(&format!("{run} {}", exported(49_999))))
+        .outcome()
+        .code(0)
+        .stdout("49998\n");
+    Atoll::run(guest(&format!("{run} {}", exported(50_000))))
+        .outcome()
+        .code(1)
+        .stderr_has("it exports 50001 functions that can be spawned; the limit is 50000");
 }
