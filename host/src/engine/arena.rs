@@ -3,7 +3,8 @@
 //! Knows ranges of addresses, never what lies in them. While a *window* is open on a thread, what that thread allocates
 //! is put into it, one after the other; a window is open only while an instance is made, when no code runs that would
 //! allocate for anybody else. What lies in a *zone*, the mapping of a system's slots, is not freed: the slot is used
-//! again as a whole, when all who could use what lies in it are gone ([`super::inhabitant`]).
+//! again as a whole, when all who could use what lies in it are gone ([`super::inhabitant`]). Only what is freed in the
+//! window that it was allocated in leaves a *hole* there, which is filled again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -26,9 +27,36 @@ pub struct Allocator;
 struct Window {
     next: usize,
     end: usize,
+    start: usize,
+    /// The largest part before `next` that was freed.
+    hole: Hole,
 }
 
-const CLOSED: Window = Window { next: 0, end: 0 };
+/// Addresses of nothing that is in use; empty if both are the same.
+#[derive(Clone, Copy, Default, Debug)]
+struct Hole {
+    start: usize,
+    end: usize,
+}
+
+const CLOSED: Window = Window::over(0, 0);
+
+impl Window {
+    const fn over(start: usize, end: usize) -> Window {
+        Window {
+            next: start,
+            end,
+            start,
+            hole: Hole { start: 0, end: 0 },
+        }
+    }
+}
+
+impl Hole {
+    fn bytes(self) -> usize {
+        self.end - self.start
+    }
+}
 
 thread_local! {
     static WINDOW: Cell<Window> = const { Cell::new(CLOSED) };
@@ -64,6 +92,8 @@ unsafe impl GlobalAlloc for Allocator {
         if !is_in_zone(at as usize) {
             // SAFETY: it is not in a zone, so it came from the system's allocator.
             unsafe { System.dealloc(at, layout) }
+        } else {
+            leave(at as usize, layout.size());
         }
     }
 
@@ -91,17 +121,53 @@ fn place(layout: Layout) -> Option<*mut u8> {
     if window.next == 0 {
         return None;
     }
-    let start = window.next.next_multiple_of(layout.align());
-    let next = start
-        .checked_add(layout.size())
-        .filter(|next| *next <= window.end)?;
+    let fitted = |start: usize, end: usize| {
+        let start = start.next_multiple_of(layout.align());
+        let next = start.checked_add(layout.size())?;
+        (next <= end).then_some((start, next))
+    };
+    let hole = window.hole;
+    if let Some((start, next)) = fitted(hole.start, hole.end) {
+        let hole = Hole {
+            start: next,
+            ..hole
+        };
+        WINDOW.set(Window { hole, ..window });
+        return Some(start as *mut u8);
+    }
+    let (start, next) = fitted(window.next, window.end)?;
     WINDOW.set(Window { next, ..window });
     Some(start as *mut u8)
 }
 
+/// Takes note of a place in a zone that is not in use any more: if it lies in the open window, others may have it.
+#[cold]
+fn leave(start: usize, bytes: usize) {
+    let window = WINDOW.get();
+    let end = start + bytes;
+    if start < window.start || end > window.next || window.next == 0 {
+        return;
+    }
+    if end == window.next {
+        let next = start;
+        WINDOW.set(Window { next, ..window });
+    } else if bytes > window.hole.bytes() {
+        let hole = Hole { start, end };
+        WINDOW.set(Window { hole, ..window });
+    }
+}
+
+/// What was used of a window.
+pub(super) struct Used {
+    /// To the end of what lies in it.
+    pub(super) bytes: usize,
+    /// A part of that which nothing lies in, as far from the start.
+    pub(super) hole: Range<usize>,
+}
+
 /// Runs `work` with the window open, and says how much of it was used. The caller owns the range, which lies in a zone.
 #[inline(always)]
-pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, usize) {
+pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, Used) {
     /// Closes the window, however `work` is left.
     struct Close;
     impl Drop for Close {
@@ -110,14 +176,19 @@ pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, us
         }
     }
     debug_assert_eq!(WINDOW.get().next, 0, "windows don't nest");
-    WINDOW.set(Window {
-        next: range.start,
-        end: range.end,
-    });
+    WINDOW.set(Window::over(range.start, range.end));
     let close = Close;
     let made = work();
-    let used = WINDOW.get().next - range.start;
+    let Window { next, hole, .. } = WINDOW.get();
     drop(close);
+    let hole = match hole.bytes() {
+        0 => 0..0,
+        _ => hole.start - range.start..hole.end - range.start,
+    };
+    let used = Used {
+        bytes: next - range.start,
+        hole,
+    };
     (made, used)
 }
 
@@ -159,10 +230,7 @@ impl Room {
     #[inline]
     pub(super) fn open(&self) {
         debug_assert_eq!(WINDOW.get().next, 0, "windows don't nest");
-        WINDOW.set(Window {
-            next: self.start,
-            end: self.start + Room::BYTES,
-        });
+        WINDOW.set(Window::over(self.start, self.start + Room::BYTES));
     }
 
     /// True if it was used, or not open.
@@ -268,7 +336,7 @@ mod tests {
             (inside, outside(|| Box::new(2u64)), Box::new(3u64))
         });
         assert!(lies_here(&*inside) && !lies_here(&*elsewhere) && lies_here(&*after));
-        assert_eq!((used, *inside, *elsewhere, *after), (16, 1, 2, 3));
+        assert_eq!((used.bytes, *inside, *elsewhere, *after), (16, 1, 2, 3));
         // They are no allocations that could be freed.
         std::mem::forget((inside, after));
         assert!(!lies_here(&*Box::new(4u64)));
@@ -281,7 +349,7 @@ mod tests {
         let range = range.start as usize..range.end as usize;
         assert!(Room::reserve().is_none());
         let (set_apart, used) = within(range.clone(), || Room::reserve().expect("it fits"));
-        assert_eq!(used, Room::BYTES);
+        assert_eq!(used.bytes, Room::BYTES);
         for _ in 0..2 {
             set_apart.open();
             let first = black_box(Box::new([1u64; 9]));
@@ -298,10 +366,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_freed_within_the_window_is_used_again() {
+        #[repr(align(4096))]
+        struct Page([u8; 4096]);
+        let mut page = Box::new(Page([0; 4096]));
+        let start = NonNull::new(page.0.as_mut_ptr()).expect("it is somewhere");
+        let zone = Zone::new(start, 4096).expect("there is room for a zone");
+        let range = start.as_ptr() as usize..start.as_ptr() as usize + 4096;
+        let at = |at: *const u64| at as usize - range.start;
+        let (_, used) = within(range.clone(), || {
+            let first = black_box(Box::new([1u64; 4]));
+            let second = black_box(Box::new([2u64; 6]));
+            let third = black_box(Box::new(3u64));
+            drop(first);
+            drop(second);
+            let fills = black_box(Box::new([4u64; 4]));
+            let is_larger = black_box(Box::new([5u64; 3]));
+            assert_eq!(at(&raw const fills[0]), 32);
+            assert_eq!(at(&raw const is_larger[0]), 88);
+            // The last one leaves no hole.
+            drop(is_larger);
+            let after = black_box(Box::new(6u64));
+            assert_eq!(at(&raw const *after), 64);
+            let again = black_box(Box::new([7u64; 2]));
+            assert_eq!(at(&raw const again[0]), 88);
+            assert_eq!((*third, fills[3], *after, again[1]), (3, 4, 6, 7));
+        });
+        assert_eq!((used.bytes, used.hole), (80, 32..64));
+        drop(zone);
+    }
+
+    #[test]
     fn what_does_not_fit_lies_elsewhere() {
         let mut room = [0u64; 2];
         let start = room.as_mut_ptr() as usize;
         let (large, used) = within(start..start + 16, || vec![7u8; 100]);
-        assert_eq!((used, large.len()), (0, 100));
+        assert_eq!((used.bytes, large.len()), (0, 100));
     }
 }

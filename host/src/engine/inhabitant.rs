@@ -60,9 +60,9 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
     /// An execution in this home.
     #[inline(always)]
     pub(super) fn new(home: Arc<Home>, legacy: Arc<Legacy>, future: F) -> Inhabitant<F> {
-        let future = home.make_execution(|| Box::pin(future));
+        let future = home.make_execution(|| Box::new(future));
         Inhabitant {
-            future: Some(future),
+            future: Some(Box::into_pin(future)),
             packed: None,
             legacy,
             home,

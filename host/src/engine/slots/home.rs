@@ -6,7 +6,7 @@ use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
 };
-use crate::engine::arena;
+use crate::engine::arena::{self, Used};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(in crate::engine) struct Home {
     /// Bytes of the arena that hold the instance, and how many are in use.
     arena_instance: AtomicU16,
     arena_used: AtomicU16,
+    /// A part of the instance's that nothing lies in.
+    arena_hole: [AtomicU16; 2],
     class: HomeClass,
     /// Wasmtime has asked for all memories and stacks that it will.
     is_settled: AtomicBool,
@@ -45,6 +47,9 @@ pub(in crate::engine) struct Home {
     /// It is no process's: its instance waits to be used again.
     is_shelved: AtomicBool,
 }
+
+// With its count of owners it just fits what the allocator gives out: eight bytes more would be sixteen for each sleeper.
+const _: () = assert!(size_of::<Home>() <= 40);
 
 impl Home {
     pub(super) fn new(slots: Arc<Slots>, class: HomeClass, offset: usize, warm: Warm) -> Home {
@@ -60,6 +65,7 @@ impl Home {
             memory_pages: AtomicU32::new(0),
             arena_instance: AtomicU16::new(0),
             arena_used: AtomicU16::new(0),
+            arena_hole: [AtomicU16::new(0), AtomicU16::new(0)],
             presence: Presence::new(),
             forgot_memory: AtomicBool::new(false),
             is_shelved: AtomicBool::new(false),
@@ -177,23 +183,32 @@ impl Home {
         }
         let start = self.stack().end;
         let (made, used) = arena::within(start..start + ARENA_BYTES, work);
-        self.arena_instance.store(used as u16, Ordering::Release);
-        self.arena_used.store(used as u16, Ordering::Release);
+        let Used { bytes, hole } = used;
+        self.arena_hole[0].store(hole.start as u16, Ordering::Release);
+        self.arena_hole[1].store(hole.end as u16, Ordering::Release);
+        self.arena_instance.store(bytes as u16, Ordering::Release);
+        self.arena_used.store(bytes as u16, Ordering::Release);
         made
     }
 
-    /// The same for what one process needs beside the instance. What the process before had there is overwritten: it must
-    /// be gone.
+    /// The same for what one process needs beside the instance, and what is one allocation. What the process before had there
+    /// is overwritten: it must be gone.
     #[inline(always)]
-    pub(in crate::engine) fn make_execution<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(in crate::engine) fn make_execution<T>(&self, made: impl FnOnce() -> Box<T>) -> Box<T> {
         let instance = self.arena_instance.load(Ordering::Acquire) as usize;
         if instance == 0 {
-            return work();
+            return made();
         }
         let start = self.stack().end;
-        let (made, used) = arena::within(start + instance..start + ARENA_BYTES, work);
+        let [hole_start, hole_end] = &self.arena_hole;
+        let hole_start = hole_start.load(Ordering::Acquire) as usize;
+        let hole_end = hole_end.load(Ordering::Acquire) as usize;
+        if hole_start.next_multiple_of(align_of::<T>()) + size_of::<T>() <= hole_end {
+            return arena::within(start + hole_start..start + hole_end, made).0;
+        }
+        let (made, used) = arena::within(start + instance..start + ARENA_BYTES, made);
         self.arena_used
-            .store((instance + used) as u16, Ordering::Release);
+            .store((instance + used.bytes) as u16, Ordering::Release);
         made
     }
 

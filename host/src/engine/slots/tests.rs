@@ -7,7 +7,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator};
 const STACK: usize = 64 * KIB;
 const WARM: Warm = Warm {
     first_page: 3,
-    end_page: 5,
+    pages: 2,
 };
 
 fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearMemory> {
