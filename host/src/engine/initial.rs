@@ -13,7 +13,7 @@ const GLOBALS_MAX: usize = 32;
 const DATA_BYTES_MAX: usize = 64 << 10;
 
 /// The initial state of a module's instances.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Initial {
     /// The mutable globals, by index.
     pub(crate) globals: Vec<(u32, Value)>,
@@ -101,16 +101,27 @@ impl Initial {
         self.data_bytes
     }
 
-    /// What this part of the memory holds at first. None if there is data outside of it.
-    pub(super) fn image(&self, part: Range<usize>) -> Option<Box<[u8]>> {
-        let mut image = vec![0; part.len()];
-        for (start, bytes) in &self.segments {
-            let start = start.checked_sub(part.start)?;
-            image
-                .get_mut(start..start.checked_add(bytes.len())?)?
-                .copy_from_slice(bytes);
+    /// Does all data lie in this part of the memory?
+    pub(super) fn lies_within(&self, part: Range<usize>) -> bool {
+        let lies_there = |(start, bytes): &(usize, Box<[u8]>)| {
+            let end = start.checked_add(bytes.len());
+            *start >= part.start && end.is_some_and(|end| end <= part.end)
+        };
+        self.segments.iter().all(lies_there)
+    }
+
+    /// What this part of the memory holds at first. All data lies within the memory.
+    pub(super) fn bytes(&self, part: Range<usize>) -> Box<[u8]> {
+        let mut held = vec![0; part.len()];
+        for (at, bytes) in &self.segments {
+            let start = part.start.max(*at);
+            let end = part.end.min(at + bytes.len());
+            if start < end {
+                held[start - part.start..end - part.start]
+                    .copy_from_slice(&bytes[start - at..end - at]);
+            }
         }
-        Some(image.into())
+        held.into()
     }
 }
 
@@ -160,12 +171,11 @@ mod tests {
             (4, Value::F64(1 << 63)),
         ];
         assert_eq!(initial.globals, globals);
-        assert_eq!(
-            *initial.image(2..12).expect("it fits"),
-            *b"\0\0abxy\0\0\0\0"
-        );
-        assert!(initial.image(5..12).is_none());
-        assert!(initial.image(2..7).is_none());
+        assert_eq!(*initial.bytes(2..12), *b"\0\0abxy\0\0\0\0");
+        assert_eq!(*initial.bytes(5..7), *b"bx");
+        assert_eq!(*initial.bytes(8..10), *b"\0\0");
+        assert!(initial.lies_within(4..8));
+        assert!(!initial.lies_within(5..12) && !initial.lies_within(2..7));
     }
 
     #[test]

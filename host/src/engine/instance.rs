@@ -285,6 +285,7 @@ impl Core {
             Ok(Box::new(Parts {
                 limits: store.data().limits,
                 entry: entry.typed(&store)?,
+                is_first: true,
                 store,
                 instance,
             }))

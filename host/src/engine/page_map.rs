@@ -18,9 +18,10 @@ fn page_map() -> Option<&'static File> {
         .as_ref()
 }
 
-/// The numbers of the region's pages that may hold anything but zeros; all of them if the kernel does not say.
-pub(super) fn touched(region: Region, touched: &mut Vec<u32>) {
+/// The numbers of the region's pages that may hold anything but zeros; all of them, and false, if the kernel does not say.
+pub(super) fn touched(region: Region, touched: &mut Vec<u32>) -> bool {
     touched.clear();
+    let mut is_known = true;
     let pages = region.bytes / PAGE_BYTES;
     let mut entries = [0; 512 * ENTRY_BYTES];
     for first in (0..pages).step_by(512) {
@@ -30,10 +31,12 @@ pub(super) fn touched(region: Region, touched: &mut Vec<u32>) {
             map.read_exact_at(entries, (page * ENTRY_BYTES) as u64)
                 .is_ok()
         });
+        is_known &= known;
         for (index, entry) in entries.as_chunks::<ENTRY_BYTES>().0.iter().enumerate() {
             if !known || u64::from_ne_bytes(*entry) & (PRESENT | SWAPPED) != 0 {
                 touched.push((first + index) as u32);
             }
         }
     }
+    is_known
 }

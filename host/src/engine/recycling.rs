@@ -12,11 +12,12 @@
 //! Several become ready at once, because the kernel is asked to take pages back then: half of that is the asking.
 
 use super::analysis::{Analysis, GLOBAL_PREFIX};
-use super::initial::Value;
-use super::slots::{Home, Image, Renewed, Slots, Warm};
+use super::initial::{Initial, Value};
+use super::page_map;
+use super::slots::{Home, Image, PAGE_BYTES, Renewed, Slots, Warm, Watch};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wasmtime::{Instance, Module, ModuleExport, Store, TypedFunc, Val};
 
 /// Instances that one shelf holds, of one program. Some thirty kilobytes each.
@@ -42,6 +43,8 @@ pub(super) struct Parts {
     pub(super) limits: MemoryLimits,
     /// Runs the function with this number, and returns what is left of the last slice.
     pub(super) entry: TypedFunc<(i32,), i64>,
+    /// Only one process has had it.
+    pub(super) is_first: bool,
 }
 
 impl Made {
@@ -55,8 +58,12 @@ impl Made {
 
 /// How instances of a program are made as new, and those that are.
 pub(super) struct Recycling {
-    /// What the warm part of the memory holds at first.
+    initial: Initial,
+    /// What the memory is at first; the pages around its data stay.
     image: Image,
+    /// The same; the pages stay that processes have been seen to touch.
+    learned: OnceLock<Image>,
+    watch: Mutex<Watch>,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
     shelves: [Mutex<Shelf>; SHELVES],
@@ -77,7 +84,7 @@ impl Recycling {
         let memory = analysis.memory;
         let data_fits = || {
             let warm = Warm::around(&analysis.data).within(first_memory_bytes(analysis));
-            analysis.initial.image(warm).is_some()
+            analysis.initial.lies_within(warm)
         };
         analysis.initial.obstacle().or_else(|| match memory {
             Some(_) if analysis.exported_memory.is_none() => Some("it does not export its memory"),
@@ -95,7 +102,13 @@ impl Recycling {
             return None;
         }
         let memory_bytes = first_memory_bytes(analysis);
-        let warm = Warm::around(&analysis.data).within(memory_bytes);
+        let initial = analysis.initial.clone();
+        let warm = Warm::around(&analysis.data).pages(memory_bytes);
+        let holds_data = |page: &u32| {
+            let start = *page as usize * PAGE_BYTES;
+            let bytes = initial.bytes(start..(start + PAGE_BYTES).min(memory_bytes));
+            bytes.iter().any(|byte| *byte != 0)
+        };
         let globals = analysis.initial.globals.iter().map(|(index, value)| {
             let export = module.get_export_index(&format!("{GLOBAL_PREFIX}{index}"));
             (
@@ -104,7 +117,10 @@ impl Recycling {
             )
         });
         Some(Recycling {
-            image: Image::new(analysis.initial.image(warm)?),
+            image: Image::new(memory_bytes, &warm, |part| initial.bytes(part)),
+            learned: OnceLock::new(),
+            watch: Mutex::new(Watch::new(warm.into_iter().filter(holds_data))),
+            initial,
             memory_bytes,
             globals: globals.collect(),
             shelves: Default::default(),
@@ -114,13 +130,14 @@ impl Recycling {
     /// An instance that is as new, if there is one: from this thread's shelf, or else from another's.
     pub(super) fn take(&self) -> Option<Made> {
         let own = self.shelf().ready.pop();
-        let made = own.or_else(|| {
+        let mut made = own.or_else(|| {
             let others = self.shelves.iter();
             others
                 .flat_map(|shelf| shelf.try_lock())
                 .find_map(|mut shelf| shelf.ready.pop())
         })?;
         made.home.use_again();
+        made.parts.is_first = false;
         #[cfg(any(test, debug_assertions))]
         let made = self.assert_as_new(made);
         Some(made)
@@ -135,7 +152,11 @@ impl Recycling {
         if !made.home.shelve() {
             return;
         }
-        let renewed = Renewed::new(made, Made::memory, &self.image);
+        let image = self.learned.get().unwrap_or_else(|| {
+            self.learn(&made);
+            &self.image
+        });
+        let renewed = Renewed::new(made, Made::memory, image);
         let mut shelf = self.shelf();
         if shelf.ready.len() >= SHELF_MAX {
             return;
@@ -169,6 +190,30 @@ impl Recycling {
         })
     }
 
+    /// Sees which pages the process has touched, if no other had the memory. (One of another program may have had the slot,
+    /// and left pages there: then some more are thought to be touched.)
+    #[cold]
+    fn learn(&self, made: &Made) {
+        if !made.parts.is_first || made.home.forgot_memory() {
+            return;
+        }
+        let Some(memory) = made.home.first_memory() else {
+            return;
+        };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.is_over() {
+            return;
+        }
+        let mut touched = Vec::new();
+        if !page_map::touched(memory, &mut touched) {
+            return watch.give_up();
+        }
+        if let Some(pages) = watch.saw(&touched) {
+            let image = Image::new(self.memory_bytes, &pages, |part| self.initial.bytes(part));
+            let _ = self.learned.set(image);
+        }
+    }
+
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         let shelf = &self.shelves[thread_number() % SHELVES];
         shelf.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,11 +227,9 @@ impl Recycling {
         } = &mut *made.parts;
         if let Some(memory) = store.data().memory {
             let bytes = memory.data(&store);
-            let warm = made.home.warm().within(bytes.len());
             assert_eq!(bytes.len(), self.memory_bytes);
-            assert!(bytes[..warm.start].iter().all(|byte| *byte == 0));
-            assert!(bytes[warm.clone()] == *self.image.bytes());
-            assert!(bytes[warm.end..].iter().all(|byte| *byte == 0));
+            assert!(self.image.is(bytes));
+            assert!(self.learned.get().is_none_or(|image| image.is(bytes)));
         }
         for (export, value) in &self.globals {
             let global = instance.get_module_export(&mut *store, export);
@@ -247,6 +290,7 @@ mod tests {
         (func (export "cannot-grow") (call $must (i32.eq (memory.grow (i32.const 1)) (i32.const -1))) (call $scribble))
         (func (export "can-grow") (call $must (i32.eq (memory.grow (i32.const 2)) (i32.const 2))))
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+        (func (export "touch") (i32.store8 (i32.const 90000) (i32.const 1)))
         (func (export "trap") (call $scribble) unreachable)
         (func $dive (export "overflow") (call $scribble) (call $dive))
         (func (export "exit") (call $scribble) (call $exit (i32.const 10) (i32.const 0) (i32.const 4)))
@@ -335,6 +379,19 @@ mod tests {
             assert_eq!(recycled(&system), times, "{function}");
         }
         assert_eq!(system.holdings().slots, 0);
+    }
+
+    #[test]
+    fn those_that_are_watched_leave_nothing_either() {
+        let system = system();
+        let victim = load(&system, VICTIM);
+        // What the first ones touch stays.
+        for function in [
+            "touch", "look", "scribble", "look", "touch", "look", "scribble", "touch", "look",
+        ] {
+            returns(&system, &victim, function);
+        }
+        assert_eq!(recycled(&system), 8);
     }
 
     #[test]

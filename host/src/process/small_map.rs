@@ -105,10 +105,12 @@ impl<K: Eq + Hash, V> SmallMap<K, V> {
     }
 
     /// Moves all entries out.
-    pub(crate) fn drain_into(self, mut take: impl FnMut(K, V)) {
+    #[inline]
+    pub(crate) fn drain_into(&mut self, mut take: impl FnMut(K, V)) {
         match self {
-            SmallMap::List(list) => list.into_iter().for_each(|(key, value)| take(key, value)),
-            SmallMap::Table(table) => table.into_iter().for_each(|(key, value)| take(key, value)),
+            SmallMap::List(list) if list.is_empty() => {}
+            SmallMap::List(list) => list.drain(..).for_each(|(key, value)| take(key, value)),
+            SmallMap::Table(table) => table.drain().for_each(|(key, value)| take(key, value)),
         }
     }
 }

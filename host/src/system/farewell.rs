@@ -16,6 +16,7 @@ use super::table::ControlGuard;
 use super::timers::Timer;
 use crate::process::{ExitReason, Pid, Reference, Ties};
 use crate::scheduler::{After, TimerKey};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -27,9 +28,12 @@ pub(crate) struct Farewell {
     pid: Pid,
     reason: ExitReason,
     /// The next one last.
-    steps: Vec<Step>,
+    steps: Steps,
     watchers: Option<Box<Watchers>>,
 }
+
+/// One, for most.
+type Steps = SmallVec<[Step; 1]>;
 
 fn tell(watchers: Option<Box<Watchers>>, reason: &ExitReason) {
     for watcher in watchers.into_iter().flat_map(|watchers| watchers.0) {
@@ -86,7 +90,7 @@ impl Shared {
                 });
             }
         }
-        let steps = ties.map_or_else(Vec::new, |ties| self.steps(pid, *ties));
+        let steps = ties.map_or_else(Steps::new, |ties| self.steps(pid, ties));
         let farewell = Farewell {
             pid,
             reason,
@@ -143,7 +147,7 @@ impl Shared {
         let ties = control.ties.take();
         drop(control);
         drop(left);
-        let steps = ties.map_or_else(Vec::new, |ties| self.steps(pid, *ties));
+        let steps = ties.map_or_else(Steps::new, |ties| self.steps(pid, ties));
         for step in steps.into_iter().rev() {
             self.step(pid, &ExitReason::Normal, step);
         }
@@ -152,11 +156,11 @@ impl Shared {
     }
 
     /// The steps of an end, the first one last.
-    fn steps(&self, pid: Pid, ties: Ties<Timer>) -> Vec<Step> {
+    fn steps(&self, pid: Pid, mut ties: Box<Ties<Timer>>) -> Steps {
         if let Some(name) = &ties.name {
             self.names.remove(name, pid);
         }
-        let mut steps = Vec::with_capacity(ties.count() + ties.monitored_by.len());
+        let mut steps = Steps::with_capacity(ties.count() + ties.monitored_by.len());
         ties.monitored_by
             .drain_into(|monitor, watcher| steps.push(Step::Down(watcher, monitor)));
         ties.links

@@ -217,7 +217,7 @@ impl Home {
         self.forgot_memory.store(forgot, Ordering::Release);
     }
 
-    pub(super) fn forgot_memory(&self) -> bool {
+    pub(in crate::engine) fn forgot_memory(&self) -> bool {
         self.forgot_memory.load(Ordering::Acquire)
     }
 

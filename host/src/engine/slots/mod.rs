@@ -45,7 +45,7 @@ mod tests;
 pub(super) use given::{Memories, Stacks};
 pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
-pub(super) use renewal::{Image, Renewed};
+pub(super) use renewal::{Image, Renewed, Watch};
 
 use super::arena::Zone;
 use departures::Departures;
@@ -193,6 +193,13 @@ impl Warm {
             first_page: (start / PAGE_BYTES) as u32,
             pages: ((end - start) / PAGE_BYTES) as u8,
         }
+    }
+
+    /// Their numbers, in a memory that is so large.
+    pub(super) fn pages(self, bytes: usize) -> Vec<u32> {
+        let Range { start, end } = self.within(bytes);
+        let number = |address: usize| (address / PAGE_BYTES) as u32;
+        (number(start)..number(end)).collect()
     }
 
     /// The same pages of a memory that is so large.

@@ -5,22 +5,67 @@
 //! memories ([`Renewed`]).
 
 use super::departures::give_back;
-use super::{Home, Region};
+use super::{Home, PAGE_BYTES, Region};
 use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Zeros between data that are copied with it.
 const GAP_BYTES_MAX: usize = 256;
 
-/// What the warm part of a memory holds at first.
+/// What a memory holds at first, and which of its pages are written again for the next process instead of going back.
 pub(in crate::engine) struct Image {
+    parts: Box<[Part]>,
+    /// What goes back.
+    cold: Box<[Range<usize>]>,
+}
+
+/// Pages that stay.
+struct Part {
+    start: usize,
     bytes: Box<[u8]>,
-    /// Outside of these parts it is zero.
+    /// Outside of these it is zero.
     data: Box<[Range<usize>]>,
 }
 
 impl Image {
-    pub(in crate::engine) fn new(bytes: Box<[u8]>) -> Image {
+    /// Of a memory of so many bytes, which holds `initial` in a part that is asked for and zeros everywhere else. `pages` stay, in
+    /// order; all of its data must lie there.
+    pub(in crate::engine) fn new(
+        memory_bytes: usize,
+        pages: &[u32],
+        initial: impl Fn(Range<usize>) -> Box<[u8]>,
+    ) -> Image {
+        let (mut parts, mut cold, mut cold_from) = (Vec::new(), Vec::new(), 0);
+        for run in pages.chunk_by(|left, right| left + 1 == *right) {
+            let start = (run[0] as usize * PAGE_BYTES).min(memory_bytes);
+            let end = (start + run.len() * PAGE_BYTES).min(memory_bytes);
+            parts.push(Part::new(start, initial(start..end)));
+            cold.push(cold_from..start);
+            cold_from = end;
+        }
+        cold.push(cold_from..memory_bytes);
+        cold.retain(|range| !range.is_empty());
+        Image {
+            parts: parts.into(),
+            cold: cold.into(),
+        }
+    }
+
+    fn write(&self, memory: &mut [u8]) {
+        self.parts.iter().for_each(|part| part.write(memory));
+    }
+
+    /// Is this what a memory holds at first?
+    #[cfg(any(test, debug_assertions))]
+    pub(in crate::engine) fn is(&self, memory: &[u8]) -> bool {
+        let mut fresh = vec![0; memory.len()];
+        self.write(&mut fresh);
+        fresh == memory
+    }
+}
+
+impl Part {
+    fn new(start: usize, bytes: Box<[u8]>) -> Part {
         let mut data: Vec<Range<usize>> = Vec::new();
         for at in (0..bytes.len()).filter(|at| bytes[*at] != 0) {
             match data.last_mut() {
@@ -28,18 +73,15 @@ impl Image {
                 _ => data.push(at..at + 1),
             }
         }
-        Image {
+        Part {
+            start,
             bytes,
             data: data.into(),
         }
     }
 
-    #[cfg(any(test, debug_assertions))]
-    pub(in crate::engine) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn write(&self, room: &mut [u8]) {
+    fn write(&self, memory: &mut [u8]) {
+        let room = &mut memory[self.start..self.start + self.bytes.len()];
         let mut zero_from = 0;
         for data in &self.data {
             room[zero_from..data.start].fill(0);
@@ -53,32 +95,34 @@ impl Image {
 /// Something whose memory is as new, but for pages that go back yet; it can't be reached until they have.
 pub(in crate::engine) struct Renewed<T> {
     owner: T,
-    cold: [Option<Region>; 2],
+    cold: SmallVec<[Region; 3]>,
 }
 
 impl<T> Renewed<T> {
-    /// Writes the image into the warm part of the memory that `owner` has, if it has one, in its home.
+    /// Writes the image into the memory that `owner` has, if it has one, in its home.
     pub(in crate::engine) fn new(
         mut owner: T,
         memory: impl FnOnce(&mut T) -> Option<(&Home, &mut [u8])>,
         image: &Image,
     ) -> Renewed<T> {
-        let mut cold = [None; 2];
+        let mut cold = SmallVec::new();
         if let Some((home, memory)) = memory(&mut owner) {
             assert!(home.holds(memory));
             home.forget_memory(false);
-            let warm = home.warm().within(memory.len());
-            image.write(&mut memory[warm.clone()]);
-            cold = [0..warm.start, warm.end..memory.len()]
-                .map(|part| (!part.is_empty()).then(|| home.memory().part(part)));
+            image.write(memory);
+            let regions = image
+                .cold
+                .iter()
+                .map(|part| home.memory().part(part.clone()));
+            cold.extend(regions);
         }
         Renewed { owner, cold }
     }
 
     /// Gives back the pages of all of them, which can be reached again then.
     pub(in crate::engine) fn finish(renewed: Vec<Renewed<T>>) -> impl Iterator<Item = T> {
-        let cold = renewed.iter().flat_map(|renewed| renewed.cold);
-        let cold: SmallVec<[Region; 16]> = cold.flatten().collect();
+        let cold = renewed.iter().flat_map(|renewed| &renewed.cold);
+        let cold: SmallVec<[Region; 32]> = cold.copied().collect();
         // SAFETY: the ranges are within memories that their owners had for themselves, and nobody has reached an owner
         // since; both ends of each are pages', because memories' are. That they read as zero afterwards is what is wanted.
         unsafe { give_back(&cold) };
@@ -86,27 +130,106 @@ impl<T> Renewed<T> {
     }
 }
 
+/// Finds out which pages processes touch, from the first that run in memories of their own.
+pub(in crate::engine) struct Watch {
+    /// How many are yet to be seen.
+    left: u32,
+    /// How many were seen to touch each page.
+    seen: std::collections::BTreeMap<u32, u32>,
+}
+
+/// Processes that are watched.
+const WATCHED: u32 = 8;
+
+impl Watch {
+    /// `data` stay, whoever touches them.
+    pub(in crate::engine) fn new(data: impl Iterator<Item = u32>) -> Watch {
+        Watch {
+            left: WATCHED,
+            seen: data.map(|page| (page, WATCHED)).collect(),
+        }
+    }
+
+    pub(in crate::engine) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// A process has touched these. After the last one: the pages that most have touched, unless they are too many, or too far
+    /// apart.
+    pub(in crate::engine) fn saw(&mut self, touched: &[u32]) -> Option<Vec<u32>> {
+        for page in touched {
+            *self.seen.entry(*page).or_default() += 1;
+        }
+        self.left -= 1;
+        let most = self.seen.iter().filter(|(_, times)| **times * 2 > WATCHED);
+        let most: Vec<u32> = most.map(|(page, _)| *page).collect();
+        let runs = most.chunk_by(|left, right| left + 1 == *right).count();
+        let is_good = self.left == 0 && most.len() <= PAGES_MAX && runs <= RUNS_MAX;
+        is_good.then_some(most)
+    }
+
+    /// Nothing can be found out.
+    pub(in crate::engine) fn give_up(&mut self) {
+        self.left = 0;
+    }
+}
+
+/// Pages that are written again, at most, and runs of them: each is a part less in what is given back.
+const PAGES_MAX: usize = super::WARM_BYTES_MAX / PAGE_BYTES;
+const RUNS_MAX: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_image_is_written_over_whatever_is_there() {
-        let far = 3 * GAP_BYTES_MAX;
-        for data in [&[][..], &[0], &[0, far], &[5, 10, far, 2 * far - 1]] {
-            let mut bytes = vec![0; 2 * far];
-            data.iter().for_each(|at| bytes[*at] = 7);
-            let image = Image::new(bytes.clone().into());
-            let parts = data
-                .windows(2)
-                .filter(|two| two[1] - two[0] > GAP_BYTES_MAX);
-            assert_eq!(
-                image.data.len(),
-                parts.count() + usize::from(!data.is_empty())
-            );
-            let mut room = vec![0xaa; 2 * far];
-            image.write(&mut room);
-            assert!(room == bytes);
+        const MEMORY_BYTES: usize = 6 * PAGE_BYTES;
+        let far = GAP_BYTES_MAX + 2;
+        for data in [&[][..], &[0], &[0, far], &[5, 10, far + 10, PAGE_BYTES - 1]] {
+            for pages in [&[1][..], &[1, 2], &[1, 4, 5], &[0, 1, 2, 3, 4, 5]] {
+                let mut fresh = vec![0; MEMORY_BYTES];
+                data.iter().for_each(|at| fresh[PAGE_BYTES + at] = 7);
+                let image = Image::new(MEMORY_BYTES, pages, |part| fresh[part].into());
+                let far_apart = data.windows(2).filter(|two| two[1] - two[0] > far - 2);
+                let parts = far_apart.count() + usize::from(!data.is_empty());
+                let of_page = image.parts.iter().find(|part| !part.data.is_empty());
+                assert_eq!(of_page.map_or(0, |part| part.data.len()), parts);
+                let mut room = vec![0xaa; MEMORY_BYTES];
+                image.write(&mut room);
+                let written: usize = image.parts.iter().map(|part| part.bytes.len()).sum();
+                assert_eq!(written, pages.len() * PAGE_BYTES);
+                for cold in &image.cold {
+                    assert!(room[cold.clone()].iter().all(|byte| *byte == 0xaa));
+                    room[cold.clone()].fill(0);
+                }
+                assert!(room == fresh && image.is(&fresh));
+            }
         }
+    }
+
+    #[test]
+    fn what_most_touch_is_found_out() {
+        let watch = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
+            let mut watch = Watch::new(data.iter().copied());
+            for process in 1..WATCHED {
+                assert!(!watch.is_over());
+                assert_eq!(watch.saw(&touched(process)), None);
+            }
+            let found = watch.saw(&touched(WATCHED));
+            assert!(watch.is_over());
+            found
+        };
+        assert_eq!(watch(&[], &|_| vec![]), Some(vec![]));
+        assert_eq!(watch(&[3], &|_| vec![7]), Some(vec![3, 7]));
+        // Each another one, and half of them one.
+        assert_eq!(watch(&[], &|process| vec![process]), Some(vec![]));
+        assert_eq!(watch(&[], &|process| vec![process % 2]), Some(vec![]));
+        let all_but_one = |process| if process == 3 { vec![] } else { vec![5, 6] };
+        assert_eq!(watch(&[], &all_but_one), Some(vec![5, 6]));
+        let many = PAGES_MAX as u32;
+        assert!(watch(&[], &|_| (0..many).collect()).is_some());
+        assert_eq!(watch(&[], &|_| (0..many + 1).collect()), None);
+        assert_eq!(watch(&[0, 2, 4], &|_| vec![6, 8]), None);
     }
 }

@@ -141,7 +141,7 @@ fn memories_are_renewed_where_they_lie() {
     let homes: Vec<_> = (0..20).map(|_| home()).collect();
     let memory = |home| memory(&slots, home, 64 * KIB);
     let mut memories: Vec<_> = homes.iter().map(memory).collect();
-    let image = Image::new([0x55; 8 * KIB].into());
+    let image = Image::new(64 * KIB, &[3, 4], |part| vec![0x55; part.len()].into());
     for memory in &mut memories {
         bytes(&mut **memory).fill(0xaa);
     }
