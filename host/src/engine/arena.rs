@@ -92,7 +92,7 @@ unsafe impl GlobalAlloc for Allocator {
         if !is_in_zone(at as usize) {
             // SAFETY: it is not in a zone, so it came from the system's allocator.
             unsafe { System.dealloc(at, layout) }
-        } else {
+        } else if WINDOW.get().next != 0 {
             leave(at as usize, layout.size());
         }
     }
@@ -145,7 +145,7 @@ fn place(layout: Layout) -> Option<*mut u8> {
 fn leave(start: usize, bytes: usize) {
     let window = WINDOW.get();
     let end = start + bytes;
-    if start < window.start || end > window.next || window.next == 0 {
+    if start < window.start || end > window.next {
         return;
     }
     if end == window.next {
