@@ -2,15 +2,21 @@
 //!
 //! In two steps. What is written is written as soon as the process has ended, while its memory is in the cache. The pages
 //! that go back do so for several memories at once, because half of that is the asking; until then nobody gets at these
-//! memories ([`Renewed`]).
+//! memories ([`Renewed`]). Which pages are which is found out from the first processes of a program ([`Watch`]).
 
 use super::departures::give_back;
-use super::{Home, PAGE_BYTES, Region};
+use super::{Home, PAGE_BYTES, Region, WARM_BYTES_MAX};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Zeros between data that are copied with it.
 const GAP_BYTES_MAX: usize = 256;
+/// Processes that are watched.
+const WATCHED: u32 = 8;
+/// Pages that are written again, at most, and runs of them: each is a part more of what is given back.
+const PAGES_MAX: usize = WARM_BYTES_MAX / PAGE_BYTES;
+const RUNS_MAX: usize = 4;
 
 /// What a memory holds at first, and which of its pages are written again for the next process instead of going back.
 pub(in crate::engine) struct Image {
@@ -135,11 +141,8 @@ pub(in crate::engine) struct Watch {
     /// How many are yet to be seen.
     left: u32,
     /// How many were seen to touch each page.
-    seen: std::collections::BTreeMap<u32, u32>,
+    seen: BTreeMap<u32, u32>,
 }
-
-/// Processes that are watched.
-const WATCHED: u32 = 8;
 
 impl Watch {
     /// `data` stay, whoever touches them.
@@ -173,10 +176,6 @@ impl Watch {
         self.left = 0;
     }
 }
-
-/// Pages that are written again, at most, and runs of them: each is a part less in what is given back.
-const PAGES_MAX: usize = super::WARM_BYTES_MAX / PAGE_BYTES;
-const RUNS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
