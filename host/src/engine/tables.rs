@@ -23,10 +23,13 @@ use wasmparser::{
 
 /// A larger table stays as it is.
 const PLACES_MAX: u64 = 1 << 12;
-/// So does one that would make more code than so many branches.
-const BRANCHES_MAX: usize = 1 << 16;
+/// So does one of which more code would be made than so many branches and arguments.
+const CODE_MAX: usize = 1 << 16;
 /// Functions that are called by table may have as many parameters; the limit of all is 1000.
 const PARAMS_MAX: usize = 100;
+
+/// Nothing there, another type, outside.
+const WAYS_TO_TRAP: usize = 3;
 
 /// The table that is left has nothing in its first place, and functions of two types in the others.
 const NOTHING_AT: i32 = 0;
@@ -147,10 +150,10 @@ impl Found {
             .map(|ty| Some((*ty, function_type(*ty).filter(fits)?)))
             .collect();
         let known = known.filter(|known| {
-            let branches = known.len() * self.places.len();
-            self.tables == 1 && !self.refers && !self.is_unknown && branches <= BRANCHES_MAX
+            let branches = known.len() * (self.places.len() + WAYS_TO_TRAP);
+            self.tables == 1 && !self.refers && !self.is_unknown && branches <= CODE_MAX
         });
-        let by_type = known.map(|known| {
+        let by_type = known.map(|known| -> Vec<ByType> {
             let called = |(index, ty): (u32, &FuncType)| ByType {
                 index,
                 ty: ty.clone(),
@@ -169,8 +172,12 @@ impl Found {
             };
             known.into_iter().map(called).collect()
         });
+        let is_small = |by_type: &Vec<ByType>| {
+            let arguments = |by: &ByType| by.functions().len() * (by.ty.params().len() + 1);
+            by_type.iter().map(arguments).sum::<usize>() <= CODE_MAX
+        };
         Calls {
-            by_type,
+            by_type: by_type.filter(is_small),
             refers: self.refers,
         }
     }
@@ -188,7 +195,7 @@ fn offset(expression: &wasmparser::ConstExpr<'_>) -> Option<usize> {
 /// How a module's functions are called otherwise than by their index.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// The types of functions that are called by table; none if the table stays.
+    /// The types of functions that are called by table, by index; none if the table stays.
     by_type: Option<Vec<ByType>>,
     /// Code refers to functions, which have to be mentioned elsewhere for that.
     refers: bool,
@@ -219,7 +226,8 @@ impl Calls {
 
     /// Which of these functions stands for calls of this type, if calls by table become direct ones.
     pub(super) fn place(&self, ty: u32) -> Option<u32> {
-        let place = self.by_type().iter().position(|by| by.index == ty)?;
+        let by_type = self.by_type();
+        let place = by_type.binary_search_by_key(&ty, |by| by.index).ok()?;
         Some(place as u32)
     }
 
@@ -277,6 +285,19 @@ impl ByType {
         Ok(())
     }
 
+    /// The functions that are called, by index.
+    fn functions(&self) -> Vec<u32> {
+        let mut functions: Vec<u32> = Vec::new();
+        for place in &self.places {
+            if let Place::Function(function) = *place {
+                functions.push(function);
+            }
+        }
+        functions.sort_unstable();
+        functions.dedup();
+        functions
+    }
+
     /// That function.
     pub(super) fn function(&self, moved: impl Fn(u32) -> u32) -> Function {
         let mut body = Function::new([]);
@@ -287,18 +308,11 @@ impl ByType {
                 code.local_get(param);
             }
         };
-        let mut functions: Vec<u32> = Vec::new();
-        for place in &self.places {
-            if let Place::Function(function) = *place {
-                functions.push(function);
-            }
-        }
-        functions.sort_unstable();
-        functions.dedup();
+        let functions = self.functions();
         // A block for each, which ends where it is called, and for each way to trap; the innermost one is the first.
         let found = functions.len() as u32;
         let [nothing, other, outside] = [found, found + 1, found + 2];
-        for _ in 0..found + 3 {
+        for _ in 0..found + WAYS_TO_TRAP as u32 {
             code.block(BlockType::Empty);
         }
         let targets = self.places.iter().map(|place| match place {
