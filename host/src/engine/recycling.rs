@@ -29,7 +29,7 @@ const RENEWED_AT_ONCE: usize = 8;
 
 /// An instance, with all that is its own.
 pub(super) struct Made {
-    /// They lie in the home's arena.
+    /// They lie in the home's arena; those of a program's first instance do not.
     pub(super) parts: Box<Parts>,
     /// Dropped last.
     pub(super) home: Arc<Home>,
