@@ -133,7 +133,7 @@ fn is_number(ty: ValType) -> bool {
 }
 
 /// The value of an expression that is one constant.
-fn value(expression: &ConstExpr<'_>) -> Option<Value> {
+pub(super) fn value(expression: &ConstExpr<'_>) -> Option<Value> {
     let mut operators = expression.get_operators_reader();
     let value = match operators.read().ok()? {
         Operator::I32Const { value } => Value::I32(value),

@@ -10,6 +10,7 @@
 //!
 //! Where it traps, it does so by a call by a table that is left for that: the trap is the same.
 
+use super::initial::{Value, value};
 use std::collections::BTreeSet;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{
@@ -35,6 +36,7 @@ const WAYS_TO_TRAP: usize = 3;
 const NOTHING_AT: i32 = 0;
 const UNIT_AT: i32 = 1;
 const OTHER_AT: i32 = 2;
+const PLACES_LEFT: u64 = 3;
 const OUTSIDE: i32 = -1;
 
 /// What is found out of a module's table, and of the functions that are referred to.
@@ -84,13 +86,14 @@ impl Found {
 
     pub(super) fn element(&mut self, element: &Element<'_>) -> wasmparser::Result<()> {
         let offset = match &element.kind {
-            ElementKind::Active { offset_expr, .. } => offset(offset_expr),
+            ElementKind::Active { offset_expr, .. } => value(offset_expr),
             _ => None,
         };
-        let Some(mut place) = offset.filter(|_| !self.is_unknown) else {
+        let Some(Value::I32(offset)) = offset.filter(|_| !self.is_unknown) else {
             self.is_unknown = true;
             return Ok(());
         };
+        let mut place = offset as u32 as usize;
         let mut put = |function| {
             match self.places.get_mut(place) {
                 Some(at) => *at = function,
@@ -183,15 +186,6 @@ impl Found {
     }
 }
 
-/// An offset that is simply a number.
-fn offset(expression: &wasmparser::ConstExpr<'_>) -> Option<usize> {
-    let mut operators = expression.get_operators_reader();
-    let Ok(Operator::I32Const { value }) = operators.read() else {
-        return None;
-    };
-    matches!(operators.read(), Ok(Operator::End)).then_some(value as u32 as usize)
-}
-
 /// How a module's functions are called otherwise than by their index.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -251,8 +245,8 @@ impl Calls {
             tables.table(TableType {
                 element_type: RefType::FUNCREF,
                 table64: false,
-                minimum: 3,
-                maximum: Some(3),
+                minimum: PLACES_LEFT,
+                maximum: Some(PLACES_LEFT),
                 shared: false,
             });
         }
