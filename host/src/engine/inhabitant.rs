@@ -30,6 +30,7 @@ use super::recycling::{Made, Recycling};
 use super::slots::{Home, at_home};
 use super::state::without_backtrace;
 use crate::system::program::{End, Execution};
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,10 +51,63 @@ pub(super) type Outcome = (End, Option<Made>);
 pub(super) struct Inhabitant<F> {
     /// None when it has ended. Its allocation may lie in the home's arena.
     future: Option<Pin<Box<F>>>,
-    packed: Option<Packed>,
+    rest: Rest,
     legacy: Arc<Legacy>,
     /// Dropped last.
     home: Arc<Home>,
+}
+
+/// How an execution is between its turns.
+enum Rest {
+    Awake(Stop),
+    Packed(Packed),
+}
+
+// A million sleepers have one each.
+const _: () = assert!(size_of::<Rest>() == size_of::<Packed>());
+
+/// Where a process's last turn stopped.
+#[derive(Clone, Copy, Default)]
+struct Stop {
+    /// How many turns its thread had given then.
+    turn: u32,
+    /// Where in its memory the answer is written that it waits for; 0 if nobody knows.
+    waits_at: u32,
+}
+
+/// For about as many turns of others, what a process touched stays in the cache.
+const CACHED_TURNS: u32 = 16;
+
+thread_local! {
+    /// The turns that this thread has given.
+    static TURNS: Cell<u32> = const { Cell::new(0) };
+    /// See [`Stop::waits_at`]: what the running process has said.
+    static WAITS_AT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The running process is about to wait for an answer that is written to this address of its memory.
+#[inline]
+pub(super) fn is_to_wait_at(address: u32) {
+    WAITS_AT.set(address);
+}
+
+impl Stop {
+    /// The turn that this thread gives now stops here.
+    #[inline(always)]
+    fn now() -> Stop {
+        let turn = TURNS.get().wrapping_add(1);
+        TURNS.set(turn);
+        Stop {
+            turn,
+            waits_at: WAITS_AT.take(),
+        }
+    }
+
+    /// Is it so little ago that all is in the cache still? If it was on another thread, the answer is any.
+    #[inline]
+    fn is_recent(self) -> bool {
+        TURNS.get().wrapping_sub(self.turn) < CACHED_TURNS
+    }
 }
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
@@ -63,7 +117,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
         let future = home.make_execution(|| Box::new(future));
         Inhabitant {
             future: Some(Box::into_pin(future)),
-            packed: None,
+            rest: Rest::Awake(Stop::default()),
             legacy,
             home,
         }
@@ -73,10 +127,12 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 impl<F> Inhabitant<F> {
     #[inline]
     fn unpack(&mut self, extent: Extent) {
-        if self.packed.is_none() {
+        if let Rest::Awake(_) = self.rest {
             return;
         }
-        if let Some(packed) = self.packed.take() {
+        if let Rest::Packed(packed) =
+            std::mem::replace(&mut self.rest, Rest::Awake(Stop::default()))
+        {
             // SAFETY: it was packed from this home, and nobody has touched it since: see the top of the file.
             unsafe { packed.unpack(&self.home, extent) };
         }
@@ -99,6 +155,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
         };
         debug_assert!(arena::is_closed(), "what others allocate would lie here");
         let Poll::Ready((end, made)) = polled else {
+            self.rest = Rest::Awake(Stop::now());
             return Poll::Pending;
         };
         self.future = None;
@@ -116,8 +173,12 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     }
 
     fn approach(&self) {
-        if self.packed.is_none() {
-            self.home.approach();
+        if let (Rest::Awake(stop), Some(future)) = (&self.rest, &self.future)
+            && !stop.is_recent()
+        {
+            let start = &raw const **future as usize;
+            self.home
+                .approach(start..start + size_of::<F>(), stop.waits_at);
         }
     }
 
@@ -138,14 +199,17 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     }
 
     fn hibernate(&mut self) {
-        if self.packed.is_none() {
+        if let Rest::Awake(_) = self.rest {
             // SAFETY: the process waits for mail, and this is its execution: see the top of the file.
-            self.packed = unsafe { Packed::pack(&self.home, &self.legacy.templates) };
+            let packed = unsafe { Packed::pack(&self.home, &self.legacy.templates) };
+            if let Some(packed) = packed {
+                self.rest = Rest::Packed(packed);
+            }
         }
     }
 
     fn is_hibernated(&self) -> bool {
-        self.packed.is_some()
+        matches!(self.rest, Rest::Packed(_))
     }
 }
 
@@ -153,5 +217,24 @@ impl<F> Drop for Inhabitant<F> {
     fn drop(&mut self) {
         self.unpack(Extent::NotMemory);
         self.future = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_recent_for_some_turns() {
+        is_to_wait_at(64);
+        let (stop, next) = (Stop::now(), Stop::now());
+        assert_eq!((stop.waits_at, next.waits_at), (64, 0));
+        for _ in 2..CACHED_TURNS {
+            assert!(stop.is_recent() && next.is_recent());
+            Stop::now();
+        }
+        assert!(stop.is_recent());
+        Stop::now();
+        assert!(!stop.is_recent() && next.is_recent());
     }
 }

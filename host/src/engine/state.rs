@@ -1,6 +1,7 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
 use super::arena::Room;
+use super::inhabitant::is_to_wait_at;
 use super::loan::Lender;
 use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
@@ -171,9 +172,10 @@ impl State {
     }
 
     /// The process is about to pause, in order to wait: until it does, nothing runs but the rewriter's glue, which neither
-    /// allocates nor traps.
+    /// allocates nor traps. What it waits for is written to this address of its memory.
     #[inline]
-    pub(crate) fn is_to_wait(&self) {
+    pub(crate) fn is_to_wait(&self, answer: u32) {
+        is_to_wait_at(answer);
         if let Some(room) = &self.room {
             room.open();
         }

@@ -216,7 +216,7 @@ pub(super) fn receive(
             state.current.drop_first_short();
             Ok(with_answer(state, length, words))
         }
-        Received::Wait => Ok(without_payload(wait(&mut guest))),
+        Received::Wait => Ok(without_payload(wait(&mut guest, result))),
         Received::TimedOut => {
             room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
             Ok(without_payload(NO_LISTS))
@@ -346,7 +346,7 @@ pub(super) fn call(
     let answer = match answer {
         Some(answer) => answer,
         None => match guest.data_mut().current.await_answer(timeout_ns) {
-            Poll::Pending => return Ok(without_payload(wait(&mut guest))),
+            Poll::Pending => return Ok(without_payload(wait(&mut guest, result))),
             Poll::Ready(answer) => answer,
         },
     };

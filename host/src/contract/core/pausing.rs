@@ -28,13 +28,13 @@ pub(super) fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
 }
 
 /// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
-/// microseconds, so it is not taken unasked.
-pub(super) fn wait(guest: &mut Guest<'_>) -> i64 {
+/// microseconds, so it is not taken unasked. What it waits for is written to the address `answer` of its memory.
+pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     if guest.data().current.is_asked_where() {
         let function = current_function(guest);
         guest.data_mut().current.tell_where(function);
     }
-    guest.data().is_to_wait();
+    guest.data().is_to_wait(answer);
     AGAIN_LISTS
 }
 

@@ -1,7 +1,6 @@
 //! A process's home slot: its parts, and who has them.
 
 use super::departures::{Presence, give_back_together};
-use super::region::fetch;
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
@@ -11,11 +10,6 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-
-/// What of a stack and of a store is brought into the cache before a turn: the frames of most that wait for mail, and what
-/// resuming them needs.
-const FETCHED_STACK_BYTES: usize = 1280;
-const FETCHED_STORE_BYTES: usize = 512;
 
 /// A process's home slot. Its memory, its stack, and whoever has its execution hold it; it is free again when all are
 /// gone.
@@ -113,13 +107,6 @@ impl Home {
     pub(in crate::engine) fn stack(&self) -> Range<usize> {
         let start = self.memory().start.as_ptr() as usize + HOME_MEMORY_BYTES[self.class.index()];
         start..start + self.slots.stack_bytes
-    }
-
-    /// Brings what a turn touches first into the cache: the frames that wait, and the beginning of the store.
-    #[inline]
-    pub(in crate::engine) fn approach(&self) {
-        let top = self.stack().end;
-        fetch(top - FETCHED_STACK_BYTES..top + FETCHED_STORE_BYTES);
     }
 
     /// Has wasmtime asked for the stack?

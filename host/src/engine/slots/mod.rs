@@ -23,6 +23,7 @@
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
 //! | `renewal` | memories that are made as new for the next process |
 //! | `region` | pages: cleaned, given back, made resident |
+//! | `approach` | what a turn will touch, fetched before it |
 //! | `given` | the memories and stacks that wasmtime is given |
 //!
 //! There are no guard pages, and none are needed: wasm bounds-checks every access, and traps before its frames would
@@ -33,6 +34,7 @@
 //! stack, and its arena, because it is written before it is read. The last owner of a home cleans
 //! it, or has its pages given back; whoever drops a memory that lies elsewhere cleans that.
 
+mod approach;
 mod departures;
 mod given;
 mod home;

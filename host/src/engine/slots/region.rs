@@ -108,16 +108,3 @@ impl Region {
         assert_eq!(failed, 0, "too many mappings to poison this slot");
     }
 }
-
-/// Brings what lies at these addresses into the cache, without waiting for it; where the language can't say that, nothing.
-#[inline]
-pub(super) fn fetch(addresses: Range<usize>) {
-    #[cfg(target_arch = "x86_64")]
-    for address in addresses.step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: it is a hint, which reads nothing, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address as *const i8) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = addresses;
-}
