@@ -18,7 +18,7 @@ const ANSWER_LINES: usize = 5;
 
 impl Home {
     /// Fetches what the next turn touches, in that order. `future` says where the execution lies, and `waits_at` where in the
-    /// process's memory the answer is written that it waits for; 0 if nobody knows.
+    /// process's memory the answer is written that it waits for, as it says itself; 0 if nobody knows.
     #[inline]
     pub(in crate::engine) fn approach(&self, future: Range<usize>, waits_at: u32) {
         let top = self.stack().end;
@@ -27,10 +27,12 @@ impl Home {
             fetch(top + lines.start * LINE_BYTES..top + lines.end * LINE_BYTES);
         }
         fetch(top - STACK_BYTES..top);
+        let waits_at = waits_at as usize;
         if waits_at > 0
             && let Some(memory) = self.first_memory()
+            && waits_at < memory.bytes
         {
-            let answer = memory.start.as_ptr() as usize + waits_at as usize;
+            let answer = memory.start.as_ptr() as usize + waits_at;
             fetch(answer..answer + ANSWER_LINES * LINE_BYTES);
         }
     }
