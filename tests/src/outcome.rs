@@ -1,6 +1,10 @@
 //! What a run of the program left behind, and checks of it that show everything when they fail.
 
+use rustix::process::Signal;
 use std::fmt;
+
+/// What a shell adds to the number of the signal that ended a program.
+const SIGNAL_CODE: i32 = 128;
 
 /// The end of a run: the exit code and what was printed.
 #[derive(Debug)]
@@ -9,6 +13,8 @@ pub struct Outcome {
     pub command: String,
     /// The exit code; none if a signal ended it.
     pub code: Option<i32>,
+    /// The number of the signal that ended it, if one did.
+    pub signal: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -37,6 +43,47 @@ impl Outcome {
         assert!(
             self.code == Some(code),
             "the exit code is not {code}\n{self}"
+        );
+        self
+    }
+
+    /// Would a shell say that this signal stopped it? It died by it, or exited with the code that stands for it.
+    pub fn is_stopped_by(&self, signal: Signal) -> bool {
+        let number = signal.as_raw();
+        self.signal == Some(number) || self.code == Some(SIGNAL_CODE + number)
+    }
+
+    /// This signal stopped it, as a shell sees it.
+    #[track_caller]
+    pub fn stopped_by(self, signal: Signal) -> Outcome {
+        assert!(
+            self.is_stopped_by(signal),
+            "this is not how signal {} stops a program\n{self}",
+            signal.as_raw()
+        );
+        self
+    }
+
+    /// It died by this signal, so that a shell's loop around it stops as well.
+    #[track_caller]
+    pub fn died_by(self, signal: Signal) -> Outcome {
+        let number = signal.as_raw();
+        assert!(
+            self.signal == Some(number),
+            "it did not die by signal {number}\n{self}"
+        );
+        self
+    }
+
+    /// It failed, in an orderly way, and standard error says why.
+    #[track_caller]
+    pub fn fails_with_a_message(self) -> Outcome {
+        let is_orderly = self
+            .code
+            .is_some_and(|code| (1..SIGNAL_CODE).contains(&code));
+        assert!(
+            is_orderly && !self.stderr.is_empty() && !self.stderr.contains("panicked"),
+            "this is no failure with a message\n{self}"
         );
         self
     }
@@ -137,9 +184,10 @@ impl fmt::Display for Outcome {
         // A guest that floods its output must not flood the log of the tests.
         let short = |text: &str| -> String { text.chars().take(4000).collect() };
         writeln!(f, "command: {}", self.command)?;
-        match self.code {
-            Some(code) => writeln!(f, "exit code: {code}")?,
-            None => writeln!(f, "ended by a signal")?,
+        match (self.code, self.signal) {
+            (Some(code), _) => writeln!(f, "exit code: {code}")?,
+            (None, Some(signal)) => writeln!(f, "ended by signal {signal}")?,
+            (None, None) => writeln!(f, "killed by the test")?,
         }
         writeln!(f, "--- stdout\n{}", short(&self.stdout))?;
         writeln!(f, "--- stderr\n{}---", short(&self.stderr))

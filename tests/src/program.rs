@@ -1,17 +1,20 @@
 //! The program `atoll`, run once for each check.
 
 use crate::Outcome;
-use rustix::process::{Pid, Signal, kill_process};
+use crate::pipes::Stream;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _, Write as _};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A program that has not ended by then never will: the slowest test takes a few seconds on an idle machine.
-const HANG: Duration = Duration::from_secs(120);
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// One run of the program `atoll`, with the files that it needs, which are gone when it is dropped.
 ///
@@ -25,6 +28,9 @@ pub struct Atoll {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
+    /// What standard input, output and error are, if they are not pipes of the test's own.
+    files: [Option<OwnedFd>; 3],
+    shell: Option<String>,
     cached: bool,
 }
 
@@ -69,6 +75,8 @@ impl Atoll {
             args: Vec::new(),
             env: Vec::new(),
             stdin: Vec::new(),
+            files: [const { None }; 3],
+            shell: None,
             cached: false,
         }
     }
@@ -106,6 +114,30 @@ impl Atoll {
         self
     }
 
+    /// Standard input is this file or pipe.
+    pub fn stdin_from(mut self, file: impl Into<OwnedFd>) -> Atoll {
+        self.files[0] = Some(file.into());
+        self
+    }
+
+    /// Standard output goes to this file or pipe, and is not in the outcome.
+    pub fn stdout_to(mut self, file: impl Into<OwnedFd>) -> Atoll {
+        self.files[1] = Some(file.into());
+        self
+    }
+
+    /// Standard error goes to this file or pipe, and is not in the outcome.
+    pub fn stderr_to(mut self, file: impl Into<OwnedFd>) -> Atoll {
+        self.files[2] = Some(file.into());
+        self
+    }
+
+    /// A shell does this first, and then becomes the program: for limits and signals, which are passed on.
+    pub fn after(mut self, shell: impl Into<String>) -> Atoll {
+        self.shell = Some(shell.into());
+        self
+    }
+
     /// A variable of the program's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Atoll {
         self.env.push((name.into(), value.into()));
@@ -138,35 +170,52 @@ impl Atoll {
         self.start_with(usize::MAX)
     }
 
-    fn start_with(self, stdout_bytes: usize) -> Running {
+    fn start_with(mut self, stdout_bytes: usize) -> Running {
         let mut command = self.command();
         let words = format!("{command:?}");
+        let [stdin, stdout, stderr] =
+            std::mem::take(&mut self.files).map(|file| file.map_or_else(Stdio::piped, Stdio::from));
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("{words}: {error}; run `cargo xtask test`, or set ATOLL_BIN")
         });
-        let mut stdin = child.stdin.take().expect("standard input is a pipe");
-        let input = self.stdin.clone();
-        std::thread::spawn(move || {
-            // A program that ends without reading has no use for it.
-            let _ = stdin.write_all(&input);
-        });
-        let stdout = child.stdout.take().expect("it is a pipe");
-        let stderr = child.stderr.take().expect("it is a pipe");
+        // Only the program has them now: a pipe is at its end when the program is.
+        drop(command);
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = self.stdin.clone();
+            std::thread::spawn(move || {
+                // A program that ends without reading has no use for it.
+                let _ = stdin.write_all(&input);
+            });
+        }
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
         Running {
             _files: self,
             words,
             child,
-            stdout: Stream::read(stdout, stdout_bytes),
-            stderr: Stream::read(stderr, usize::MAX),
+            stdout: stdout.map_or_else(Stream::none, |pipe| Stream::read(pipe, stdout_bytes)),
+            stderr: stderr.map_or_else(Stream::none, |pipe| Stream::read(pipe, usize::MAX)),
             deadline: Instant::now() + HANG,
         }
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(found(
+        let program = found(
             "ATOLL_BIN",
             concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/atoll"),
-        ));
+        );
+        let mut command = match &self.shell {
+            None => Command::new(program),
+            Some(first) => {
+                let mut shell = Command::new("/bin/sh");
+                shell
+                    .arg("-c")
+                    .arg(format!("{first} && exec \"$0\" \"$@\""))
+                    .arg(program);
+                shell
+            }
+        };
         command
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -177,10 +226,7 @@ impl Atoll {
         command
             .args(&self.options)
             .args(&self.file)
-            .args(&self.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .args(&self.args);
         command
     }
 }
@@ -212,6 +258,26 @@ impl Running {
         }
     }
 
+    /// How many mappings the kernel keeps for it.
+    #[track_caller]
+    pub fn mappings(&self) -> usize {
+        let path = format!("/proc/{}/maps", self.child.id());
+        let maps = std::fs::read_to_string(path).expect("the program runs");
+        maps.lines().count()
+    }
+
+    /// The most memory that it has held at one time so far, in bytes. It must not have ended.
+    #[track_caller]
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the program has not been waited for");
+        let peak = status.lines().find_map(|line| {
+            let kibibytes = line.strip_prefix("VmHWM:")?.strip_suffix(" kB")?;
+            kibibytes.trim().parse::<u64>().ok()
+        });
+        peak.expect("a program that runs holds memory") << 10
+    }
+
     /// Sends it a signal.
     #[track_caller]
     pub fn signal(&mut self, signal: Signal) {
@@ -227,14 +293,37 @@ impl Running {
         if !is_over(&self.stderr) || !is_over(&self.stdout) {
             self.give_up("the program hangs");
         }
-        let status = self.child.wait().expect("the program is this one's child");
-        self.outcome_with(status.code())
+        let status = self.end();
+        self.outcome_with(Some(status))
     }
 
-    fn outcome_with(&self, code: Option<i32>) -> Outcome {
+    /// Waits for the end of the program itself, which may have closed its output before.
+    #[track_caller]
+    fn end(&mut self) -> ExitStatus {
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())
+            .expect("the program has not been waited for");
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let (ended, end) = channel::<()>();
+        let guard = std::thread::spawn(move || {
+            let hangs = end.recv_timeout(left) == Err(RecvTimeoutError::Timeout);
+            if hangs {
+                let _ = pidfd_send_signal(process, Signal::KILL);
+            }
+            hangs
+        });
+        let status = self.child.wait().expect("the program is this one's child");
+        drop(ended);
+        if guard.join().expect("it does not panic") {
+            self.give_up("the program hangs");
+        }
+        status
+    }
+
+    fn outcome_with(&self, status: Option<ExitStatus>) -> Outcome {
         Outcome {
             command: self.words.clone(),
-            code,
+            code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
         }
@@ -253,70 +342,6 @@ impl Drop for Running {
         // It has ended, unless the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// What a thread reads from a pipe.
-#[derive(Clone, Default)]
-struct Stream(Arc<(Mutex<Read>, Condvar)>);
-
-#[derive(Default)]
-struct Read {
-    bytes: Vec<u8>,
-    is_over: bool,
-}
-
-impl Read {
-    fn has(&self, text: &str) -> bool {
-        let text = text.as_bytes();
-        self.bytes.windows(text.len()).any(|part| part == text)
-    }
-}
-
-impl Stream {
-    /// Reads until the end, or so many bytes; then the pipe is closed.
-    fn read(pipe: impl io::Read + Send + 'static, bytes_max: usize) -> Stream {
-        let stream = Stream::default();
-        let shared = stream.clone();
-        std::thread::spawn(move || {
-            let mut pipe = pipe.take(bytes_max as u64);
-            let mut part = [0; 1 << 16];
-            while let Ok(count @ 1..) = pipe.read(&mut part) {
-                shared.change(|read| read.bytes.extend_from_slice(&part[..count]));
-            }
-            drop(pipe);
-            shared.change(|read| read.is_over = true);
-        });
-        stream
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Read)) {
-        let (read, changed) = &*self.0;
-        change(&mut read.lock().unwrap_or_else(PoisonError::into_inner));
-        changed.notify_all();
-    }
-
-    /// Waits until this is so. False if it never will be, or the deadline has come.
-    fn wait(&self, is_so: impl Fn(&Read) -> bool, deadline: Instant) -> bool {
-        let (read, changed) = &*self.0;
-        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if is_so(&read) {
-                return true;
-            }
-            if read.is_over || left.is_zero() {
-                return false;
-            }
-            let waited = changed.wait_timeout(read, left);
-            read = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn text(&self) -> String {
-        let (read, _) = &*self.0;
-        let read = read.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&read.bytes).into_owned()
     }
 }
 
