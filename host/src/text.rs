@@ -4,12 +4,12 @@
 /// Names are cut to this many bytes.
 pub const NAME_SHOWN_BYTES_MAX: usize = 120;
 
-/// The text with control characters shown for what they are, cut to `bytes_max` bytes.
+/// The text with characters that can't be seen, or that change how others are shown, written out; cut to `bytes_max` bytes.
 pub fn printable(text: &str, bytes_max: usize) -> String {
     let shown = &text[..text.floor_char_boundary(bytes_max)];
     let mut safe = String::with_capacity(shown.len());
     for char in shown.chars() {
-        if char.is_control() {
+        if char.is_control() || is_invisible(char) {
             safe.extend(char.escape_default());
         } else {
             safe.push(char);
@@ -19,6 +19,16 @@ pub fn printable(text: &str, bytes_max: usize) -> String {
         safe += &format!("… ({} bytes)", text.len());
     }
     safe
+}
+
+/// Is this a character that shows nothing, or that changes how its neighbours are shown? Unicode's general categories Cf, Zl and
+/// Zp, and fillers that look like nothing: with them a name could turn a line around, or pass for another.
+fn is_invisible(char: char) -> bool {
+    matches!(u32::from(char),
+        0xad | 0x34f | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2
+        | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f | 0x2028..=0x202e
+        | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x110bd
+        | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
 /// A name, made safe to print.
@@ -44,6 +54,10 @@ mod tests {
     #[test]
     fn control_characters_are_shown_and_length_is_bounded() {
         assert_eq!(printable("ünï \x1b[2J\nx", 99), "ünï \\u{1b}[2J\\nx");
+        assert_eq!(
+            printable("a\u{202e}b\u{200b}\u{2066}c", 99),
+            "a\\u{202e}b\\u{200b}\\u{2066}c"
+        );
         assert_eq!(printable("üü", 3), "ü… (4 bytes)");
         assert_eq!(printable_lines("a\n\tb"), "a\n\\tb");
         assert!(printable_lines(&"x\n".repeat(1000)).len() < 100);

@@ -34,7 +34,7 @@ pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result
 /// Ends the guest if somebody has told its process to end, or it has just told itself. Asked at the beginning of every
 /// call, and after whatever answers differently to, or about, a process that is dead.
 #[inline]
-pub(super) fn survives(current: &Current) -> wasmtime::Result<()> {
+pub(crate) fn survives(current: &Current) -> wasmtime::Result<()> {
     match current.is_doomed() {
         false => Ok(()),
         true => doom(current),
@@ -68,8 +68,8 @@ pub(super) fn spawn(
     argument: Box<[u8]>,
     options: impl IntoIterator<Item = SpawnOption>,
 ) -> Result<Pid, SpawnError> {
-    current.charge_spawn(argument.len());
-    let program = program?;
+    let program = program.inspect_err(|_| current.charge_spawn(argument.len(), 0))?;
+    current.charge_spawn(argument.len(), program.instance_bytes());
     let mut given = SpawnOptions::default();
     for option in options {
         match option {

@@ -10,3 +10,4 @@ mod functions;
 
 pub(crate) use component::link as link_component;
 pub(crate) use core::link as link_core;
+pub(crate) use functions::survives;

@@ -14,6 +14,9 @@ pub(crate) const RAW_TAKE: &str = "take";
 /// Ends the process's turn: `(what was left of the slice)`.
 pub(crate) const RAW_PAUSE: &str = "pause";
 
+/// Says what growing a memory has cost, in reductions, because it had to move: `() -> i64`.
+pub(crate) const RAW_MOVED: &str = "moved";
+
 /// How a function of the contract is carried out by the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {

@@ -1,8 +1,11 @@
 //! What a core module is, found out without compiling or running it: imports, memory, functions, entry.
 
 use super::abi::{self, PACKAGE, RAW_MODULE};
+use super::bounds::{Bounds, count_elements};
 use super::counting::{COUNTER, is_sized};
 use super::error::{LoadError, LoadErrorKind as Kind};
+use super::features;
+use super::filling::Filling;
 use super::initial::Initial;
 use super::slots::PAGE_BYTES;
 use super::tables::{Calls, Found};
@@ -11,15 +14,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use wasmparser::{
     CompositeInnerType, DataKind, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef,
-    ValType, Validator, WasmFeatures,
+    ValType,
 };
 
 /// The rewriter's export of the function that runs a function, whose place in [`Analysis::functions`] it is told.
 pub(super) const ENTRY: &str = "atoll:entry";
 /// Its exports of mutable globals: the index follows.
 pub(super) const GLOBAL_PREFIX: &str = "atoll:global/";
-/// What wit-component calls the table of its own modules.
-const IMPORTS_TABLE: &str = "$imports";
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// The functions that can be spawned: the entry tells them apart by one branch, of which wasm allows little more targets.
@@ -33,6 +34,8 @@ pub(crate) struct Analysis {
     pub(crate) memory: Option<(u64, Option<u64>)>,
     /// The minimum of all its memories together, in bytes.
     pub(crate) memory_bytes_min: u64,
+    /// What an instance takes beside its memories, in bytes, if that is much.
+    pub(crate) instance_bytes: u64,
     /// The memory that it exports under the name by which the contract's functions find it.
     pub(crate) exported_memory: Option<u32>,
     /// The functions that can be spawned: name and index.
@@ -50,21 +53,22 @@ pub(crate) struct Analysis {
     pub(crate) has_sized_operations: bool,
     /// What becomes of calls by table.
     pub(crate) calls: Calls,
-    /// The bulk operations in its code.
+    /// Those in its code.
     pub(crate) bulk: BTreeSet<Bulk>,
     /// The part of its first memory that its data segments fill, in bytes.
     pub(crate) data: Range<usize>,
-    /// It has the table by which wit-component's own modules are known.
-    pub(crate) has_imports_table: bool,
     /// What an instance is like before its code has run.
     pub(crate) initial: Initial,
+    /// The data that its processes write themselves.
+    pub(crate) filling: Filling,
 }
 
-/// A bulk operation on linear memories, by their indexes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// An operation on whole parts of linear memories, by their indexes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Bulk {
     Fill { memory: u32 },
     Copy { destination: u32, source: u32 },
+    Grow { memory: u32 },
 }
 
 impl Bulk {
@@ -75,17 +79,10 @@ impl Bulk {
                 destination: dst_mem,
                 source: src_mem,
             }),
+            Operator::MemoryGrow { mem } => Some(Bulk::Grow { memory: mem }),
             _ => None,
         }
     }
-}
-
-/// What a core module may consist of: what the engine is configured for, so that errors are found here first.
-fn features() -> WasmFeatures {
-    WasmFeatures::default()
-        - WasmFeatures::MEMORY64
-        - WasmFeatures::THREADS
-        - WasmFeatures::EXCEPTIONS
 }
 
 /// One import of a core module.
@@ -107,9 +104,7 @@ impl Import {
 impl Analysis {
     /// Reads a binary core module. It has been validated when this returns.
     pub(crate) fn read(bytes: &[u8]) -> Result<Analysis, LoadError> {
-        Validator::new_with_features(features())
-            .validate_all(bytes)
-            .map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
+        features::validate_module(bytes)?;
         let mut reader = Reader::default();
         for payload in Parser::new(0).parse_all(bytes) {
             let payload =
@@ -136,9 +131,10 @@ impl Analysis {
         }
     }
 
-    /// The index of the function that runs when none is named: the world's `run`, else WASI's `_start`.
+    /// The index of the function that runs when none is named: of a WASI command its `_start`, whatever else it exports, else
+    /// the world's `run`.
     pub(crate) fn entry(&self) -> Option<usize> {
-        ["run", "_start"].iter().find_map(|name| {
+        ["_start", "run"].iter().find_map(|name| {
             self.functions
                 .iter()
                 .position(|(function, _)| function == name)
@@ -153,6 +149,11 @@ struct Reader {
     /// The type of each function, imported ones first.
     functions: Vec<u32>,
     exports: Vec<(String, u32)>,
+    /// Functions whose code was read.
+    bodies: u32,
+    bounds: Bounds,
+    /// The minimum of each memory, in bytes.
+    memories: Vec<u64>,
     /// Its tables, and who calls by them.
     found: Found,
 }
@@ -189,6 +190,7 @@ impl Reader {
                 }
             }
             Payload::CodeSectionEntry(body) => {
+                self.locals(&body)?;
                 for operator in body.get_operators_reader().map_err(invalid)? {
                     let operator = operator.map_err(invalid)?;
                     self.analysis.bulk.extend(Bulk::of(&operator));
@@ -202,6 +204,7 @@ impl Reader {
                     let data = data.map_err(invalid)?;
                     self.data(&data);
                     self.analysis.initial.data(&data);
+                    self.analysis.filling.data(&data);
                 }
             }
             Payload::TableSection(section) => {
@@ -211,16 +214,18 @@ impl Reader {
             }
             Payload::ElementSection(section) => {
                 for element in section {
-                    self.found
-                        .element(&element.map_err(invalid)?)
-                        .map_err(invalid)?;
+                    let element = element.map_err(invalid)?;
+                    self.bounds.mentioned(count_elements(&element))?;
+                    self.found.element(&element).map_err(invalid)?;
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory.map_err(invalid)?;
                     self.analysis.initial.memories += 1;
+                    self.bounds.memory()?;
                     let bytes = |pages: u64| pages.saturating_mul(WASM_PAGE_BYTES);
+                    self.memories.push(bytes(memory.initial));
                     self.analysis.memory_bytes_min = self
                         .analysis
                         .memory_bytes_min
@@ -232,6 +237,7 @@ impl Reader {
             }
             Payload::GlobalSection(section) => {
                 for global in section {
+                    self.bounds.global();
                     self.analysis.initial.global(&global.map_err(invalid)?);
                 }
             }
@@ -239,15 +245,14 @@ impl Reader {
                 for export in section {
                     let export = export.map_err(invalid)?;
                     check_export(export.name)?;
+                    self.bounds
+                        .mentioned((export.kind == ExternalKind::Func).into())?;
                     match export.kind {
                         ExternalKind::Func => {
-                            self.exports.push((export.name.to_owned(), export.index))
+                            self.exports.push((export.name.to_owned(), export.index));
                         }
                         ExternalKind::Memory if export.name == "memory" => {
                             self.analysis.exported_memory = Some(export.index)
-                        }
-                        ExternalKind::Table if export.name == IMPORTS_TABLE => {
-                            self.analysis.has_imports_table = true
                         }
                         _ => {}
                     }
@@ -257,6 +262,20 @@ impl Reader {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Counts the locals of the next function, its parameters among them.
+    fn locals(&mut self, body: &wasmparser::FunctionBody<'_>) -> Result<(), LoadError> {
+        let function = self.analysis.imported_functions + self.bodies;
+        self.bodies += 1;
+        let mut locals = self
+            .type_of(function)
+            .map_or(0, |(params, _)| params.len() as u64);
+        for local in body.get_locals_reader().map_err(invalid)? {
+            let (count, _) = local.map_err(invalid)?;
+            locals += u64::from(count);
+        }
+        self.bounds.locals(function, locals)
     }
 
     /// Adds an active segment of the first memory to what is known to be filled.
@@ -282,6 +301,7 @@ impl Reader {
 
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
         self.found.import(&import.ty);
+        self.bounds.import()?;
         let contract = match import.ty {
             TypeRef::Func(ty) => {
                 self.functions.push(ty);
@@ -297,10 +317,7 @@ impl Reader {
                 );
                 return Err(LoadError::new(Kind::WrongSignature, text));
             }
-            _ => {
-                self.analysis.has_imports_table |= import.name == IMPORTS_TABLE;
-                None
-            }
+            _ => None,
         };
         self.analysis.imports.push(Import {
             module: import.module.to_owned(),
@@ -388,6 +405,11 @@ impl Reader {
         self.analysis.types =
             u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
         self.analysis.calls = std::mem::take(&mut self.found).finish(&self.types, &self.functions);
+        self.analysis.instance_bytes = match self.analysis.calls.keeps_table() {
+            true => self.bounds.instance_bytes(),
+            false => self.bounds.instance_bytes_without_mentions(),
+        };
+        self.analysis.filling.finish(&self.memories);
         self.check_lists()?;
         Ok(self.analysis)
     }

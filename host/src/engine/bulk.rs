@@ -1,4 +1,5 @@
-//! Bulk operations on memories, cut into pieces: one `memory.fill` may take a second.
+//! Operations on large parts of memories. `memory.fill` and `memory.copy` are cut into pieces: one may take a second. After
+//! `memory.grow` it is paid for what had to be moved.
 
 use super::analysis::Bulk;
 use super::counting::{BYTES_PER_REDUCTION, Cost, Counter};
@@ -15,6 +16,7 @@ impl Bulk {
                 destination,
                 source,
             } => code.memory_copy(destination, source),
+            Bulk::Grow { memory } => code.memory_grow(memory),
         };
     }
 }
@@ -22,13 +24,23 @@ impl Bulk {
 /// `fill(destination, value, length)` or `copy(destination, source, length)`: the operation itself when it is small
 /// or out of bounds (it traps before it writes anything, so it must be seen whole), else piece by piece. A copy to
 /// a higher address goes backwards, as overlapping ranges need. Each piece is paid for when it is its turn.
-pub(super) fn bulk(operation: Bulk, counter: &Counter) -> Function {
+///
+/// `grow(pages)` is the operation itself; `moved` is the host's function that says what it has cost.
+pub(super) fn bulk(operation: Bulk, counter: &Counter, moved: u32) -> Function {
     let (destination, source) = match operation {
         Bulk::Fill { memory } => (memory, None),
         Bulk::Copy {
             destination,
             source,
         } => (destination, Some(source)),
+        Bulk::Grow { .. } => {
+            let mut body = Function::new([]);
+            let mut code = body.instructions();
+            code.local_get(0);
+            operation.emit(&mut code);
+            code.call(moved).call(counter.takes_off).end();
+            return body;
+        }
     };
     let copy = source.is_some();
     const DESTINATION: u32 = 0;

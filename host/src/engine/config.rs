@@ -1,12 +1,12 @@
 //! How wasmtime is configured, and why.
 
+use super::counting::{GROWTH_COST, LIBRARY_CALL_COST};
+use super::features;
 use super::slots::{HOST_STACK_BYTES, Memories, Slots, Stacks};
 use crate::system::Config;
 use std::sync::Arc;
-use wasmtime::{Cache, CacheConfig, OperatorCost, WasmBacktraceDetails};
+use wasmtime::{OperatorCost, WasmBacktraceDetails};
 
-/// The smallest memory that compiled code may take for granted: one wasm page, which every slot has.
-const MEMORY_RESERVATION_BYTES: u64 = 64 << 10;
 /// Frames of a backtrace that are kept: enough to see where, not a whole runaway recursion.
 const BACKTRACE_FRAMES: usize = 16;
 
@@ -26,12 +26,15 @@ pub(super) fn engine(
     counts: Counts,
 ) -> wasmtime::Result<wasmtime::Engine> {
     let mut wasm = wasmtime::Config::new();
+    features::configure(&mut wasm);
     wasm.with_host_memory(Arc::new(Memories(slots.clone())));
     wasm.with_host_stack(Arc::new(Stacks(slots.clone())));
     wasm.memory_init_cow(false); // Copy-on-write images can't be mapped into host memories.
     wasm.memory_guard_size(0);
     wasm.guard_before_linear_memory(false);
-    wasm.memory_reservation(MEMORY_RESERVATION_BYTES);
+    // All of a slot is accessible. With a reservation, wasmtime would leave out the check against the size of a memory that can't
+    // outgrow it, because beyond its size nothing would be: `(memory 0 1)` would be readable, and writable, below 64 KiB.
+    wasm.memory_reservation(0);
     wasm.memory_reservation_for_growth(0);
     wasm.max_wasm_stack(config.max_stack);
     wasm.async_stack_size(stack_bytes(config));
@@ -43,19 +46,9 @@ pub(super) fn engine(
     }
     // Component-model concurrency doubles the cost of calls, and nothing here uses it.
     wasm.concurrency_support(false);
-    wasm.wasm_memory64(false); // The canonical ABI of the contract is that of 32-bit memories.
     // Functions are known by the name section; a hostile module's DWARF is not looked at.
     wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     wasm.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
-    if config.cache {
-        // No cache is a slower start, not a failure: a home folder may be missing or read-only.
-        match Cache::new(CacheConfig::new()) {
-            Ok(cache) => {
-                wasm.cache(Some(cache));
-            }
-            Err(error) => tracing::warn!("compiled code is not kept on disk: {error:#}"),
-        }
-    }
     wasmtime::Engine::new(&wasm)
 }
 
@@ -64,7 +57,8 @@ pub(super) fn stack_bytes(config: &Config) -> usize {
     (config.max_stack + HOST_STACK_BYTES).next_multiple_of(4 << 10)
 }
 
-/// What a reduction is as fuel: a call or a branch. Straight-line code is free, because it ends.
+/// What a reduction is as fuel: a call or a branch, and what calls the host's library. Straight-line code is free, because it
+/// ends.
 ///
 /// `br_if` must never be free, or a loop could not be preempted. Bulk operations keep wasmtime's costs by size.
 fn reductions() -> wasmtime::Result<OperatorCost> {
@@ -76,16 +70,14 @@ fn reductions() -> wasmtime::Result<OperatorCost> {
         .ok_or_else(|| wasmtime::format_err!("the cost table is an object"))?;
     for (operator, cost) in operators.iter_mut() {
         if cost.is_number() {
-            let charged = matches!(
-                operator.as_str(),
-                "Br" | "BrIf"
-                    | "BrTable"
-                    | "BrOnNull"
-                    | "BrOnNonNull"
-                    | "BrOnCast"
-                    | "BrOnCastFail"
-            );
-            *cost = u8::from(charged).into();
+            *cost = match operator.as_str() {
+                "Br" | "BrIf" | "BrTable" | "BrOnNull" | "BrOnNonNull" => 1,
+                "MemoryGrow" | "TableGrow" => GROWTH_COST,
+                "MemoryInit" | "DataDrop" | "ElemDrop" | "RefFunc" | "TableGet" | "TableSet"
+                | "TableInit" | "TableCopy" | "TableFill" => LIBRARY_CALL_COST,
+                _ => 0,
+            }
+            .into();
         }
     }
     Ok(serde_json::from_value(table)?)

@@ -13,10 +13,14 @@
 //! is neither costs nothing, because it ends; but a function, or a loop's body, that is larger than
 //! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So all work is paid for; what one function does without a loop
 //! or a call is paid for at once, and then done in one go.
-//! Operations on many bytes or elements cost as much as those are.
+//! Operations on many bytes or elements cost as much as those are, and instructions that the compiler turns into calls of the
+//! host's library as much as such a call.
 //!
 //! A loop in which nothing is called counts in a local, which is written back where it is left: a global in memory would have
-//! each round wait for the store of the one before.
+//! each round wait for the store of the one before. But a local is alive in all of its function, and a branch more in each
+//! loop is work for the compiler, too: with thousands of loops in one function compiling takes minutes. So a function with
+//! more than [`LOOPS_WITH_LOCAL_MAX`] loops counts in the global, and one with more than [`SITES_INLINE_MAX`] sites has a
+//! function of its own count ([`What::Calls`]), which compiles as fast as the code without any counting.
 
 use std::convert::Infallible;
 use wasm_encoder::reencode::Error;
@@ -30,8 +34,17 @@ pub(super) const COUNTER: &str = "atoll:reductions";
 
 /// Code without calls and loops that costs nothing.
 const FREE_INSTRUCTIONS: u64 = 256;
-/// So many calls are paid for at once: more, and all of them would run when the slice is used up.
-const CALLS_AT_ONCE: u64 = 16;
+/// So much is paid for at once: more, and all of it would run when the slice is used up.
+const AT_ONCE: u64 = 16;
+/// A function with more loops has no local to count in.
+const LOOPS_WITH_LOCAL_MAX: usize = 64;
+/// A function with more sites has a function count.
+const SITES_INLINE_MAX: usize = 512;
+/// What growing a memory or a table costs, beside what is moved: the host's limits are asked, and who looks at the process is
+/// told.
+pub(super) const GROWTH_COST: u64 = 64;
+/// What another instruction costs that the compiler turns into a call of wasmtime's library.
+pub(super) const LIBRARY_CALL_COST: u64 = 8;
 
 /// Copying or filling so many bytes costs 1, as when the host does it.
 pub(super) const BYTES_PER_REDUCTION: u64 = 64;
@@ -50,6 +63,8 @@ pub(super) enum What {
     HasLeft,
     /// It costs so much.
     Costs(u64),
+    /// The same, which a function counts.
+    Calls(u64),
     /// The same, in the local.
     CostsInLocal(u64),
     /// One may leave the loop here.
@@ -85,7 +100,7 @@ struct Costs {
     /// Where one may go on elsewhere than at the next instruction, within a loop: the innermost one, and the outermost
     /// target, by its place among the blocks that one is in.
     branches: Vec<(usize, usize, usize)>,
-    /// The last site, if what comes now is paid for there; with the calls that are.
+    /// The last site, if what comes now is paid for there; with what is paid for calls there.
     open_for: Option<u64>,
     /// The function, and the loops that one is in.
     bodies: Vec<Body>,
@@ -130,8 +145,8 @@ impl Costs {
             body.instructions += 1;
         }
         let flow = flow(operator);
-        if let Flow::Call | Flow::LastCall = flow {
-            self.call(at);
+        if let Some(cost) = call_cost(operator, &flow) {
+            self.pay(at, cost);
         }
         if matches!(flow, Flow::Call | Flow::LastCall) || is_sized(operator) {
             // Up to one that is known to: then those around it are as well.
@@ -191,6 +206,8 @@ impl Costs {
     }
 
     fn finish(self, may_have_local: bool) -> Vec<Site> {
+        let may_have_local = may_have_local && self.loops.len() <= LOOPS_WITH_LOCAL_MAX;
+        let is_inline = self.sites.len() <= SITES_INLINE_MAX;
         // The outermost loops without calls, in the order of the code.
         let has_local = |of: &Loop| may_have_local && !of.has_calls;
         let mut outermost: Vec<Option<usize>> = Vec::with_capacity(self.loops.len());
@@ -220,9 +237,10 @@ impl Costs {
                 .is_some_and(|range| range.contains(&before));
             add(
                 before,
-                match is_local {
-                    true => What::CostsInLocal(cost),
-                    false => What::Costs(cost),
+                match (is_local, is_inline) {
+                    (true, _) => What::CostsInLocal(cost),
+                    (false, true) => What::Costs(cost),
+                    (false, false) => What::Calls(cost),
                 },
             );
         }
@@ -230,17 +248,17 @@ impl Costs {
         sites
     }
 
-    fn call(&mut self, at: usize) {
-        let calls = match self.open_for {
-            Some(calls) if calls < CALLS_AT_ONCE => calls,
+    fn pay(&mut self, at: usize, cost: u64) {
+        let paid = match self.open_for {
+            Some(paid) if paid == 0 || paid + cost <= AT_ONCE => paid,
             _ => {
                 self.open(at, 0);
                 0
             }
         };
-        self.open_for = Some(calls + 1);
-        if let Some((_, cost)) = self.sites.last_mut() {
-            *cost += 1;
+        self.open_for = Some(paid + cost);
+        if let Some((_, costs)) = self.sites.last_mut() {
+            *costs += cost;
         }
     }
 
@@ -275,7 +293,9 @@ fn flow(operator: &Operator<'_>) -> Flow {
             Flow::Call
         }
         // These become calls.
-        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } => Flow::Call,
+        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } | Operator::MemoryGrow { .. } => {
+            Flow::Call
+        }
         Operator::ReturnCall { .. }
         | Operator::ReturnCallIndirect { .. }
         | Operator::ReturnCallRef { .. } => Flow::LastCall,
@@ -294,6 +314,23 @@ fn flow(operator: &Operator<'_>) -> Flow {
         Operator::Loop { .. } => Flow::Loop,
         Operator::End => Flow::End,
         _ => Flow::On,
+    }
+}
+
+/// What an instruction costs as a call, of the guest's functions or of the host's library.
+fn call_cost(operator: &Operator<'_>, flow: &Flow) -> Option<u64> {
+    match operator {
+        Operator::MemoryGrow { .. } | Operator::TableGrow { .. } => Some(GROWTH_COST),
+        Operator::MemoryInit { .. }
+        | Operator::DataDrop { .. }
+        | Operator::ElemDrop { .. }
+        | Operator::RefFunc { .. }
+        | Operator::TableGet { .. }
+        | Operator::TableSet { .. }
+        | Operator::TableInit { .. }
+        | Operator::TableCopy { .. }
+        | Operator::TableFill { .. } => Some(LIBRARY_CALL_COST),
+        _ => matches!(flow, Flow::Call | Flow::LastCall).then_some(1),
     }
 }
 
@@ -327,6 +364,8 @@ pub(super) struct Counter {
     pub(super) slice: u64,
     /// The function that is called when the slice is used up.
     pub(super) slice_ends: u32,
+    /// The function that takes its operand off the slice, for [`What::Calls`].
+    pub(super) takes_off: u32,
     /// The host's function that ends a turn; it is told what was left.
     pub(super) pause: u32,
 }
@@ -424,6 +463,22 @@ impl Counter {
         code.call(self.pause);
     }
 
+    /// Has the function do it that is there for that.
+    pub(super) fn call(&self, code: &mut InstructionSink<'_>, cost: u64) {
+        code.i64_const(cost.cast_signed()).call(self.takes_off);
+    }
+
+    /// That function.
+    pub(super) fn takes_off(&self) -> Function {
+        let mut body = Function::new([]);
+        let mut code = body.instructions();
+        code.global_get(self.left).local_get(0).i64_sub();
+        code.global_set(self.left).global_get(self.left);
+        code.i64_const(0).i64_lt_s();
+        code.if_(BlockType::Empty).call(self.slice_ends).end().end();
+        body
+    }
+
     pub(super) fn slice_ends(&self) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
@@ -469,7 +524,7 @@ mod tests {
     /// A module's first function with code.
     fn with_code<T>(code: &str, work: impl FnOnce(OperatorsReader<'_>) -> T) -> T {
         let text = format!(
-            "(module (import \"\" \"\" (func $other)) (func (param i32) {code}) (memory 1))"
+            "(module (import \"\" \"\" (func $other)) (func (param i32) {code}) (memory 1) (data))"
         );
         let bytes = wat::parse_str(text).expect("the text is a module");
         let body = Parser::new(0).parse_all(&bytes).find_map(|payload| {
@@ -575,5 +630,31 @@ mod tests {
     fn bulk_operations_are_calls() {
         let fill = "(memory.fill (i32.const 0) (i32.const 0) (i32.const 1))";
         assert_eq!(sites_of(fill), [(0, 1)]);
+    }
+
+    #[test]
+    fn calls_of_the_hosts_library_cost_as_much_as_that() {
+        let grow = "(drop (memory.grow (i32.const 0)))";
+        assert_eq!(sites_of(grow), [(0, GROWTH_COST)]);
+        // What is paid at once is bounded.
+        assert_eq!(
+            sites_of(&grow.repeat(2)),
+            [(0, GROWTH_COST), (4, GROWTH_COST)]
+        );
+        let init = "(memory.init 0 (i32.const 0) (i32.const 0) (i32.const 0)) (data.drop 0)";
+        assert_eq!(sites_of(init), [(0, 2 * LIBRARY_CALL_COST)]);
+    }
+
+    #[test]
+    fn many_loops_are_counted_otherwise() {
+        let loops = |count| "(loop (br_if 0 (local.get 0)))".repeat(count);
+        let all = |count, fits: fn(&What) -> bool| {
+            let sites = sites_with_local(&loops(count));
+            sites.iter().filter(|(_, what)| fits(what)).count() == count
+        };
+        let fits_local = |what: &What| matches!(what, What::CostsInLocal(1));
+        assert!(all(LOOPS_WITH_LOCAL_MAX, fits_local));
+        assert!(all(LOOPS_WITH_LOCAL_MAX + 1, |what| *what == What::Costs(1)));
+        assert!(all(2 * SITES_INLINE_MAX, |what| *what == What::Calls(1)));
     }
 }

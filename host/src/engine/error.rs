@@ -1,5 +1,6 @@
 //! Why a program can't be loaded.
 
+use super::features;
 use std::fmt;
 
 /// Why a program can't be loaded: what is wrong, where, and what would help.
@@ -19,6 +20,8 @@ pub enum LoadErrorKind {
     TooLarge,
     /// It begins as wasm but isn't: cut off, or a section that contradicts another.
     Invalid,
+    /// It uses a proposal of WebAssembly that is off here: exceptions, threads, `externref`.
+    Unsupported,
     /// It imports what nobody provides: `env.print`.
     UnknownImport,
     /// It imports an interface of the contract that the host does not grant: `atoll:process/inspection` without
@@ -58,11 +61,12 @@ impl LoadError {
                 "give a .wasm module, a component, or the .wat text of either"
             }
             LoadErrorKind::TooLarge => {
-                "is it the right file? An embedding program can raise `max_module`"
+                "is it the right file? An embedding program can raise `max_module`; the other limits are far beyond what compilers emit"
             }
             LoadErrorKind::Invalid => {
                 "build it again; if it was copied, compare its size with the original's"
             }
+            LoadErrorKind::Unsupported => features::HINT,
             LoadErrorKind::UnknownImport => {
                 "a guest may import atoll:process/* 0.1.0 and WASI; `atoll inspect FILE` lists what this one wants"
             }
@@ -99,6 +103,7 @@ impl fmt::Display for LoadError {
             LoadErrorKind::NotWasm => "this is not WebAssembly",
             LoadErrorKind::TooLarge => "the module is too large",
             LoadErrorKind::Invalid => "the module is not valid",
+            LoadErrorKind::Unsupported => "the module uses a proposal that is off here",
             LoadErrorKind::UnknownImport => "the module imports something that does not exist",
             LoadErrorKind::NotGranted => "the module imports what it is not granted",
             LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",

@@ -1,29 +1,35 @@
 //! The rewriter: makes a guest's core module callable without the host ever calling back into it.
 //!
-//! Five things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
+//! Six things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
 //!
 //! - **Imports that may wait or return a list** become raw ones, with glue in the module ([`super::glue`]).
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
 //!   turns. They are called by the entry, before the function that is spawned.
 //! - **Tables.** Of functions only the entry is exported, and a table that never changes is resolved ([`super::tables`]).
+//! - **Much data** is written by the process itself ([`super::filling`]).
 //! - **Bulk memory operations** are cut into pieces ([`super::bulk`]), between which the process can be preempted.
 //! - **Reductions** are counted, and a turn ends when a slice is used up ([`super::counting`]).
 
-use super::abi::{self, RAW_MODULE, RAW_PAUSE, RAW_TAKE, Shape};
+use super::abi::{self, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
 use super::analysis::{Analysis, Bulk, ENTRY, GLOBAL_PREFIX};
 use super::bulk::bulk;
 use super::counting::{self, COUNTER, Cost, Counter, What};
 use super::error::{LoadError, LoadErrorKind};
 use super::glue::{Glue, answers};
+use super::names;
+use std::collections::HashMap;
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    BlockType, BranchHints, CodeSection, ElementSection, EntityType, ExportKind, ExportSection,
-    Function, FunctionSection, GlobalSection, TableSection,
+    BlockType, BranchHints, CodeSection, DataCountSection, DataSection, ElementSection, EntityType,
+    ExportKind, ExportSection, Function, FunctionSection, GlobalSection, TableSection,
 };
 use wasm_encoder::{ImportSection, Instruction, Module, SectionId, TypeSection, ValType};
 
 /// A function with more locals gets no more: there is a limit of 50,000.
 const LOCALS_MAX: u32 = 49_000;
+
+/// What wasmparser, and with it wasmtime, lets one function have.
+const FUNCTION_BYTES_MAX: usize = 7_654_321;
 
 /// Rewrites a module that `analysis` describes, for slices of so many reductions.
 pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<Vec<u8>, LoadError> {
@@ -32,6 +38,13 @@ pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<V
     rewriter
         .parse_core_module(&mut module, wasmparser::Parser::new(0), bytes)
         .map_err(|error| LoadError::new(LoadErrorKind::Invalid, error.to_string()))?;
+    if let Some(function) = rewriter.too_large {
+        let text = format!(
+            "function {function} has more code, with what counts its reductions, than the {FUNCTION_BYTES_MAX} bytes \
+             that a function may have"
+        );
+        return Err(LoadError::new(LoadErrorKind::TooLarge, text));
+    }
     Ok(module.finish())
 }
 
@@ -61,13 +74,22 @@ impl Originals {
 /// one if lists are returned, the old functions, and then glue.
 struct Rewriter<'a> {
     analysis: &'a Analysis,
-    /// Old indexes of imports that get glue, with their functions; the n-th has the n-th glue function.
+    /// The contract's functions that get glue, each with the first import of it; the n-th has the n-th glue function.
     glued: Vec<(u32, &'static abi::Function)>,
+    /// Which of them an import is, by its old index.
+    places: HashMap<u32, usize>,
+    /// Where each bulk operation's function is among those.
+    bulk: HashMap<Bulk, u32>,
     takes: bool,
     counter: Counter,
     /// The sections that a module may lack were there.
     has_imports: bool,
     has_globals: bool,
+    has_data_count: bool,
+    /// Data segments that were seen.
+    segments: u32,
+    /// The first function whose code has become too large, by its old index.
+    too_large: Option<u32>,
     /// Functions whose code was written so far, and what is known of its branches.
     written: u32,
     hints: BranchHints,
@@ -83,6 +105,10 @@ struct Types {
     bulk: u32,
     /// (i64) -> ()
     pause: u32,
+    /// () -> (i64)
+    moved: u32,
+    /// (i32) -> (i32)
+    grow: u32,
     /// The raw imports' types and the glue's, in the order of `glued`.
     glue: u32,
     /// Those of the functions that call by table.
@@ -93,36 +119,61 @@ impl<'a> Rewriter<'a> {
     fn new(analysis: &'a Analysis, slice: u64) -> Rewriter<'a> {
         // Function imports are counted apart from the others; everything in `imports` with a contract is a function,
         // and so is all of WASI. Others don't get this far: nobody provides them.
-        let glued: Vec<_> = (0..)
-            .zip(&analysis.imports)
-            .filter_map(|(index, import)| Some((index, import.contract?)))
-            .filter(|(_, function)| function.shape != Shape::Direct)
-            .collect();
+        let mut glued: Vec<(u32, &'static abi::Function)> = Vec::new();
+        let mut places = HashMap::new();
+        for (index, import) in (0..).zip(&analysis.imports) {
+            let function = import.contract.filter(|of| of.shape != Shape::Direct);
+            let Some(function) = function else { continue };
+            let known = glued.iter().position(|(_, of)| std::ptr::eq(*of, function));
+            let place = known.unwrap_or_else(|| {
+                glued.push((index, function));
+                glued.len() - 1
+            });
+            places.insert(index, place);
+        }
         let takes = glued
             .iter()
             .any(|(_, function)| function.shape.leaves_lists());
         let mut rewriter = Rewriter {
             analysis,
             glued,
+            places,
+            bulk: analysis.bulk.iter().copied().zip(0..).collect(),
             takes,
             counter: Counter {
                 left: analysis.initial.globals_seen,
                 has_operand: analysis.has_sized_operations,
                 slice,
                 slice_ends: 0,
+                takes_off: 0,
                 pause: analysis.imported_functions + u32::from(takes),
             },
             has_imports: false,
             has_globals: false,
+            has_data_count: false,
+            segments: 0,
+            too_large: None,
             written: 0,
             hints: BranchHints::new(),
         };
         rewriter.counter.slice_ends = rewriter.nothing() + 1;
+        rewriter.counter.takes_off = rewriter.nothing() + 2;
         rewriter
     }
 
     fn imports_added(&self) -> u32 {
-        1 + u32::from(self.takes)
+        1 + u32::from(self.takes) + u32::from(self.grows())
+    }
+
+    /// Is there code that grows a memory?
+    fn grows(&self) -> bool {
+        let mut operations = self.analysis.bulk.iter();
+        operations.any(|operation| matches!(operation, Bulk::Grow { .. }))
+    }
+
+    /// The host's function that says what that has cost.
+    fn moved_import(&self) -> u32 {
+        self.counter.pause + 1
     }
 
     fn types(&self) -> Types {
@@ -132,8 +183,10 @@ impl<'a> Rewriter<'a> {
             take: unit + 1,
             bulk: unit + 2,
             pause: unit + 3,
-            glue: unit + 4,
-            by_type: unit + 4 + 2 * self.glued.len() as u32,
+            moved: unit + 4,
+            grow: unit + 5,
+            glue: unit + 6,
+            by_type: unit + 6 + 2 * self.glued.len() as u32,
         }
     }
 
@@ -142,7 +195,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The first function that is added. First come the glue functions, then the empty start function, that which is called
-    /// when a slice ends, one for each bulk operation that the code has, the entry, and one for each type of functions that
+    /// when a slice ends, that which counts for code with much to count, one for each bulk operation that the code has, the entry, and one for each type of functions that
     /// are called by table.
     fn first_added(&self) -> u32 {
         self.imported() + self.analysis.defined_functions
@@ -153,12 +206,11 @@ impl<'a> Rewriter<'a> {
     }
 
     fn bulk(&self, operation: Bulk) -> u32 {
-        let place = self.analysis.bulk.iter().position(|of| *of == operation);
-        self.first_bulk() + place.expect("the analysis saw every operation") as u32
+        self.first_bulk() + self.bulk[&operation]
     }
 
     fn first_bulk(&self) -> u32 {
-        self.counter.slice_ends + 1
+        self.counter.takes_off + 1
     }
 
     fn entry_index(&self) -> u32 {
@@ -171,10 +223,17 @@ impl<'a> Rewriter<'a> {
         Some(self.entry_index() + 1 + place)
     }
 
+    /// The function that writes data, if there is one: the last that is added.
+    fn filling_index(&self) -> Option<u32> {
+        let by_type = self.analysis.calls.by_type().len() as u32;
+        let index = self.entry_index() + 1 + by_type;
+        self.analysis.filling.is_some().then_some(index)
+    }
+
     /// The new index of an old function.
     fn moved(&self, old: u32) -> u32 {
-        match self.glued.iter().position(|(import, _)| *import == old) {
-            Some(place) => self.first_added() + place as u32,
+        match self.places.get(&old) {
+            Some(place) => self.first_added() + *place as u32,
             None if old < self.analysis.imported_functions => old,
             None => old + self.imports_added(),
         }
@@ -197,6 +256,9 @@ impl<'a> Rewriter<'a> {
             add(RAW_TAKE, self.types().take);
         }
         add(RAW_PAUSE, self.types().pause);
+        if self.grows() {
+            add(RAW_MOVED, self.types().moved);
+        }
     }
 
     /// Runs the function whose place is the parameter, and returns what is left of the last slice.
@@ -217,6 +279,9 @@ impl<'a> Rewriter<'a> {
             let first = self.analysis.start.into_iter().chain(initialize);
             let called: Vec<u32> = first.chain([*index]).collect();
             self.counter.begin(&mut code, called.len() as u64);
+            if let Some(filling) = self.filling_index() {
+                code.call(filling);
+            }
             for function in called {
                 code.call(self.moved(function));
             }
@@ -248,6 +313,8 @@ impl Reencode for Rewriter<'_> {
         types.ty().function([ValType::I32], [ValType::I64]);
         types.ty().function([ValType::I32; 3], []);
         types.ty().function([ValType::I64], []);
+        types.ty().function([], [ValType::I64]);
+        types.ty().function([ValType::I32], [ValType::I32]);
         for (_, function) in &self.glued {
             let params: Vec<ValType> = function
                 .params
@@ -301,10 +368,10 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), Error> {
         for (index, import) in (0..).zip(section.into_imports()) {
             let import = import?;
-            match self.glued.iter().position(|(glued, _)| *glued == index) {
+            match self.places.get(&index) {
                 Some(place) => {
-                    let raw = EntityType::Function(self.types().glue + 2 * place as u32);
-                    imports.import(RAW_MODULE, &self.glued[place].1.raw_name(), raw);
+                    let raw = EntityType::Function(self.types().glue + 2 * *place as u32);
+                    imports.import(RAW_MODULE, &self.glued[*place].1.raw_name(), raw);
                 }
                 None => {
                     let ty = self.entity_type(import.ty)?;
@@ -328,16 +395,18 @@ impl Reencode for Rewriter<'_> {
         Ok(())
     }
 
-    /// Leaves out what is said of branches: they are elsewhere now.
+    /// Keeps the names of functions. Nothing else that a custom section says is asked for, or still true.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<(), Error> {
-        match section.as_known() {
-            wasmparser::KnownCustom::BranchHints(_) => Ok(()),
-            _ => utils::parse_custom_section(self, module, section),
+        let functions = self.analysis.imported_functions + self.analysis.defined_functions;
+        let moved = |old: u32| (old < functions).then(|| self.moved(old));
+        if let Some(names) = names::section(&section, moved) {
+            module.section(&names);
         }
+        Ok(())
     }
 
     /// Adds the sections that the module has not. It has a function and exports it, because something can be spawned.
@@ -352,6 +421,10 @@ impl Reencode for Rewriter<'_> {
                 let mut imports = ImportSection::new();
                 self.add_imports(&mut imports);
                 module.section(&imports);
+            }
+            Some(SectionId::Code) if !self.has_data_count && self.analysis.filling.is_some() => {
+                let count = self.analysis.filling.count();
+                module.section(&DataCountSection { count });
             }
             Some(SectionId::Export) if !self.has_globals => {
                 let mut globals = GlobalSection::new();
@@ -377,12 +450,19 @@ impl Reencode for Rewriter<'_> {
             functions.function(types.glue + 2 * place + 1);
         }
         functions.function(types.unit).function(types.unit);
-        for _ in &self.analysis.bulk {
-            functions.function(types.bulk);
+        functions.function(types.pause);
+        for operation in &self.analysis.bulk {
+            functions.function(match operation {
+                Bulk::Grow { .. } => types.grow,
+                Bulk::Fill { .. } | Bulk::Copy { .. } => types.bulk,
+            });
         }
         functions.function(types.take);
         for (place, _) in (0..).zip(self.analysis.calls.by_type()) {
             functions.function(types.by_type + place);
+        }
+        if self.analysis.filling.is_some() {
+            functions.function(types.unit);
         }
         Ok(())
     }
@@ -421,14 +501,37 @@ impl Reencode for Rewriter<'_> {
         }
         code.function(&empty());
         code.function(&self.counter.slice_ends());
+        code.function(&self.counter.takes_off());
         for operation in &self.analysis.bulk {
-            code.function(&bulk(*operation, &self.counter));
+            code.function(&bulk(*operation, &self.counter, self.moved_import()));
         }
         code.function(&self.entry());
         for by_type in self.analysis.calls.by_type() {
             code.function(&by_type.function(|function| self.moved(function)));
         }
+        if self.analysis.filling.is_some() {
+            code.function(&self.analysis.filling.function(&self.counter));
+        }
         Ok(())
+    }
+
+    fn data_count(&mut self, count: u32) -> Result<u32, Error> {
+        self.has_data_count = true;
+        Ok(count)
+    }
+
+    fn parse_data(
+        &mut self,
+        section: &mut DataSection,
+        data: wasmparser::Data<'_>,
+    ) -> Result<(), Error> {
+        let index = self.segments;
+        self.segments += 1;
+        if self.analysis.filling.has(index) {
+            section.passive(data.data.iter().copied());
+            return Ok(());
+        }
+        utils::parse_data(self, section, data)
     }
 
     fn parse_function_body(
@@ -466,6 +569,7 @@ impl Reencode for Rewriter<'_> {
                     What::Costs(cost) => {
                         hints.push(counter.charge_here(&mut body, Cost::Of(cost)));
                     }
+                    What::Calls(cost) => counter.call(&mut body.instructions(), cost),
                     What::CostsInLocal(cost) => {
                         hints.push(counter.charge_in_local(&mut body, cost, local));
                     }
@@ -475,6 +579,10 @@ impl Reencode for Rewriter<'_> {
                 hints.push(self.counter.charge_here(&mut body, Cost::Top));
             }
             body.instruction(&self.instruction(operator)?);
+        }
+        if body.byte_len() > FUNCTION_BYTES_MAX {
+            let function = self.analysis.imported_functions + self.written;
+            self.too_large.get_or_insert(function);
         }
         code.function(&body);
         if !hints.is_empty() {

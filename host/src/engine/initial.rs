@@ -198,7 +198,7 @@ mod tests {
                 "not simply a number",
             ),
             (
-                "(global $at i32 (i32.const 3)) (data (global.get $at) \"x\")",
+                "(data (i32.add (i32.const 1) (i32.const 2)) \"x\")",
                 "place is computed",
             ),
             (

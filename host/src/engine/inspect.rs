@@ -2,6 +2,7 @@
 
 use super::analysis::Analysis;
 use super::error::LoadError;
+use super::features;
 use super::load::{Guest, sort};
 use super::recycling::Recycling;
 use crate::wasi::{is_preview1_function, is_preview2_interface};
@@ -115,6 +116,7 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
     let mut imports = Vec::new();
     let mut functions = Vec::new();
     let mut depth = 0u32;
+    let is_spawnable = features::spawnable(bytes);
     // The bytes were validated when they were sorted: what can't be read here was not there.
     for payload in Parser::new(0).parse_all(bytes).flatten() {
         match payload {
@@ -141,7 +143,9 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
                 for export in section.into_iter().flatten() {
                     let name = export.name.name;
                     match export.kind {
-                        ComponentExternalKind::Func => functions.push(name.to_owned()),
+                        ComponentExternalKind::Func if is_spawnable(name) => {
+                            functions.push(name.to_owned());
+                        }
                         ComponentExternalKind::Instance
                             if name.starts_with("wasi:cli/run@0.2.") =>
                         {
@@ -154,7 +158,7 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
             _ => {}
         }
     }
-    let entry = ["run", super::instance::WASI_RUN]
+    let entry = [super::instance::WASI_RUN, "run"]
         .iter()
         .find(|entry| functions.iter().any(|name| name == *entry));
     Inspection {

@@ -5,17 +5,19 @@ use super::arena::Room;
 use super::counting::COUNTER;
 use super::flatten::Originals;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
+use super::names;
 use super::recycling::{Made, Parts, Recycling};
-use super::slots::{Home, HomeClass, Slots, Warm, Written, at_home};
-use super::state::{Exit, State};
+use super::sizes::Sizes;
+use super::slots::{Canary, Home, HomeClass, Slots, Warm, Written, at_home};
+use super::state::{Exit, MemoryLimits, State};
 use crate::process::{Budget, ExitReason};
 use crate::system::SpawnError;
 use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::system::program::{Body, End, Limits, Runnable};
-use crate::text::printable_name;
 use crate::wasi::Wasi;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::{Pin, pin};
@@ -28,10 +30,15 @@ use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 /// A component's fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
 const FUEL: u64 = u64::MAX;
 
+/// What a component may hand to a host call beside a payload: names, options.
+const LIFTED_BESIDE_MESSAGE_BYTES: usize = 64 << 10;
+
 /// A loaded program: what both kinds have in common, and what only its kind has.
 pub(super) struct Program<K: Kind> {
     common: Common,
     functions: Vec<(String, K::Export)>,
+    /// Where a function is among them, by its name.
+    by_name: HashMap<String, u32>,
     /// Which of them runs when none is named.
     entry: u32,
     kind: K,
@@ -65,13 +72,14 @@ pub(super) struct Common {
     pub(super) name: String,
     pub(super) home: HomeClass,
     pub(super) warm: Warm,
-    pub(super) memory_bytes_min: u64,
+    pub(super) sizes: Sizes,
     pub(super) legacy: Arc<Legacy>,
 }
 
 impl Common {
     fn store(&self, current: Current, limits: Limits) -> Store<State> {
-        let state = State::new(current, limits.memory_bytes_max, self.wasi.clone());
+        let limits = MemoryLimits::new(limits.memory_bytes_max, self.sizes.instance_bytes);
+        let state = State::new(current, limits, self.wasi.clone());
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
         store
@@ -93,7 +101,7 @@ impl<K: Kind> Runnable for Program<K> {
         if name.is_empty() {
             return Some(self.entry);
         }
-        position(&self.functions, name)
+        self.by_name.get(name).copied()
     }
 
     fn function_name(&self, function: u32) -> &str {
@@ -115,19 +123,24 @@ impl<K: Kind> Runnable for Program<K> {
         self.kind.has_host_calls()
     }
 
+    fn instance_bytes(&self) -> u64 {
+        self.common.sizes.written_bytes()
+    }
+
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
-        if self.common.memory_bytes_min > limits.memory_bytes_max {
+        if self.common.sizes.all_bytes() > limits.memory_bytes_max {
             return Err(SpawnError::NoMemory);
         }
         K::start(self, function, current, limits)
     }
 }
 
-fn position<E>(functions: &[(String, E)], name: &str) -> Option<u32> {
-    let index = functions
-        .iter()
-        .position(|(function, _)| function == name)?;
-    Some(index as u32)
+/// Where each function is, by its name; the first of several.
+fn by_name<E>(functions: &[(String, E)]) -> HashMap<String, u32> {
+    let places = (0..functions.len() as u32).zip(functions).rev();
+    places
+        .map(|(place, (name, _))| (name.clone(), place))
+        .collect()
 }
 
 /// The flattened path: one core module, its imports linked as core functions.
@@ -172,8 +185,10 @@ impl Program<Core> {
             let export = module.get_export_index(name);
             export.expect("the rewriter exports it")
         };
+        let functions: Vec<_> = functions.collect();
         Program {
-            functions: functions.collect(),
+            by_name: by_name(&functions),
+            functions,
             entry: entry as u32,
             kind: Core {
                 instance,
@@ -256,9 +271,11 @@ fn outcome(
         }
     };
     let counted = parts.store.data_mut().count(left);
-    let end = end(&parts.store, counted, result, |index| {
-        originals.index(index)
-    });
+    let name = |frame: &wasmtime::FrameInfo| {
+        let index = originals.index(frame.func_index())?;
+        Some(frame_name(frame, index))
+    };
+    let end = end(&parts.store, counted, result, name);
     (end, is_recycled.then_some(made))
 }
 
@@ -272,6 +289,7 @@ impl Core {
         let make = |room| {
             let mut store = common.store(current, limits);
             store.data_mut().room = room;
+            store.data_mut().canary = Some(Canary::of(&home));
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
             let memory = self
@@ -341,7 +359,9 @@ impl Program<Component> {
                 _ => {}
             }
         }
-        let entry = position(&functions, "run").or(wasi_entry)?;
+        let by_name = by_name(&functions);
+        // A WASI command is one, whatever else it exports.
+        let entry = wasi_entry.or_else(|| by_name.get("run").copied())?;
         let kind = Component {
             instance,
             wasi_entry,
@@ -349,6 +369,7 @@ impl Program<Component> {
         Some(Program {
             common,
             functions,
+            by_name,
             entry,
             kind,
         })
@@ -374,8 +395,11 @@ impl Kind for Component {
     ) -> Result<Body, SpawnError> {
         let home = program.common.home(&Written::default())?;
         let slice_reductions = current.shared.config.reductions;
+        let message_bytes_max = current.shared.config.max_message as usize;
         let mut store = program.common.store(current, limits);
         store.set_fuel(FUEL).expect("the engine counts fuel");
+        // What a host call is handed is copied before it is looked at: no more than it may be.
+        store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
         store
             .fuel_async_yield_interval(Some(slice_reductions.into()))
             .expect("the engine counts fuel");
@@ -397,7 +421,7 @@ impl Kind for Component {
             }
             .await;
             let used = FUEL - store.get_fuel().unwrap_or(FUEL);
-            (end(&store, used, result, Some), None)
+            (end(&store, used, result, component_frame_name), None)
         };
         let legacy = program.common.legacy.clone();
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
@@ -425,7 +449,7 @@ fn end(
     store: &Store<State>,
     counted: u64,
     result: wasmtime::Result<()>,
-    original: impl Fn(u32) -> Option<u32>,
+    name: impl Fn(&wasmtime::FrameInfo) -> Option<String>,
 ) -> End {
     let reductions = counted + store.data().current.charged();
     let Err(error) = result else {
@@ -448,7 +472,7 @@ fn end(
         own_end(ExitReason::Trap(error.root_cause().to_string().into()))
     };
     let backtrace = if ending.is_crash {
-        backtrace(&error, original)
+        backtrace(&error, name)
     } else {
         Vec::new()
     };
@@ -465,23 +489,31 @@ fn own_end(reason: ExitReason) -> Ending {
 }
 
 /// The names of the guest's own functions that were active, innermost first.
-fn backtrace(error: &wasmtime::Error, original: impl Fn(u32) -> Option<u32>) -> Vec<String> {
+fn backtrace(
+    error: &wasmtime::Error,
+    name: impl Fn(&wasmtime::FrameInfo) -> Option<String>,
+) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
-    };
-    let name = |frame: &wasmtime::FrameInfo| {
-        let index = original(frame.func_index())?;
-        Some(frame_name(frame, index))
     };
     backtrace.frames().iter().filter_map(name).collect()
 }
 
-/// What a guest's function is called, for people.
+/// What a function of a rewritten module is called, for people: loading has made the name readable. It had this index in the
+/// original.
 fn frame_name(frame: &wasmtime::FrameInfo, index: u32) -> String {
     match frame.func_name() {
-        Some(name) => printable_name(&format!("{:#}", rustc_demangle::demangle(name))),
+        Some(name) => name.to_owned(),
         None => format!("function {index}"),
     }
+}
+
+/// The same for a component's, whose modules are compiled as they are. Not for a process's own stack: see [`super::names`].
+fn component_frame_name(frame: &wasmtime::FrameInfo) -> Option<String> {
+    Some(match frame.func_name() {
+        Some(name) => names::readable(name),
+        None => format!("function {}", frame.func_index()),
+    })
 }
 
 /// The innermost function of the guest's own that is active.

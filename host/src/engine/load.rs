@@ -1,9 +1,12 @@
 //! Loading: from a file's bytes to a program, by the first path that fits, running none of its code.
 
 use super::analysis::Analysis;
+use super::bounds::TEXT_BYTES_MAX;
+use super::cache::{Cache, Compiled};
 use super::config::Counts;
 use super::error::{LoadError, LoadErrorKind as Kind};
 use super::instance::{Common, Program};
+use super::sizes::{self, Sizes};
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
 use super::{config, flatten, unwrap};
@@ -27,6 +30,7 @@ pub(crate) struct Engine {
     /// Made when there is the first.
     components: OnceLock<Components>,
     wasi: Arc<Wasi>,
+    cache: Option<Cache>,
     config: Config,
     grants: Grants,
 }
@@ -80,7 +84,7 @@ impl Engine {
         let engine = config::engine(system, &slots, Counts::Module)?;
         let mut linker = Linker::new(&engine);
         contract::link_core(&mut linker)?;
-        crate::wasi::add_preview1(&mut linker, State::preview1)?;
+        crate::wasi::add_preview1(&mut linker)?;
         let grants = Grants {
             inspection: system.allow_inspect,
             debugging: system.allow_debug,
@@ -90,6 +94,7 @@ impl Engine {
             modules: Modules { engine, linker },
             components: OnceLock::new(),
             wasi,
+            cache: system.cache.then(Cache::open).flatten(),
             config: system.clone(),
             grants,
         })
@@ -181,10 +186,15 @@ impl Engine {
         let entry = analysis
             .entry()
             .ok_or_else(|| no_entry(&analysis.functions))?;
-        self.check_memory(analysis.memory_bytes_min)?;
+        let sizes = Sizes {
+            memory_bytes: analysis.memory_bytes_min,
+            instance_bytes: analysis.instance_bytes,
+            data_bytes: analysis.initial.data_bytes() as u64,
+        };
+        self.check_memory(sizes)?;
         let rewritten = flatten::rewrite(bytes, analysis, self.config.reductions.into())?;
         let Modules { engine, linker } = &self.modules;
-        let module = Module::new(engine, &rewritten).map_err(compile)?;
+        let module: Module = self.compiled(engine, &rewritten)?;
         let instance = linker.instantiate_pre(&module).map_err(unlinked)?;
         let home = match analysis.memory {
             Some((minimum, maximum)) => {
@@ -193,17 +203,17 @@ impl Engine {
             None => Slots::home_class(0, Some(0)),
         };
         let data = &analysis.data;
-        let common = self.common(engine, name, home, data, analysis.memory_bytes_min);
+        let common = self.common(engine, name, home, data, sizes);
         Ok(Arc::new(Program::core(
             common, &module, instance, analysis, entry,
         )))
     }
 
     fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
-        let memory_bytes_min = unwrap::memory_bytes_min(bytes)?;
-        self.check_memory(memory_bytes_min)?;
+        let sizes = sizes::of_component(bytes)?;
+        self.check_memory(sizes)?;
         let Components { engine, linker } = self.components().map_err(compile)?;
-        let component = Component::new(engine, bytes).map_err(compile)?;
+        let component: Component = self.compiled(engine, bytes)?;
         let ty = component.component_type();
         let mut imports = ty.imports(engine);
         if let Some((name, _)) = imports.find(|(name, _)| !self.grants.allow(name)) {
@@ -211,14 +221,27 @@ impl Engine {
         }
         drop(imports);
         let instance = linker.instantiate_pre(&component).map_err(unlinked)?;
-        let home = Slots::home_class(memory_bytes_min as usize, None);
-        let common = self.common(engine, name, home, &(0..0), memory_bytes_min);
+        let home = Slots::home_class(sizes.memory_bytes as usize, None);
+        let common = self.common(engine, name, home, &(0..0), sizes);
         let program =
             Program::component(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
         Ok(Arc::new(program))
     }
 
-    fn check_memory(&self, bytes: u64) -> Result<(), LoadError> {
+    fn compiled<C: Compiled>(
+        &self,
+        engine: &wasmtime::Engine,
+        bytes: &[u8],
+    ) -> Result<C, LoadError> {
+        let compiled = match &self.cache {
+            Some(cache) => cache.compiled(engine, bytes),
+            None => C::compile(engine, bytes),
+        };
+        compiled.map_err(compile)
+    }
+
+    fn check_memory(&self, sizes: Sizes) -> Result<(), LoadError> {
+        let bytes = sizes.all_bytes();
         let bytes_max = self.config.max_memory;
         if bytes > bytes_max {
             let text = format!("it starts with {bytes} bytes; a process may have {bytes_max}");
@@ -233,7 +256,7 @@ impl Engine {
         name: &str,
         home: HomeClass,
         data: &Range<usize>,
-        memory_bytes_min: u64,
+        sizes: Sizes,
     ) -> Common {
         Common {
             engine: engine.clone(),
@@ -242,7 +265,7 @@ impl Engine {
             name: name.to_owned(),
             home,
             warm: Warm::around(data),
-            memory_bytes_min,
+            sizes,
             legacy: Arc::default(),
         }
     }
@@ -296,6 +319,13 @@ fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
             "it begins neither as a binary (`\\0asm`) nor as text (`(module` or `(component`)"
                 .into(),
         );
+    }
+    if bytes.len() > TEXT_BYTES_MAX {
+        let text = format!(
+            "{} bytes of text; the limit is {TEXT_BYTES_MAX}: make a binary of it (`wasm-tools parse`)",
+            bytes.len()
+        );
+        return Err(LoadError::new(Kind::TooLarge, text));
     }
     match wat::parse_bytes(bytes) {
         Ok(binary) => Ok(binary.into_owned().into()),

@@ -10,10 +10,14 @@ pub(crate) mod state;
 
 mod analysis;
 mod arena;
+mod bounds;
 mod bulk;
+mod cache;
 mod config;
 mod counting;
 mod error;
+mod features;
+mod filling;
 mod flatten;
 mod glue;
 mod inhabitant;
@@ -21,9 +25,11 @@ mod initial;
 mod inspect;
 mod instance;
 mod load;
+mod names;
 mod packing;
 mod page_map;
 mod recycling;
+mod sizes;
 mod slots;
 mod tables;
 mod unwrap;
@@ -36,6 +42,7 @@ pub(crate) use instance::current_function;
 pub(crate) use load::{Engine, Grants};
 #[cfg(test)]
 pub(crate) use slots::Slots;
+pub(crate) use slots::take_moved;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,23 +1,27 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
 use super::arena::Room;
+use super::bounds::TABLE_PLACE_BYTES;
 use super::inhabitant::is_to_wait_at;
 use super::loan::Lender;
+use super::slots::Canary;
 use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
 use crate::system::current::Current;
-use crate::wasi::Wasi;
+use crate::system::memory::Share;
+use crate::wasi::{Guest, Preview1, Wasi};
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Memory, ResourceLimiter, Store, WasmBacktrace};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime::{Caller, Engine, Memory, ResourceLimiter, Store, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// Elements that all tables of one process may hold together; each takes eight bytes of the host's memory.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+/// So many of them do not count as memory.
+const TABLE_ELEMENTS_FREE: usize = 2048;
 /// Instances, memories and tables that one process may consist of: a component has several.
 const PARTS_MAX: usize = 64;
 
@@ -31,13 +35,17 @@ pub(crate) struct State {
     pub(crate) lender: Option<Lender>,
     /// Reductions that the module has counted in its slices before this one.
     counted: u64,
+    /// Watches over the process's stack.
+    pub(super) canary: Option<Canary>,
     /// For what wasmtime allocates as long as the process waits: then a process that is packed has nothing elsewhere.
     pub(super) room: Option<Room>,
     /// `yield-now` was called and has given up one turn.
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
+    /// Its share of what there is for all processes.
+    share: Share,
     wasi: Arc<Wasi>,
-    preview1: Option<Box<Context<WasiP1Ctx>>>,
+    preview1: Option<Box<Context<Preview1>>>,
     preview2: Option<Box<Context<(WasiCtx, ResourceTable)>>>,
 }
 
@@ -105,6 +113,8 @@ pub(crate) enum PointerAt {
 pub(crate) enum PendingBytes {
     Payload(crate::process::Payload),
     Bytes(Box<[u8]>),
+    /// A name, which others have as well.
+    Name(Arc<str>),
 }
 
 impl PendingBytes {
@@ -113,6 +123,7 @@ impl PendingBytes {
         match self {
             PendingBytes::Payload(payload) => payload.len(),
             PendingBytes::Bytes(bytes) => bytes.len(),
+            PendingBytes::Name(name) => name.len(),
         }
     }
 
@@ -122,6 +133,7 @@ impl PendingBytes {
         match self {
             PendingBytes::Payload(payload) => payload.copy_to(room),
             PendingBytes::Bytes(bytes) => room.copy_from_slice(bytes),
+            PendingBytes::Name(name) => room.copy_from_slice(name.as_bytes()),
         }
     }
 
@@ -129,21 +141,24 @@ impl PendingBytes {
         match self {
             PendingBytes::Payload(payload) => payload.into_vec(),
             PendingBytes::Bytes(bytes) => bytes.into_vec(),
+            PendingBytes::Name(name) => name.as_bytes().to_vec(),
         }
     }
 }
 
 impl State {
-    pub(crate) fn new(current: Current, memory_bytes_max: u64, wasi: Arc<Wasi>) -> State {
+    pub(crate) fn new(current: Current, limits: MemoryLimits, wasi: Arc<Wasi>) -> State {
         State {
+            share: Share::of(&current.shared.memory),
             current: Occupant(Some(current)),
             memory: None,
             pending: None,
             lender: None,
             counted: 0,
+            canary: None,
             room: None,
             yielded: false,
-            limits: MemoryLimits::new(memory_bytes_max),
+            limits,
             wasi,
             preview1: None,
             preview2: None,
@@ -158,6 +173,7 @@ impl State {
         self.preview1 = None;
         self.preview2 = None;
         self.counted = 0;
+        self.share.hold(0);
         self.yielded = false;
     }
 
@@ -169,6 +185,16 @@ impl State {
         };
         current.entry().holds_memory(self.limits.bytes);
         self.current = Occupant(Some(current));
+    }
+
+    /// Its memories and tables are to hold so much. False if there is not as much.
+    fn holds(&mut self, limits: MemoryLimits) -> bool {
+        let is_there = self.share.hold(limits.bytes);
+        if is_there {
+            self.limits = limits;
+            self.current.entry().holds_memory(limits.bytes);
+        }
+        is_there
     }
 
     /// The process is about to pause, in order to wait: until it does, nothing runs but the rewriter's glue, which neither
@@ -201,9 +227,33 @@ impl State {
         self.counted += (slice - left).cast_unsigned();
         self.counted
     }
+}
 
-    /// The context for WASI preview 1, made when it is first asked for: most processes never do.
-    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
+/// Has the host never overflowed the process's stack? `here` lies in a frame of it.
+#[inline]
+pub(crate) fn is_stack_whole(guest: &Caller<'_, State>, here: usize) -> bool {
+    let state = guest.data();
+    let memory = || match state.memory {
+        Some(memory) => {
+            let start = memory.data_ptr(guest).addr();
+            start..start + memory.data_size(guest)
+        }
+        None => 0..0,
+    };
+    let canary = state.canary;
+    !canary.is_some_and(|canary| canary.has_died(here, memory))
+}
+
+/// What ends a process whose stack is not.
+#[cold]
+pub(crate) fn overflowed() -> wasmtime::Error {
+    tracing::error!("the host has overflowed the stack of a process; this is a defect of Atoll");
+    wasmtime::Error::msg("the host has overflowed the process's stack; this is a defect of Atoll")
+}
+
+impl Guest for State {
+    /// Most processes never ask for it.
+    fn preview1(&mut self) -> &mut Preview1 {
         let wasi = &self.wasi;
         let context = self.preview1.get_or_insert_with(|| {
             Box::new(Context {
@@ -212,6 +262,19 @@ impl State {
             })
         });
         &mut context.wasi
+    }
+
+    fn survives(&self) -> wasmtime::Result<()> {
+        crate::contract::survives(&self.current)
+    }
+
+    fn pay(&mut self, reductions: u64) -> bool {
+        self.current.charge(reductions);
+        let owes = self.current.owes_pause();
+        if owes {
+            self.current.pauses();
+        }
+        owes
     }
 }
 
@@ -223,9 +286,9 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let grows = self.limits.memory_growing(current, desired, maximum);
-        self.current.entry().holds_memory(self.limits.bytes);
-        Ok(grows)
+        let mut limits = self.limits;
+        let grows = limits.memory_growing(current, desired, maximum);
+        Ok(grows && self.holds(limits))
     }
 
     fn table_growing(
@@ -234,7 +297,9 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.limits.table_growing(current, desired, maximum))
+        let mut limits = self.limits;
+        let grows = limits.table_growing(current, desired, maximum);
+        Ok(grows && self.holds(limits))
     }
 
     fn instances(&self) -> usize {
@@ -273,9 +338,10 @@ pub(crate) struct MemoryLimits {
 }
 
 impl MemoryLimits {
-    fn new(bytes_max: u64) -> MemoryLimits {
+    /// For a process whose instance takes so much beside its memories and tables.
+    pub(super) fn new(bytes_max: u64, instance_bytes: u64) -> MemoryLimits {
         MemoryLimits {
-            bytes: 0,
+            bytes: instance_bytes,
             bytes_max,
             elements: 0,
         }
@@ -296,11 +362,17 @@ impl MemoryLimits {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
-        let elements = self.elements.saturating_add(desired - current);
-        if elements > TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
+        let more = desired - current;
+        let elements = self.elements.saturating_add(more);
+        // Small tables are every instance's, and not counted.
+        let counted = elements.saturating_sub(TABLE_ELEMENTS_FREE).min(more) as u64;
+        let bytes = self.bytes.saturating_add(counted * TABLE_PLACE_BYTES);
+        let is_too_much = elements > TABLE_ELEMENTS_MAX || bytes > self.bytes_max;
+        if is_too_much || maximum.is_some_and(|maximum| desired > maximum) {
             return false;
         }
         self.elements = elements;
+        self.bytes = bytes;
         true
     }
 }

@@ -1,19 +1,23 @@
 //! Components that only wrap one core module for this contract, and the module in them.
 //!
 //! Such a component is what wit-component makes of a core module: every import of the module is a lowered import of
-//! the component by the same name, and every export of the component a lifted export of the module by the same name.
-//! Then the module alone means the same, and runs on the flattened path. Modules of wit-component's own are between
-//! the two where a lowering needs the memory of the module that imports it: a "shim" that calls through a table, and
-//! one that fills the table. They are known by their `$imports`.
+//! the component by the same name, and every export of the component a lifted export of the module by the same name; texts
+//! are UTF-8, and lists lie in the module's own `memory`, in room that its own `cabi_realloc` makes. Then the module alone
+//! means the same, and runs on the flattened path. Everything that the component says is looked at: what is not known to
+//! mean the same is run as a component. Modules of wit-component's own may lie between the two ([`between`]).
+
+mod between;
 
 use super::abi;
 use super::analysis::Analysis;
 use super::error::{LoadError, LoadErrorKind};
+use super::features;
+use between::{Between, TABLE};
 use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::{
-    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentTypeRef, Encoding,
-    ExternalKind, Instance, Parser, Payload, Validator, WasmFeatures,
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentTypeRef,
+    Encoding, ExternalKind, Instance, Parser, Payload,
 };
 
 /// The index spaces of a component, as far as they matter here.
@@ -22,24 +26,32 @@ struct Wiring<'a> {
     modules: Vec<Range<usize>>,
     core_instances: Vec<CoreInstance<'a>>,
     core_functions: Vec<CoreFunction<'a>>,
+    core_memories: Vec<Exported<'a>>,
+    core_tables: Vec<Exported<'a>>,
     instances: Vec<Option<&'a str>>,
     functions: Vec<Function<'a>>,
     exports: Vec<(&'a str, Option<u32>)>,
 }
+
+/// Something that a core instance exports.
+type Exported<'a> = (u32, &'a str);
 
 enum CoreInstance<'a> {
     Module {
         module: u32,
         arguments: Vec<(&'a str, u32)>,
     },
-    /// Functions by name; other things are left out.
-    Functions(HashMap<&'a str, u32>),
+    /// Things by name and kind.
+    Exports(HashMap<&'a str, (ExternalKind, u32)>),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum CoreFunction<'a> {
-    Export { instance: u32, name: &'a str },
-    Lowered(u32),
+    Export(Exported<'a>),
+    Lowered {
+        function: u32,
+        options: Vec<CanonicalOption>,
+    },
     Other,
 }
 
@@ -56,28 +68,174 @@ enum Function<'a> {
 
 /// The bytes of the only guest in a component, or why it takes a real component to run it.
 pub(super) fn unwrap(bytes: &[u8]) -> Result<Result<Vec<u8>, &'static str>, LoadError> {
-    Validator::new_with_features(WasmFeatures::all())
-        .validate_all(bytes)
-        .map_err(invalid)?;
+    features::validate_component(bytes)?;
     let wiring = match Wiring::read(bytes)? {
         Ok(wiring) => wiring,
         Err(why) => return Ok(Err(why)),
     };
-    let mut guest = None;
+    let (mut guest, mut between) = (None, Vec::new());
     for (index, range) in (0..).zip(&wiring.modules) {
-        let analysis = Analysis::read(&bytes[range.clone()])?;
-        let is_shim = analysis.memory.is_none() && analysis.has_imports_table;
-        if !is_shim && guest.replace((index, analysis)).is_some() {
+        let bytes = &bytes[range.clone()];
+        let is_between = Between::read(bytes);
+        if is_between.is_none() && guest.replace(index).is_some() {
             return Ok(Err("it has several core modules"));
         }
+        between.push(is_between);
     }
-    let Some((module, analysis)) = guest else {
+    let Some(module) = guest else {
         return Ok(Err("it has no core module"));
     };
-    if !wiring.is_a_mere_wrapper(module, &analysis) {
-        return Ok(Err("its core module's names are not the component's"));
+    let module_bytes = &bytes[wiring.modules[module as usize].clone()];
+    let analysis = Analysis::read(module_bytes)?;
+    let wrapper = Wrapper::find(&wiring, &between);
+    if !wrapper.is_some_and(|wrapper| wrapper.adds_nothing(&analysis)) {
+        return Ok(Err("its core module alone is not known to mean the same"));
     }
-    Ok(Ok(bytes[wiring.modules[module as usize].clone()].to_vec()))
+    Ok(Ok(module_bytes.to_vec()))
+}
+
+/// A component's instances, each of which has been found to be one that wit-component makes.
+struct Wrapper<'a> {
+    wiring: &'a Wiring<'a>,
+    /// The instance of the guest, and what it is given.
+    guest: u32,
+    arguments: &'a [(&'a str, u32)],
+    shim: Option<(u32, &'a between::Shim)>,
+    /// What the fixup puts where, and the instance with what it puts there.
+    fixup: Option<(&'a between::Fixup, u32)>,
+    /// The instance with what the starter calls.
+    starter: Option<u32>,
+}
+
+impl<'a> Wrapper<'a> {
+    fn find(wiring: &'a Wiring<'a>, between: &'a [Option<Between>]) -> Option<Wrapper<'a>> {
+        let mut wrapper = Wrapper {
+            wiring,
+            guest: 0,
+            arguments: &[],
+            shim: None,
+            fixup: None,
+            starter: None,
+        };
+        let mut has_guest = false;
+        for (index, instance) in (0..).zip(&wiring.core_instances) {
+            let CoreInstance::Module { module, arguments } = instance else {
+                continue;
+            };
+            let only_argument = || match arguments[..] {
+                [("", from)] => Some(from),
+                _ => None,
+            };
+            // There is one of each at most.
+            let is_second = match between.get(*module as usize)? {
+                None => {
+                    wrapper.guest = index;
+                    wrapper.arguments = arguments;
+                    std::mem::replace(&mut has_guest, true)
+                }
+                Some(Between::Shim(shim)) => wrapper.shim.replace((index, shim)).is_some(),
+                Some(Between::Fixup(fixup)) => {
+                    let from = only_argument()?;
+                    wrapper.fixup.replace((fixup, from)).is_some()
+                }
+                Some(Between::Starter) => wrapper.starter.replace(only_argument()?).is_some(),
+            };
+            if is_second {
+                return None;
+            }
+        }
+        has_guest.then_some(wrapper)
+    }
+
+    /// Does the component add nothing to its module but types?
+    fn adds_nothing(&self, analysis: &Analysis) -> bool {
+        let imports_match = analysis.imports.iter().all(|import| {
+            let mut arguments = self.arguments.iter();
+            let argument = arguments.find(|(name, _)| *name == import.module);
+            import.contract.is_some()
+                && argument
+                    .is_some_and(|(_, from)| self.provides(*from, &import.module, &import.name))
+        });
+        let exports = &self.wiring.exports;
+        let exports_match = exports.iter().all(|(name, function)| {
+            let function =
+                function.and_then(|function| self.wiring.functions.get(function as usize));
+            let Some(Function::Lifted(core)) = function else {
+                return false;
+            };
+            self.is_guests(*core, name)
+        });
+        let initializes = match self.starter {
+            None => false,
+            Some(from) => match self.wiring.exported(from, "", ExternalKind::Func) {
+                Some(core) if self.is_guests(core, "_initialize") => true,
+                _ => return false,
+            },
+        };
+        // What the module exports beyond that could be spawned by its name, as from a bare module.
+        imports_match
+            && exports_match
+            && initializes == analysis.initialize.is_some()
+            && exports.iter().any(|(name, _)| *name == "run")
+    }
+
+    /// Is this core function the guest's export of that name?
+    fn is_guests(&self, core: u32, name: &str) -> bool {
+        let function = self.wiring.core_functions.get(core as usize);
+        matches!(function, Some(CoreFunction::Export(export)) if *export == (self.guest, name))
+    }
+
+    /// Is `function` of this core instance the contract's function of that name?
+    fn provides(&self, instance: u32, interface: &str, function: &str) -> bool {
+        let core = self.wiring.exported(instance, function, ExternalKind::Func);
+        let core = core.and_then(|core| self.wiring.core_functions.get(core as usize));
+        match core {
+            Some(CoreFunction::Export((from, name))) => {
+                let lowered = self.behind_shim(*from, name);
+                lowered.is_some_and(|lowered| self.is_import(lowered, interface, function))
+            }
+            Some(lowered) => self.is_import(lowered, interface, function),
+            None => false,
+        }
+    }
+
+    /// What the fixup has put where this function of the shim calls.
+    fn behind_shim(&self, instance: u32, name: &str) -> Option<&CoreFunction<'a>> {
+        let (shim_instance, shim) = self.shim?;
+        let (fixup, filler) = self.fixup?;
+        let table = self.wiring.exported(filler, TABLE, ExternalKind::Table)?;
+        let table = self.wiring.core_tables.get(table as usize)?;
+        if instance != shim_instance || *table != (shim_instance, TABLE) {
+            return None;
+        }
+        let put_there = fixup.get(*shim.get(name)? as usize)?;
+        let core = self
+            .wiring
+            .exported(filler, put_there, ExternalKind::Func)?;
+        self.wiring.core_functions.get(core as usize)
+    }
+
+    fn is_import(&self, core: &CoreFunction<'a>, interface: &str, name: &str) -> bool {
+        let CoreFunction::Lowered { function, options } = core else {
+            return false;
+        };
+        let are_usual = options.iter().all(|option| match option {
+            CanonicalOption::UTF8 => true,
+            CanonicalOption::Memory(memory) => {
+                let memory = self.wiring.core_memories.get(*memory as usize);
+                memory == Some(&(self.guest, "memory"))
+            }
+            CanonicalOption::Realloc(realloc) => self.is_guests(*realloc, "cabi_realloc"),
+            _ => false,
+        });
+        match self.wiring.functions.get(*function as usize) {
+            Some(Function::Imported { instance, name: of }) => {
+                let from = self.wiring.instances.get(*instance as usize).copied();
+                are_usual && *of == name && from.flatten() == Some(interface)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl<'a> Wiring<'a> {
@@ -126,13 +284,25 @@ impl<'a> Wiring<'a> {
                 for function in section {
                     match function.map_err(invalid)? {
                         CanonicalFunction::Lift {
-                            core_func_index, ..
+                            core_func_index,
+                            options,
+                            ..
                         } => {
-                            self.functions.push(Function::Lifted(core_func_index));
+                            // For functions without parameters and results others change something.
+                            let mut options = options.iter();
+                            let is_plain = options.all(|option| *option == CanonicalOption::UTF8);
+                            self.functions.push(match is_plain {
+                                true => Function::Lifted(core_func_index),
+                                false => Function::Other,
+                            });
                         }
-                        CanonicalFunction::Lower { func_index, .. } => {
-                            self.core_functions.push(CoreFunction::Lowered(func_index));
-                        }
+                        CanonicalFunction::Lower {
+                            func_index,
+                            options,
+                        } => self.core_functions.push(CoreFunction::Lowered {
+                            function: func_index,
+                            options: options.into(),
+                        }),
                         _ => self.core_functions.push(CoreFunction::Other),
                     }
                 }
@@ -199,79 +369,31 @@ impl<'a> Wiring<'a> {
                 instance_index,
                 name,
             } => {
-                self.core_functions.push(CoreFunction::Export {
-                    instance: instance_index,
-                    name,
-                });
+                let export = (instance_index, name);
+                self.core_functions.push(CoreFunction::Export(export));
             }
+            ComponentAlias::CoreInstanceExport {
+                kind: ExternalKind::Memory,
+                instance_index,
+                name,
+            } => self.core_memories.push((instance_index, name)),
+            ComponentAlias::CoreInstanceExport {
+                kind: ExternalKind::Table,
+                instance_index,
+                name,
+            } => self.core_tables.push((instance_index, name)),
             _ => {}
         }
     }
 
-    /// Does the component add nothing to its module but types?
-    fn is_a_mere_wrapper(&self, module: u32, analysis: &Analysis) -> bool {
-        let mut instances = (0..)
-            .zip(&self.core_instances)
-            .filter_map(|(index, instance)| match instance {
-                CoreInstance::Module {
-                    module: of,
-                    arguments,
-                } if *of == module => Some((index, arguments)),
-                _ => None,
-            });
-        let (Some((instance, arguments)), None) = (instances.next(), instances.next()) else {
-            return false;
-        };
-        let imports_match = analysis.imports.iter().all(|import| {
-            let argument = arguments.iter().find(|(name, _)| *name == import.module);
-            import.contract.is_some()
-                && argument
-                    .is_some_and(|(_, from)| self.provides(*from, &import.module, &import.name))
-        });
-        let exports_match = self.exports.iter().all(|(name, function)| {
-            let lifted = function.and_then(|function| self.functions.get(function as usize));
-            let Some(Function::Lifted(core)) = lifted else {
-                return false;
-            };
-            matches!(
-                self.core_functions.get(*core as usize),
-                Some(CoreFunction::Export { instance: of, name: core }) if *of == instance && core == name
-            )
-        });
-        // What the module exports beyond that could be spawned by its name, as from a bare module.
-        imports_match && exports_match && self.exports.iter().any(|(name, _)| *name == "run")
-    }
-
-    /// Is `function` of this core instance the contract's function of that name?
-    fn provides(&self, instance: u32, interface: &str, function: &str) -> bool {
-        let Some(CoreInstance::Functions(functions)) = self.core_instances.get(instance as usize)
-        else {
-            return false;
-        };
-        let provided = functions
-            .get(function)
-            .and_then(|index| self.core_functions.get(*index as usize));
-        match provided {
-            Some(CoreFunction::Lowered(lowered)) => self.is_import(*lowered, interface, function),
-            // By way of the shim: the table behind it is filled with lowered functions under the same names.
-            Some(CoreFunction::Export { name, .. }) => self.core_instances.iter().any(|filler| match filler {
-                CoreInstance::Functions(functions) => matches!(
-                    functions.get(name).and_then(|index| self.core_functions.get(*index as usize)),
-                    Some(CoreFunction::Lowered(lowered)) if self.is_import(*lowered, interface, function)
-                ),
-                CoreInstance::Module { .. } => false,
-            }),
-            _ => false,
-        }
-    }
-
-    fn is_import(&self, function: u32, interface: &str, name: &str) -> bool {
-        match self.functions.get(function as usize) {
-            Some(Function::Imported { instance, name: of }) => {
-                *of == name
-                    && self.instances.get(*instance as usize).copied().flatten() == Some(interface)
+    /// What an instance that is made of exports has under this name.
+    fn exported(&self, instance: u32, name: &str, kind: ExternalKind) -> Option<u32> {
+        match self.core_instances.get(instance as usize)? {
+            CoreInstance::Exports(exports) => {
+                let (found, index) = exports.get(name)?;
+                (*found == kind).then_some(*index)
             }
-            _ => false,
+            CoreInstance::Module { .. } => None,
         }
     }
 }
@@ -286,69 +408,14 @@ fn core_instance(instance: Instance<'_>) -> CoreInstance<'_> {
                 .collect(),
         },
         Instance::FromExports(exports) => {
-            let functions = exports
-                .iter()
-                .filter(|export| export.kind == ExternalKind::Func);
-            CoreInstance::Functions(
-                functions
-                    .map(|export| (export.name, export.index))
+            let exports = exports.iter();
+            CoreInstance::Exports(
+                exports
+                    .map(|export| (export.name, (export.kind, export.index)))
                     .collect(),
             )
         }
     }
-}
-
-/// The first memories of all core instances of a component, in bytes together, as far as they can be told: instances
-/// in components inside count once.
-pub(super) fn memory_bytes_min(bytes: &[u8]) -> Result<u64, LoadError> {
-    const WASM_PAGE_BYTES: u64 = 64 << 10;
-    let mut memories: Vec<u64> = Vec::new();
-    let mut total = 0u64;
-    let mut module_depth = 0u32;
-    let mut component_depth = 0u32;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(invalid)? {
-            Payload::Version {
-                encoding: Encoding::Module,
-                ..
-            } => {
-                module_depth += 1;
-                if component_depth == 1 {
-                    memories.push(0);
-                }
-            }
-            Payload::Version {
-                encoding: Encoding::Component,
-                ..
-            } => component_depth += 1,
-            Payload::End(_) if module_depth > 0 => module_depth -= 1,
-            Payload::End(_) => component_depth -= 1,
-            Payload::MemorySection(section) => {
-                for memory in section {
-                    let bytes = memory
-                        .map_err(invalid)?
-                        .initial
-                        .saturating_mul(WASM_PAGE_BYTES);
-                    match memories.last_mut() {
-                        Some(module) if component_depth == 1 => {
-                            *module = module.saturating_add(bytes)
-                        }
-                        _ => total = total.saturating_add(bytes),
-                    }
-                }
-            }
-            Payload::InstanceSection(section) if component_depth == 1 => {
-                for instance in section {
-                    if let Instance::Instantiate { module_index, .. } = instance.map_err(invalid)? {
-                        let bytes = memories.get(module_index as usize).copied().unwrap_or(0);
-                        total = total.saturating_add(bytes);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(total)
 }
 
 fn invalid(error: wasmparser::Error) -> LoadError {

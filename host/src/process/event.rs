@@ -26,6 +26,8 @@ pub struct Message {
     pub format: Format,
     /// The bytes.
     pub payload: Payload,
+    /// It came by `reply`, whose reference is that of a request of the receiver's own.
+    pub(crate) is_reply: bool,
 }
 
 /// A message before the host adds who sent it.
@@ -71,6 +73,7 @@ impl Outgoing {
             reference: self.reference,
             format: self.format,
             payload: self.payload,
+            is_reply: false,
         }
     }
 }
@@ -82,6 +85,16 @@ pub enum Destination {
     Process(Pid),
     /// The process that is registered under this name at that moment.
     Name(Box<str>),
+}
+
+impl Destination {
+    /// What it holds beside itself, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Destination::Process(_) => 0,
+            Destination::Name(name) => name.len(),
+        }
+    }
 }
 
 impl From<Pid> for Destination {
@@ -145,12 +158,13 @@ pub enum Event {
 }
 
 impl Event {
-    /// What the event costs the mailbox that holds it, in bytes: its own size and its payload's.
+    /// What the event costs the mailbox that holds it, in bytes: its own size and that of all it holds.
     #[inline]
     pub(crate) fn weight_bytes(&self) -> u64 {
         let extra = match self {
             Event::Message(message) => message.payload.len(),
-            Event::Exit { reason, .. } | Event::Down { reason, .. } => reason.len(),
+            Event::Exit { reason, .. } => reason.len(),
+            Event::Down { target, reason, .. } => target.bytes() + reason.len(),
             Event::Timer { .. } | Event::Group { .. } => 0,
         };
         (size_of::<Event>() + extra) as u64
@@ -224,6 +238,8 @@ pub enum Selector {
     Tags(SmallVec<[u32; 4]>),
     /// An event that carries this reference.
     Reference(Reference),
+    /// The answer to the request with this reference: a message that came by `reply`, or the news that nobody will.
+    Answer(Reference),
     /// An event of one of these kinds.
     Kinds(Kinds),
 }
@@ -239,6 +255,10 @@ impl Selector {
                 matches!(event, Event::Message(message) if tags.contains(&message.tag))
             }
             Selector::Reference(reference) => event.reference() == Some(*reference),
+            Selector::Answer(request) => {
+                let is_answer = !matches!(event, Event::Message(message) if !message.is_reply);
+                is_answer && event.reference() == Some(*request)
+            }
             Selector::Kinds(kinds) => kinds.contains(event.kind()),
         }
     }

@@ -20,7 +20,7 @@ pub use payload::Payload;
 pub(crate) use payload::{INLINE_BYTES_MAX, Loan};
 pub(crate) use queue::Queue;
 pub(crate) use small_map::SmallMap;
-pub(crate) use ties::{AliasUse, Monitored, Ties};
+pub(crate) use ties::{AliasUse, LinkedBy, Monitored, Ties};
 
 /// The longest list of tags that one selector may hold.
 pub const SELECTOR_TAGS_MAX: usize = 64;

@@ -117,6 +117,25 @@ impl Queue {
         Err(self.end())
     }
 
+    /// Removes all events of which `fits` holds, in one pass, and tells each to `removed`.
+    pub(crate) fn remove_all(
+        &mut self,
+        fits: impl Fn(&Event) -> bool,
+        mut removed: impl FnMut(Event),
+    ) {
+        self.looks += self.events.len() as u64;
+        for place in &mut self.events {
+            if place.as_ref().is_some_and(&fits) {
+                place.take().into_iter().for_each(&mut removed);
+                self.gaps += 1;
+            }
+        }
+        if self.gaps > self.events.len() / 2 {
+            self.compact();
+        }
+        self.close_gap_at_front();
+    }
+
     /// What a build that breaks the rule of order does.
     #[cold]
     fn take_last(&mut self, selector: &Selector) -> Result<Event, u64> {
@@ -146,7 +165,7 @@ impl Queue {
     #[inline]
     fn first_possible(&self, selector: &Selector) -> u64 {
         match selector {
-            Selector::Reference(wanted) => self.marked(wanted),
+            Selector::Reference(wanted) | Selector::Answer(wanted) => self.marked(wanted),
             _ => 0,
         }
     }
@@ -211,6 +230,7 @@ mod tests {
             reference: reference.map(|id| Reference { node: 1, id }),
             format: Format::Raw,
             payload: Payload::new(),
+            is_reply: false,
         }))
     }
 
@@ -225,6 +245,27 @@ mod tests {
         let mut queue = Queue::default();
         queue.append(&mut tags.into_iter().map(|tag| message(tag, None)).collect());
         queue
+    }
+
+    #[test]
+    fn all_of_a_kind_are_removed_at_once() {
+        for rest in [0, 1, 3] {
+            let mut queue =
+                filled((0..9).flat_map(|tag| [7].into_iter().chain((0..rest).map(move |_| tag))));
+            let mut removed = 0;
+            queue.remove_all(
+                |event| matches!(event, Event::Message(message) if message.tag == 7),
+                |_| removed += 1,
+            );
+            assert_eq!(removed, 9 + rest);
+            for expected in (0..9)
+                .filter(|tag| *tag != 7)
+                .flat_map(|tag| (0..rest).map(move |_| tag))
+            {
+                assert_eq!(tag(queue.take(&Selector::Any, 0)), Some(expected));
+            }
+            assert_eq!(tag(queue.take(&Selector::Any, 0)), None);
+        }
     }
 
     #[test]

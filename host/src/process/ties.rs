@@ -9,8 +9,11 @@ use std::sync::Arc;
 /// The ties of one process. `T` is a timer, which this room does not know.
 #[derive(Debug)]
 pub(crate) struct Ties<T> {
-    /// Processes that it is linked to. Each has this one among its own links, until one of them begins to end.
-    pub(crate) links: SmallMap<Pid, ()>,
+    /// Processes that it is linked to, and who has made the link. Each has this one among its own links, until one of them
+    /// begins to end.
+    links: SmallMap<Pid, LinkedBy>,
+    /// How many of the links it has made itself.
+    own_links: usize,
     /// What it monitors. An entry goes when its down-signal is put into the mailbox.
     pub(crate) monitors: SmallMap<Reference, Monitored>,
     /// Who monitors it.
@@ -19,7 +22,7 @@ pub(crate) struct Ties<T> {
     pub(crate) aliases: SmallMap<Reference, AliasUse>,
     /// Timers that it has started.
     pub(crate) timers: SmallMap<Reference, Box<T>>,
-    /// Bytes of payload that its timers hold.
+    /// Bytes that its timers hold: payloads and names.
     pub(crate) timer_bytes: u64,
     /// Monitors of groups that it has.
     pub(crate) group_monitors: SmallMap<Reference, Arc<str>>,
@@ -49,6 +52,13 @@ impl Monitored {
     }
 }
 
+/// Who has made a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkedBy {
+    Itself,
+    TheOther,
+}
+
 /// What ends with an alias.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AliasUse {
@@ -62,6 +72,7 @@ impl<T> Default for Ties<T> {
     fn default() -> Self {
         Ties {
             links: SmallMap::default(),
+            own_links: 0,
             monitors: SmallMap::default(),
             monitored_by: SmallMap::default(),
             aliases: SmallMap::default(),
@@ -76,9 +87,44 @@ impl<T> Default for Ties<T> {
 }
 
 impl<T> Ties<T> {
-    /// How many entries the process has made itself: what its limit counts. Who monitors it is counted there.
-    pub(crate) fn count(&self) -> usize {
+    /// Links it to another process, if it is not.
+    pub(crate) fn link(&mut self, other: Pid, by: LinkedBy) {
+        if !self.links.contains(&other) {
+            self.links.insert(other, by);
+            self.own_links += usize::from(by == LinkedBy::Itself);
+        }
+    }
+
+    /// It is linked to that process no more. Was it?
+    pub(crate) fn unlink(&mut self, other: &Pid) -> bool {
+        let by = self.links.remove(other);
+        self.own_links -= usize::from(by == Some(LinkedBy::Itself));
+        by.is_some()
+    }
+
+    pub(crate) fn is_linked(&self, other: &Pid) -> bool {
+        self.links.contains(other)
+    }
+
+    /// The processes that it is linked to.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = Pid> {
+        self.links.iter().map(|(pid, _)| *pid)
+    }
+
+    /// Takes all of them.
+    pub(crate) fn drain_links_into(&mut self, mut each: impl FnMut(Pid)) {
+        self.own_links = 0;
+        self.links.drain_into(|other, _| each(other));
+    }
+
+    pub(crate) fn links(&self) -> usize {
         self.links.len()
+    }
+
+    /// How many entries the process has made itself: what its limit counts. What others have made is counted there: who
+    /// monitors it, and links to it.
+    pub(crate) fn count(&self) -> usize {
+        self.own_links
             + self.monitors.len()
             + self.aliases.len()
             + self.timers.len()

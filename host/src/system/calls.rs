@@ -53,7 +53,8 @@ impl Shared {
         if used.is_none() && !breaks(Rule::LateReplyArrives) {
             return;
         }
-        let message = message.reference(request).from(from);
+        let mut message = message.reference(request).from(from);
+        message.is_reply = true;
         let nudge = control.receive(entry, Event::Message(message));
         drop(control);
         self.carry_out(index, nudge);
@@ -160,7 +161,7 @@ impl Current {
         let Some(call) = self.call else {
             return Poll::Ready(Err(CallError::Timeout));
         };
-        let selector = Selector::Reference(call.reference);
+        let selector = Selector::Answer(call.reference);
         let event = match self.receive(&selector, timeout_ns) {
             Received::Wait => return Poll::Pending,
             Received::TimedOut => None,

@@ -19,6 +19,9 @@ pub struct Config {
     pub max_processes: u32,
     /// Bytes that the linear memories of one process may hold together. Default: 1 GiB.
     pub max_memory: u64,
+    /// Bytes that the linear memories and tables of all processes may hold together, beyond a megabyte of each. A growth beyond
+    /// that fails, as one beyond `max_memory`. Default: three quarters of what the machine, or the control group, has.
+    pub max_total_memory: u64,
     /// Bytes that may wait in one mailbox. A mailbox that would hold more ends its process. Default: 64 MiB.
     pub max_mailbox: u64,
     /// Bytes that one payload or argument may have. A larger one ends its sender. Default: 64 MiB.
@@ -26,8 +29,8 @@ pub struct Config {
     /// Links, monitors, aliases and timers that one process may hold, all together. More end it. Default: 2,097,152: a
     /// million timers, and as much again.
     pub max_ties: u32,
-    /// Bytes of native stack that one process's wasm frames may take. Default: 128 KiB, some thousand frames; more
-    /// costs address space and, with a million processes, page tables.
+    /// Bytes of native stack that one process's wasm frames may take. Default: 512 KiB, as wasmtime's, some thousand frames;
+    /// more costs address space and, with a million processes, page tables.
     pub max_stack: usize,
     /// Bytes that a module may have. Default: 256 MiB.
     pub max_module: u64,
@@ -64,10 +67,11 @@ impl Default for Config {
             reductions: 4000,
             max_processes: 1 << 20,
             max_memory: 1 << 30,
+            max_total_memory: super::memory::three_quarters(),
             max_mailbox: 64 << 20,
             max_message: 64 << 20,
             max_ties: 1 << 21,
-            max_stack: 128 << 10,
+            max_stack: 512 << 10,
             max_module: 256 << 20,
             allow_inspect: false,
             allow_debug: false,

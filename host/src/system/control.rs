@@ -52,6 +52,8 @@ pub(crate) struct Control {
     pub(crate) mailbox_events: u64,
     /// Reductions to the end of its last turn.
     pub(crate) reductions: u64,
+    /// Turns that it is not given, because the host's work in its last one took as many slices.
+    pub(crate) owed_turns: u16,
     /// Links, monitors and so on, once there was one.
     pub(crate) ties: Option<Box<Ties<Timer>>>,
     /// Its execution, while it is not running.
@@ -150,6 +152,7 @@ impl Control {
             mailbox_bytes_max: 0,
             mailbox_events: 0,
             reductions: 0,
+            owed_turns: 0,
             ties: None,
             body: None,
             has_host_calls: false,
@@ -166,6 +169,7 @@ impl Control {
         self.mailbox_bytes = 0;
         self.mailbox_events = 0;
         self.reductions = 0;
+        self.owed_turns = 0;
         self.seems_to_wait = false;
         self.traps_exits = false;
         self.hibernates = false;

@@ -3,6 +3,7 @@
 use super::calls::Call;
 use super::control::Ending;
 use super::handover;
+use super::names::LISTED_AT_ONCE;
 use super::program::Runnable;
 use super::timers::{Alarm, AlarmOf};
 use super::{RegisterError, Shared, table};
@@ -10,6 +11,7 @@ use crate::process::{Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Sel
 use crate::scheduler::{Priority, TimerKey};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 /// Reductions that a spawn costs its maker: about what the host does for it.
 const SPAWN_REDUCTIONS: u64 = 400;
@@ -20,6 +22,9 @@ const BYTES_PER_REDUCTION: u64 = 64;
 
 /// A link, a monitor, a timer, a name: what making or removing one costs.
 const TIE_REDUCTIONS: u64 = 8;
+
+/// A name in a list: what finding and copying it costs.
+const NAME_REDUCTIONS: u64 = 4;
 
 /// A search through the mailbox costs a reduction for each of these many events that it passes over.
 const LOOKS_PER_REDUCTION: u64 = 16;
@@ -40,6 +45,8 @@ pub(crate) struct Current {
     pub(super) is_suspending: bool,
     /// A process that was asked where it is.
     pub(super) asked_where: Option<Pid>,
+    /// Names that are being gathered.
+    listing: Vec<Arc<str>>,
     /// How many waits had a timer; numbers them, so that a late timer is known for what it is.
     alarms: u32,
     /// Reductions charged for the host's work since the last pause.
@@ -90,6 +97,7 @@ impl Current {
             call: None,
             is_suspending: false,
             asked_where: None,
+            listing: Vec::new(),
             alarms: 0,
             debt: 0,
             charged: 0,
@@ -306,6 +314,16 @@ impl Current {
         taken.is_ok()
     }
 
+    /// Removes all events of these kinds with this reference from the mailbox.
+    pub(super) fn discard_all(&mut self, reference: Reference, kinds: Kinds) {
+        self.take_over_mail();
+        let fits =
+            |event: &Event| kinds.contains(event.kind()) && event.reference() == Some(reference);
+        let removed = |event: Event| handover::taken(event.weight_bytes());
+        self.queue.remove_all(fits, removed);
+        self.charge_search();
+    }
+
     pub(super) fn take_over_mail(&mut self) {
         handover::mail(|arrived| self.queue.append(arrived));
         self.fetch_mail();
@@ -346,6 +364,21 @@ impl Current {
         std::mem::replace(&mut self.entry().control().priority, priority)
     }
 
+    /// Gathers names: `more` is told the last one so far. Ready when there are no more.
+    pub(super) fn list(
+        &mut self,
+        more: impl FnOnce(Option<&Arc<str>>) -> Vec<Arc<str>>,
+    ) -> Poll<Vec<Arc<str>>> {
+        let names = more(self.listing.last());
+        self.charge(NAME_REDUCTIONS * names.len() as u64);
+        let is_last = names.len() < LISTED_AT_ONCE;
+        self.listing.extend(names);
+        match is_last {
+            true => Poll::Ready(std::mem::take(&mut self.listing)),
+            false => Poll::Pending,
+        }
+    }
+
     /// Notes that the next wait is expected to be long.
     pub(crate) fn hibernate(&mut self) {
         self.charge(HIBERNATION_REDUCTIONS);
@@ -358,9 +391,10 @@ impl Current {
         self.charge(1 + bytes as u64 / BYTES_PER_REDUCTION);
     }
 
-    /// Charges for a spawn with an argument of so many bytes.
-    pub(crate) fn charge_spawn(&mut self, argument_bytes: usize) {
+    /// Charges for a spawn with an argument of so many bytes, of a program whose instances are so large.
+    pub(crate) fn charge_spawn(&mut self, argument_bytes: usize, instance_bytes: u64) {
         self.charge(SPAWN_REDUCTIONS);
+        self.charge(instance_bytes / BYTES_PER_REDUCTION);
         self.charge_copy(argument_bytes);
     }
 
@@ -382,7 +416,7 @@ impl Current {
     }
 
     #[inline]
-    fn charge(&mut self, reductions: u64) {
+    pub(crate) fn charge(&mut self, reductions: u64) {
         self.debt += reductions;
         self.charged += reductions;
     }
@@ -393,10 +427,28 @@ impl Current {
         self.debt >= u64::from(self.shared.config.reductions)
     }
 
-    /// The process gives up its turn, for whatever reason.
+    /// The process gives up its turn, for whatever reason: the slice that it gives up pays for as much of the host's work. For
+    /// what is left it gives up so many turns more.
     #[inline]
     pub(crate) fn pauses(&mut self) {
+        let slice = u64::from(self.shared.config.reductions);
+        if self.debt < 2 * slice {
+            self.debt = 0;
+        } else {
+            self.owe();
+        }
+    }
+
+    #[cold]
+    fn owe(&mut self) {
+        let slice = u64::from(self.shared.config.reductions);
+        handover::owes(self.debt / slice - 1);
         self.debt = 0;
+    }
+
+    /// Charges for what a host call was handed, so many bytes, whether it wants it or not.
+    pub(crate) fn charge_handed(&mut self, bytes: usize) {
+        self.charge(bytes as u64 / BYTES_PER_REDUCTION);
     }
 
     /// All reductions that were charged for the host's work.

@@ -160,11 +160,10 @@ impl Shared {
         if let Some(name) = &ties.name {
             self.names.remove(name, pid);
         }
-        let mut steps = Steps::with_capacity(ties.count() + ties.monitored_by.len());
+        let mut steps = Steps::with_capacity(ties.count() + ties.links() + ties.monitored_by.len());
         ties.monitored_by
             .drain_into(|monitor, watcher| steps.push(Step::Down(watcher, monitor)));
-        ties.links
-            .drain_into(|other, ()| steps.push(Step::Unlink(other)));
+        ties.drain_links_into(|other| steps.push(Step::Unlink(other)));
         ties.suspending
             .drain_into(|other, times| steps.push(Step::Resume(other, times)));
         ties.monitors.drain_into(|monitor, monitored| {

@@ -5,25 +5,43 @@
 
 use super::Shared;
 use super::current::Current;
-use super::names::is_name;
+use super::names::{LISTED_AT_ONCE, is_name};
 use super::table::lock;
 use crate::process::{Budget, Event, ExitReason, GroupChange, Kinds, Pid, Reference};
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 /// How often one process may be a member of groups, all together: its end has to undo every one.
 const MEMBERSHIPS_MAX: u32 = 1024;
+/// Monitors of one group that one process may have: so that none uses up what all share.
+const OWN_MONITORS_MAX: u32 = 4096;
+/// Entries that the list of a group's members may have: it is copied in one go.
+const MEMBERS_MAX: usize = 1 << 18;
 /// Monitors that one group may have: each change tells all of them, some milliseconds of work at most.
 const MONITORS_MAX: usize = 1 << 16;
 
 #[derive(Default)]
-pub(crate) struct Groups(Mutex<HashMap<Arc<str>, Group>>);
+pub(crate) struct Groups(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<Arc<str>, Group>,
+    /// The names of those that have members, in their order.
+    sorted: BTreeSet<Arc<str>>,
+}
 
 /// A group with members or monitors.
 #[derive(Default)]
 struct Group {
     members: HashMap<Pid, u32>,
+    /// How often they have joined, all together.
+    entries: usize,
     monitors: HashMap<Reference, Pid>,
+    /// How many of them each process has.
+    monitoring: HashMap<Pid, u32>,
 }
 
 /// Why a process did not join: the contract's `join-error`.
@@ -37,11 +55,7 @@ pub(crate) enum JoinError {
 impl Groups {
     /// How many groups have members.
     pub(super) fn len(&self) -> usize {
-        let groups = lock(&self.0);
-        groups
-            .values()
-            .filter(|group| !group.members.is_empty())
-            .count()
+        lock(&self.0).sorted.len()
     }
 }
 
@@ -51,8 +65,9 @@ impl Shared {
         if !is_name(name) {
             return Err(JoinError::BadName);
         }
-        let mut groups = lock(&self.groups.0);
-        let name: Arc<str> = match groups.get_key_value(name) {
+        let groups = &mut *lock(&self.groups.0);
+        let name: Arc<str> = match groups.by_name.get_key_value(name) {
+            Some((_, group)) if group.entries >= MEMBERS_MAX => return Err(JoinError::TooMany),
             Some((name, _)) => name.clone(),
             None => name.into(),
         };
@@ -72,20 +87,26 @@ impl Shared {
                 }
             }
         }
-        let group = groups.entry(name).or_default();
+        groups.sorted.insert(name.clone());
+        let group = groups.by_name.entry(name).or_default();
         *group.members.entry(pid).or_default() += 1;
+        group.entries += 1;
         Ok(self.tell(group, GroupChange::Joined, pid))
     }
 
     /// Undoes one join; says how many were told of it, or that the process was no member. OTP: `pg:leave/2`.
     fn leave(&self, name: &str, pid: Pid) -> Option<usize> {
-        let mut groups = lock(&self.groups.0);
-        let name = groups.get_key_value(name)?.0.clone();
-        let group = groups.get_mut(&name)?;
+        let groups = &mut *lock(&self.groups.0);
+        let name = groups.by_name.get_key_value(name)?.0.clone();
+        let group = groups.by_name.get_mut(&name)?;
         let times = group.members.get_mut(&pid)?;
         *times -= 1;
+        group.entries -= 1;
         if *times == 0 {
             group.members.remove(&pid);
+        }
+        if group.members.is_empty() {
+            groups.sorted.remove(&name);
         }
         if let Some((_, _, mut control)) = self.table.find(pid)
             && let Some(ties) = control.ties.as_mut()
@@ -97,7 +118,7 @@ impl Shared {
             }
         }
         let told = self.tell(group, GroupChange::Left, pid);
-        drop_if_empty(&mut groups, &name);
+        drop_if_empty(&mut groups.by_name, &name);
         Some(told)
     }
 
@@ -108,10 +129,17 @@ impl Shared {
 
     /// Ends a monitor of a group.
     pub(super) fn forget_group_monitor(&self, name: &str, monitor: Reference) {
-        let mut groups = lock(&self.groups.0);
+        let groups = &mut lock(&self.groups.0).by_name;
         if let Some(group) = groups.get_mut(name) {
-            group.monitors.remove(&monitor);
-            drop_if_empty(&mut groups, name);
+            if let Some(process) = group.monitors.remove(&monitor)
+                && let Entry::Occupied(mut own) = group.monitoring.entry(process)
+            {
+                *own.get_mut() -= 1;
+                if *own.get() == 0 {
+                    own.remove();
+                }
+            }
+            drop_if_empty(groups, name);
         }
     }
 
@@ -131,20 +159,16 @@ impl Shared {
 
     /// The members, each as often as it has joined. OTP: `pg:get_members/1`.
     pub(crate) fn members(&self, name: &str) -> Vec<Pid> {
-        let groups = lock(&self.groups.0);
+        let groups = &lock(&self.groups.0).by_name;
         groups.get(name).map_or_else(Vec::new, Group::list)
     }
 
-    /// The groups that have members, sorted. OTP: `pg:which_groups/0`.
-    pub(crate) fn which_groups(&self) -> Vec<Arc<str>> {
+    /// The groups behind this one that have members, in their order, as [`Shared::registered_after`].
+    fn groups_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
         let groups = lock(&self.groups.0);
-        let mut names: Vec<Arc<str>> = groups
-            .iter()
-            .filter(|(_, group)| !group.members.is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
-        names.sort();
-        names
+        let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+        let rest = groups.sorted.range((start, Bound::Unbounded));
+        rest.take(LISTED_AT_ONCE).cloned().collect()
     }
 }
 
@@ -171,6 +195,12 @@ impl Current {
         Ok(())
     }
 
+    /// The groups that have members, sorted. Must be asked again until it is ready. OTP: `pg:which_groups/0`.
+    pub(crate) fn which_groups(&mut self) -> Poll<Vec<Arc<str>>> {
+        let shared = self.shared.clone();
+        self.list(|last| shared.groups_after(last))
+    }
+
     /// OTP: `pg:leave/2`.
     pub(crate) fn leave(&mut self, name: &str, pid: Pid) -> bool {
         self.charge_tie();
@@ -179,27 +209,43 @@ impl Current {
         told.is_some()
     }
 
-    /// Monitors a group's membership: a reference, and who is in it now. OTP: `pg:monitor/1`.
+    /// Monitors a group's membership: a reference, and who is in it now. Where there are too many, a down-signal says so. OTP:
+    /// `pg:monitor/1`.
     pub(crate) fn monitor_group(&mut self, name: &str) -> (Reference, Vec<Pid>) {
         self.charge_tie();
         let monitor = self.make_reference();
-        let name: Arc<str> = name.into();
-        let mut groups = lock(&self.shared.groups.0);
+        let groups = &mut lock(&self.shared.groups.0).by_name;
         let entry = self.entry();
         let mut control = entry.control();
-        let is_full = groups
-            .get(&name)
-            .is_some_and(|group| group.monitors.len() >= MONITORS_MAX);
-        if is_full || !is_name(&name) {
-            let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
-        }
-        if is_full || !self.shared.may_tie(entry, &mut control) {
+        let group = groups.get(name);
+        let is_full = group.is_some_and(|group| group.monitors.len() >= MONITORS_MAX);
+        let own = group.and_then(|group| group.monitoring.get(&self.pid));
+        if !is_name(name) {
+            // No group has such a name, or ever will.
             return (monitor, Vec::new());
         }
+        if is_full || own.is_some_and(|own| *own >= OWN_MONITORS_MAX) {
+            let event = Event::Down {
+                monitor,
+                target: name.into(),
+                reason: ExitReason::Exhausted(Budget::Resources),
+            };
+            // It is in its turn: nobody has to be nudged.
+            let _ = control.receive(entry, event);
+            return (monitor, Vec::new());
+        }
+        if !self.shared.may_tie(entry, &mut control) {
+            return (monitor, Vec::new());
+        }
+        let name: Arc<str> = match groups.get_key_value(name) {
+            Some((name, _)) => name.clone(),
+            None => name.into(),
+        };
         control.ties().group_monitors.insert(monitor, name.clone());
         drop(control);
         let group = groups.entry(name).or_default();
         group.monitors.insert(monitor, self.pid);
+        *group.monitoring.entry(self.pid).or_default() += 1;
         (monitor, group.list())
     }
 
@@ -213,7 +259,7 @@ impl Current {
         };
         let Some(name) = name else { return false };
         self.shared.forget_group_monitor(&name, monitor);
-        while self.discard(monitor, Kinds::GROUP) {}
+        self.discard_all(monitor, Kinds::GROUP);
         true
     }
 }

@@ -17,7 +17,7 @@ thread_local! {
     static TURN: Turn = const {
         Turn { arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())), taken_bytes: Cell::new(0),
             taken_events: Cell::new(0), awaits_mail: Cell::new(false), reductions: Cell::new(0),
-            whose: Cell::new(Pid::NOBODY), woken: Cell::new(false)
+            whose: Cell::new(Pid::NOBODY), woken: Cell::new(false), owed_turns: Cell::new(0)
         }
     };
 }
@@ -32,6 +32,7 @@ struct Turn {
     /// The process whose turn it is.
     whose: Cell<Pid>,
     woken: Cell<bool>,
+    owed_turns: Cell<u64>,
 }
 
 /// What a turn leaves behind.
@@ -43,6 +44,8 @@ pub(super) struct Left {
     pub(super) reductions: u64,
     /// Its waker was called within the turn.
     pub(super) woken: bool,
+    /// The turns that it is not to have, because of what this one has cost.
+    pub(super) owed_turns: u64,
 }
 
 /// Begins a process's turn; `arrived` is left empty.
@@ -79,6 +82,7 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
             taken_events: turn.taken_events.get(),
             reductions: turn.reductions.get(),
             woken: turn.woken.get(),
+            owed_turns: turn.owed_turns.take(),
         }
     })
 }
@@ -147,6 +151,15 @@ pub(super) fn tell_taken() -> (u64, u64) {
 #[inline]
 pub(crate) fn reductions(count: u64) {
     TURN.with(|turn| turn.reductions.set(count));
+}
+
+/// The host has worked for the process for so many slices more than it has given up.
+#[inline]
+pub(crate) fn owes(turns: u64) {
+    TURN.with(|turn| {
+        turn.owed_turns
+            .set(turn.owed_turns.get().saturating_add(turns))
+    });
 }
 
 /// The process waits for mail: it will give up its turn now.

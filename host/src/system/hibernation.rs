@@ -7,6 +7,7 @@
 
 use super::Shared;
 use super::control::{Awaits, Control, Phase};
+use super::memory;
 use super::table::{Entry, idleness, lock};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -151,30 +152,5 @@ impl Shared {
 
 /// Has the machine, or the control group that this program is in, little memory left?
 fn memory_is_short() -> bool {
-    let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = machine.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib = line.trim_end_matches("kB").trim().parse::<u64>().ok()?;
-        Some(kib << 10)
-    };
-    let is_short = |total: u64, available: u64| available < total / SHORT_PARTS;
-    let of_machine = field("MemTotal:").zip(field("MemAvailable:"));
-    let of_group = ["memory.max", "memory.current"].map(|file| {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    });
-    // What is only kept of files goes when it is needed.
-    let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
-    let files = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("inactive_file "));
-    let files = files.and_then(|number| number.parse::<u64>().ok());
-    let of_group = of_group[0].zip(of_group[1]).map(|(total, used)| {
-        let needed = used.saturating_sub(files.unwrap_or(0));
-        (total, total.saturating_sub(needed))
-    });
-    let limits = of_machine.into_iter().chain(of_group);
-    limits
-        .into_iter()
-        .any(|(total, available)| is_short(total, available))
+    memory::limits().any(|(total, available)| available < total / SHORT_PARTS)
 }

@@ -225,9 +225,7 @@ impl Shared {
             program: identity.map_or(String::new(), |identity| identity.program.name().to_owned()),
             current_function: seen_in.unwrap_or(&function).to_owned(),
             function,
-            links: ties.map_or_else(Vec::new, |ties| {
-                ties.links.iter().map(|(&pid, ())| pid).collect()
-            }),
+            links: ties.map_or_else(Vec::new, |ties| ties.linked().collect()),
             monitors: ties.map_or_else(Vec::new, |ties| {
                 ties.monitors
                     .iter()
@@ -268,7 +266,7 @@ impl Shared {
         for (_, entry) in self.table.entries() {
             let control = entry.control();
             if let Some(ties) = control.ties.as_deref() {
-                holdings.links += ties.links.len();
+                holdings.links += ties.links();
                 holdings.monitors += ties.monitors.len() + ties.group_monitors.len();
                 holdings.aliases += ties.aliases.len();
             }

@@ -4,7 +4,9 @@ use super::Shared;
 use super::control::Phase;
 use super::spawn::SpawnError;
 use super::timers::{Alarm, AlarmOf};
-use crate::process::{Event, ExitReason, Outgoing, Pid, Queue, Reference, Selector};
+use crate::process::{AliasUse, Event, ExitReason, Outgoing, Pid, Queue, Reference, Selector};
+use crate::scheduler::TimerKey;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +21,12 @@ pub struct HostMailbox {
     pid: Pid,
     queue: Queue,
     alarms: u32,
+    /// References that were made and by which answers are awaited, the oldest first.
+    awaited: VecDeque<Reference>,
 }
+
+/// By so many references at once answers to a host's mailbox can be awaited; older ones are given up.
+const AWAITED_MAX: usize = 1024;
 
 impl HostMailbox {
     pub(super) fn open(shared: Arc<Shared>) -> Result<HostMailbox, SpawnError> {
@@ -37,6 +44,7 @@ impl HostMailbox {
             pid,
             queue: Queue::default(),
             alarms: 0,
+            awaited: VecDeque::new(),
         })
     }
 
@@ -61,15 +69,27 @@ impl HostMailbox {
         self.shared.reply(self.pid, to, request, message);
     }
 
-    /// A new reference, by which an answer can be received.
+    /// A new reference, by which an answer can be received: a message that carries it, or one `reply`. Replies arrive for the
+    /// 1,024 references that were made last.
     pub fn make_reference(&mut self) -> Reference {
         let reference = self.shared.make_reference();
         self.queue.mark(reference);
+        let mut control = self.shared.table.entry(self.index).control();
+        let aliases = &mut control.ties().aliases;
+        aliases.insert(reference, AliasUse::Reply);
+        self.awaited.push_back(reference);
+        if self.awaited.len() > AWAITED_MAX
+            && let Some(oldest) = self.awaited.pop_front()
+        {
+            aliases.remove(&oldest);
+        }
         reference
     }
 
     /// Takes the first event that fits, waiting for one no longer than the timeout. What does not fit stays. A
     /// mailbox that holds `max_mailbox` bytes loses what is sent to it.
+    ///
+    /// Cancel-safe: a future that is dropped has taken nothing, and leaves nothing behind.
     pub async fn receive(
         &mut self,
         selector: Selector,
@@ -80,18 +100,15 @@ impl HostMailbox {
             self.shared.scheduler.now().saturating_add(timeout_ns)
         });
         let mut position = 0;
-        let mut alarm = None;
-        let received = poll_fn(|context| {
-            self.poll_receive(&selector, &mut position, deadline_ns, &mut alarm, context)
+        let mut armed = Armed {
+            shared: self.shared.clone(),
+            index: self.index,
+            timer: None,
+        };
+        poll_fn(|context| {
+            self.poll_receive(&selector, &mut position, deadline_ns, &mut armed, context)
         })
-        .await;
-        if let Some(alarm) = alarm {
-            self.shared.scheduler.cancel(alarm);
-            let mut control = self.shared.table.entry(self.index).control();
-            control.alarm = 0;
-            control.expired = false;
-        }
-        received
+        .await
     }
 
     /// The same for a thread that may block.
@@ -108,7 +125,7 @@ impl HostMailbox {
         selector: &Selector,
         position: &mut u64,
         deadline_ns: Option<u64>,
-        timer: &mut Option<crate::scheduler::TimerKey>,
+        armed: &mut Armed,
         context: &mut Context<'_>,
     ) -> Poll<Option<Event>> {
         let entry = self.shared.table.entry(self.index);
@@ -134,7 +151,7 @@ impl HostMailbox {
                 return Poll::Ready(None);
             }
             control.waker = Some(Box::new(context.waker().clone()));
-            if let (Some(deadline_ns), None) = (deadline_ns, &timer) {
+            if let (Some(deadline_ns), None) = (deadline_ns, &armed.timer) {
                 self.alarms = self.alarms.wrapping_add(1).max(1);
                 control.alarm = self.alarms;
                 drop(control);
@@ -142,9 +159,29 @@ impl HostMailbox {
                     pid: self.pid,
                     of: AlarmOf::Wait(self.alarms),
                 };
-                *timer = Some(self.shared.scheduler.arm(deadline_ns, alarm));
+                armed.timer = Some(self.shared.scheduler.arm(deadline_ns, alarm));
             }
             return Poll::Pending;
+        }
+    }
+}
+
+/// The timer of a receive, which goes with it, however it ends.
+struct Armed {
+    shared: Arc<Shared>,
+    index: u32,
+    timer: Option<TimerKey>,
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        let mut control = self.shared.table.entry(self.index).control();
+        control.waker = None;
+        if let Some(timer) = self.timer.take() {
+            control.alarm = 0;
+            control.expired = false;
+            drop(control);
+            self.shared.scheduler.cancel(timer);
         }
     }
 }

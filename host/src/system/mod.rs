@@ -41,6 +41,7 @@ mod farewell;
 mod hibernation;
 mod inspect;
 mod mailbox;
+pub(crate) mod memory;
 mod names;
 mod report;
 mod signals;
@@ -96,6 +97,9 @@ struct Owner {
     threads: Mutex<Threads>,
 }
 
+/// Threads that a system, compiling and its program start beside the schedulers, or nearly.
+const THREADS_BESIDE_SCHEDULERS: usize = 12;
+
 #[derive(Default)]
 struct Threads {
     schedulers: Vec<JoinHandle<()>>,
@@ -113,6 +117,7 @@ pub(crate) struct Shared {
     programs: RwLock<HashMap<String, Arc<dyn Runnable>>>,
     names: Names,
     groups: Groups,
+    pub(crate) memory: Arc<memory::Pool>,
     node: u64,
     reference_cipher: Cipher,
     references: AtomicU64,
@@ -134,6 +139,8 @@ impl System {
             .map_err(Error::Grant)?;
         let engine = Engine::new(&config, Arc::new(wasi))
             .map_err(|error| Error::Os(format!("{error:#}")))?;
+        crate::wasi::check_threads(config.schedulers + THREADS_BESIDE_SCHEDULERS)
+            .map_err(os("there are too few threads (`ulimit -u`, `ulimit -v`)"))?;
         let io = crate::wasi::io_runtime().map_err(os("the I/O threads can't be started"))?;
 
         let options = scheduler::Options {
@@ -151,6 +158,7 @@ impl System {
             programs: RwLock::default(),
             names: Names::default(),
             groups: Groups::default(),
+            memory: memory::Pool::new(config.max_total_memory),
             node,
             reference_cipher: cipher(),
             references: AtomicU64::new(1),
@@ -302,6 +310,12 @@ impl System {
     pub fn shutdown(&self) -> usize {
         self.0.shutdown()
     }
+
+    /// The same, but what guests have printed may not be written yet: the destinations may take as long as they like, and
+    /// [`Output::flush`](crate::Output::flush) waits for them. OTP: `halt/2` without `flush`.
+    pub fn halt(&self) -> usize {
+        self.0.halt().unwrap_or(0)
+    }
 }
 
 impl Program {
@@ -318,6 +332,15 @@ impl Program {
 
 impl Owner {
     fn shutdown(&self) -> usize {
+        let Some(killed) = self.halt() else {
+            return 0;
+        };
+        self.shared.config.output.flush();
+        killed
+    }
+
+    /// None if that was done before.
+    fn halt(&self) -> Option<usize> {
         let mut threads = lock(&self.threads);
         let Threads {
             schedulers,
@@ -325,7 +348,7 @@ impl Owner {
             hibernator,
         } = std::mem::take(&mut *threads);
         if schedulers.is_empty() {
-            return 0;
+            return None;
         }
         drop(hibernator);
         let killed = self.shared.kill_all();
@@ -336,12 +359,11 @@ impl Owner {
             }
         }
         self.shared.drop_latecomers();
-        self.shared.config.output.flush();
         if let Some(io) = io {
             // Blocking work that a dead process left behind (a read of a terminal, say) is not waited for.
             io.shutdown_background();
         }
-        killed
+        Some(killed)
     }
 }
 

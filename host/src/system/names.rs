@@ -4,17 +4,46 @@
 //! lock is taken before a process's.
 
 use super::Shared;
+use super::current::Current;
 use super::table::lock_write;
 use crate::broken::{Rule, breaks};
 use crate::process::Pid;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
 
 /// A name is at most this long: it is a handle, not a text.
 const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Default)]
-pub(crate) struct Names(RwLock<HashMap<Arc<str>, Pid>>);
+pub(crate) struct Names(RwLock<Table>);
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<Arc<str>, Pid>,
+    /// The same names in their order.
+    sorted: BTreeSet<Arc<str>>,
+}
+
+impl Table {
+    fn get(&self, name: &str) -> Option<Pid> {
+        self.by_name.get(name).copied()
+    }
+
+    fn insert(&mut self, name: Arc<str>, pid: Pid) {
+        self.sorted.insert(name.clone());
+        self.by_name.insert(name, pid);
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Pid> {
+        self.sorted.remove(name);
+        self.by_name.remove(name)
+    }
+}
+
+/// Names that are listed in one go.
+pub(super) const LISTED_AT_ONCE: usize = 1024;
 
 /// Why a name was not registered: the contract's `register-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +77,14 @@ pub(super) fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
 }
 
+/// What is kept of a text that may be a name: nobody has a longer one.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
 impl Names {
     pub(super) fn len(&self) -> usize {
-        self.read().len()
+        self.read().by_name.len()
     }
 
     /// Takes a name from the process that had it.
@@ -59,12 +93,12 @@ impl Names {
             return;
         }
         let mut names = lock_write(&self.0);
-        if names.get(name) == Some(&pid) {
+        if names.get(name) == Some(pid) {
             names.remove(name);
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Arc<str>, Pid>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,12 +159,12 @@ impl Shared {
 
     /// OTP: `whereis/1`.
     pub(crate) fn whereis(&self, name: &str) -> Option<Pid> {
-        let holder = self.names.read().get(name).copied();
+        let holder = self.names.read().get(name);
         holder.filter(|pid| self.still_counts(*pid))
     }
 
-    fn has_holder(&self, names: &HashMap<Arc<str>, Pid>, name: &str) -> bool {
-        names.get(name).is_some_and(|pid| self.still_counts(*pid))
+    fn has_holder(&self, names: &Table, name: &str) -> bool {
+        names.get(name).is_some_and(|pid| self.still_counts(pid))
     }
 
     /// Does a process keep its name? One that was told to end is not alive for anybody, so its name is free, though it
@@ -139,12 +173,20 @@ impl Shared {
         breaks(Rule::NamesSurvive) || self.is_alive(holder)
     }
 
-    /// All names, sorted. OTP: `registered/0`.
-    pub(crate) fn registered(&self) -> Vec<Arc<str>> {
+    /// The names behind this one, in their order: so many as are listed in one go, or fewer if there are no more.
+    fn registered_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
         let names = self.names.read();
-        let held = names.iter().filter(|(_, pid)| self.still_counts(**pid));
-        let mut names: Vec<Arc<str>> = held.map(|(name, _)| name.clone()).collect();
-        names.sort();
-        names
+        let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+        let rest = names.sorted.range((start, Bound::Unbounded));
+        let held = rest.filter(|name| self.has_holder(&names, name));
+        held.take(LISTED_AT_ONCE).cloned().collect()
+    }
+}
+
+impl Current {
+    /// All names, sorted. Must be asked again until it is ready: they are gathered in pieces. OTP: `registered/0`.
+    pub(crate) fn registered(&mut self) -> Poll<Vec<Arc<str>>> {
+        let shared = self.shared.clone();
+        self.list(|last| shared.registered_after(last))
     }
 }

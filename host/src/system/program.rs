@@ -63,6 +63,9 @@ pub(crate) trait Runnable: Send + Sync {
     /// Can its processes be in a host call that is completed by something else than mail?
     fn has_host_calls(&self) -> bool;
 
+    /// What is written when an instance is made, in bytes, if that is much.
+    fn instance_bytes(&self) -> u64;
+
     /// Makes an instance that is about to run a function, running no guest code yet.
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError>;
 }

@@ -23,6 +23,18 @@ pub struct CrashReport {
     pub backtrace: Vec<String>,
 }
 
+impl CrashReport {
+    /// What would help, if that is known.
+    fn hint(&self) -> Option<&'static str> {
+        match &self.reason {
+            ExitReason::Trap(text) if text.contains("call stack exhausted") => {
+                Some("it has used up its stack; --max-stack gives more")
+            }
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -36,6 +48,9 @@ impl fmt::Display for CrashReport {
             write!(f, ", label {label:?}")?;
         }
         write!(f, "\n  reason: {}", self.reason)?;
+        if let Some(hint) = self.hint() {
+            write!(f, "\n  hint: {hint}")?;
+        }
         if !self.backtrace.is_empty() {
             f.write_str("\n  backtrace:")?;
         }

@@ -17,12 +17,13 @@
 use super::Shared;
 use super::control::{Control, Nudge, Phase};
 use super::current::Current;
+use super::names;
 use super::spawn::SpawnError;
 use super::table::{Entry, FoundBoth};
 use super::timers::Timer;
 use crate::broken::{Rule, breaks};
 use crate::process::{
-    Budget, Destination, Event, ExitReason, Kinds, Monitored, Pid, Reference, Ties,
+    Budget, Destination, Event, ExitReason, Kinds, LinkedBy, Monitored, Pid, Reference, Ties,
 };
 use std::sync::Arc;
 use std::task::Poll;
@@ -86,7 +87,7 @@ impl Shared {
             return;
         };
         let ties = control.ties.as_mut();
-        let was_linked = ties.is_some_and(|ties| ties.links.remove(&ended).is_some());
+        let was_linked = ties.is_some_and(|ties| ties.unlink(&ended));
         if was_linked {
             let nudge = control.receive_exit(entry, ended, reason.clone(), Way::Link);
             drop(control);
@@ -187,19 +188,16 @@ impl Current {
                 ..
             } => {
                 if self.shared.may_tie(entry, &mut own) {
-                    own.ties().links.insert(other, ());
+                    own.ties().link(other, LinkedBy::Itself);
                     if !breaks(Rule::LinkOneWay) {
-                        theirs.ties().links.insert(self.pid, ());
+                        theirs.ties().link(self.pid, LinkedBy::TheOther);
                     }
                 }
             }
             FoundBoth::Doomed => return Poll::Pending,
             // A link to a process that is ending may be there still: then that end will be told.
             FoundBoth::Gone(mut own) => {
-                let is_linked = own
-                    .ties
-                    .as_ref()
-                    .is_some_and(|ties| ties.links.contains(&other));
+                let is_linked = own.ties.as_ref().is_some_and(|ties| ties.is_linked(&other));
                 if !is_linked {
                     let nudge = own.receive_exit(entry, other, ExitReason::NoProc, Way::Link);
                     drop(own);
@@ -235,7 +233,7 @@ impl Current {
         self.charge_tie();
         let (process, name): (Option<Pid>, Option<Arc<str>>) = match target {
             Destination::Process(pid) => (Some(*pid), None),
-            Destination::Name(name) => (self.shared.whereis(name), Some((**name).into())),
+            Destination::Name(name) => (self.shared.whereis(name), Some(names::cut(name).into())),
         };
         if process == Some(self.pid) {
             return Poll::Ready(self.make_reference());
@@ -266,7 +264,10 @@ impl Current {
             (FoundBoth::Gone(mut own), _) => {
                 let event = Event::Down {
                     monitor: reference,
-                    target: target.clone(),
+                    target: match target {
+                        Destination::Process(pid) => (*pid).into(),
+                        Destination::Name(name) => names::cut(name).into(),
+                    },
                     reason: ExitReason::NoProc,
                 };
                 let nudge = own.receive(entry, event);
@@ -304,6 +305,6 @@ impl Current {
 
 fn cut_link(control: &mut Control, other: Pid) {
     if let Some(ties) = control.ties.as_mut() {
-        ties.links.remove(&other);
+        ties.unlink(&other);
     }
 }

@@ -6,7 +6,7 @@ use super::names::{RegisterError, is_name};
 use super::program::{Body, Limits, Runnable};
 use super::table::Entry;
 use super::{Program, Shared};
-use crate::process::{ExitReason, Monitored, Pid, Reference};
+use crate::process::{ExitReason, LinkedBy, Monitored, Pid, Reference};
 use crate::scheduler::Priority;
 use std::fmt;
 use std::sync::Arc;
@@ -292,8 +292,8 @@ impl Shared {
                     (parent_entry.control(), child)
                 };
                 if newborn.options.link {
-                    own.ties().links.insert(pid, ());
-                    child.ties().links.insert(parent.pid, ());
+                    own.ties().link(pid, LinkedBy::Itself);
+                    child.ties().link(parent.pid, LinkedBy::TheOther);
                 }
                 for &monitor in &newborn.options.monitors {
                     let monitored = Monitored {

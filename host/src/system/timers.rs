@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::current::Current;
+use super::names::is_name;
 use crate::broken::{Rule, breaks};
 use crate::process::{Budget, Destination, Event, ExitReason, Outgoing, Pid, Reference};
 use crate::scheduler::TimerKey;
@@ -44,12 +45,18 @@ pub(crate) enum Sends {
 }
 
 impl Timer {
-    fn payload_bytes(&self) -> u64 {
-        match &self.sends {
-            Sends::Message(message) => message.payload.len() as u64,
-            Sends::Signal(_) => 0,
-        }
+    fn held_bytes(&self) -> u64 {
+        held_bytes(&self.to, &self.sends)
     }
+}
+
+/// What a timer holds beside itself, in bytes.
+fn held_bytes(to: &Destination, sends: &Sends) -> u64 {
+    let payload = match sends {
+        Sends::Message(message) => message.payload.len(),
+        Sends::Signal(_) => 0,
+    };
+    (to.bytes() + payload) as u64
 }
 
 impl Shared {
@@ -58,7 +65,7 @@ impl Shared {
         let taken = self.table.find(owner).and_then(|(_, _, mut control)| {
             let ties = control.ties.as_mut()?;
             let taken = ties.timers.remove(&timer)?;
-            ties.timer_bytes -= taken.payload_bytes();
+            ties.timer_bytes -= taken.held_bytes();
             Some(taken)
         });
         let Some(taken) = taken.map(|timer| *timer) else {
@@ -86,6 +93,11 @@ impl Current {
         sends: Sends,
     ) -> Reference {
         let reference = self.make_reference();
+        // Nobody has a name that is too long for one, nor the empty one.
+        let to = match to {
+            Destination::Name(name) if !is_name(&name) => Destination::Name("".into()),
+            to => to,
+        };
         let deadline_ns = self.shared.scheduler.now().saturating_add(delay_ns);
         let entry = self.entry();
         let mut control = entry.control();
@@ -94,16 +106,13 @@ impl Current {
         }
         let bytes_max = control.mailbox_bytes_max;
         let ties = control.ties();
-        let payload_bytes = match &sends {
-            Sends::Message(message) => message.payload.len() as u64,
-            Sends::Signal(_) => 0,
-        };
+        let held_bytes = held_bytes(&to, &sends);
         // What lies in timers is bounded as what lies in a mailbox is.
-        if ties.timer_bytes + payload_bytes > bytes_max {
+        if ties.timer_bytes + held_bytes > bytes_max {
             let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
             return reference;
         }
-        ties.timer_bytes += payload_bytes;
+        ties.timer_bytes += held_bytes;
         // Armed under the lock: an alarm that goes off at once finds the timer in its place.
         let key = self.shared.scheduler.arm(
             deadline_ns,
@@ -120,7 +129,7 @@ impl Current {
         };
         ties.timers.insert(reference, Box::new(timer));
         drop(control);
-        self.charge_copy(payload_bytes as usize);
+        self.charge_copy(held_bytes as usize);
         self.charge_tie();
         reference
     }
@@ -135,7 +144,7 @@ impl Current {
             let mut control = self.entry().control();
             let ties = control.ties.as_mut()?;
             let cancelled = ties.timers.remove(&timer)?;
-            ties.timer_bytes -= cancelled.payload_bytes();
+            ties.timer_bytes -= cancelled.held_bytes();
             cancelled
         };
         // If the alarm is on its way it will find nothing.

@@ -31,6 +31,10 @@ impl Work for Shared {
             control.is_held_back = true;
             return After::Parked;
         }
+        if control.owed_turns > 0 && control.ending.is_none() {
+            control.owed_turns -= 1;
+            return After::Again(control.priority);
+        }
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
@@ -88,6 +92,7 @@ impl Work for Shared {
         } else {
             Awaits::Host
         };
+        control.owed_turns = u16::try_from(left.owed_turns).unwrap_or(u16::MAX);
         self.count_reductions(&mut control, left.reductions);
         if control.waits_for_mail() {
             if self.hibernates_at_once(&control) {

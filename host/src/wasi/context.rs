@@ -10,22 +10,26 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::TryRng;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
-use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{
     FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder, WasiView,
 };
 
 use super::Seam;
 use super::grants::{DirGrant, Grants, NetGrant, WasiError, WasiErrorKind};
-use super::lines::{GuestInput, GuestOutput};
+use super::input::GuestInput;
+use super::lines::GuestOutput;
 use super::output::Output;
-use super::sink::Channel;
+use super::preview1::{Preview1, SPECIAL_MAX};
+use tokio::sync::Semaphore;
 
 /// The most random bytes of one preview 2 call, which the host must make and hold in one go: below 10 ms of work.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// Handles that every process has and that are not counted: the standard streams and their terminals.
 const STANDARD_HANDLES: usize = 6;
+
+/// Handles beyond its own that are opened and closed on behalf of a process.
+const OWN_HANDLES: usize = 8;
 
 /// Random bytes drawn from the seam at a time: the generators are asked for four bytes at a time.
 const RANDOM_BUFFER_BYTES: usize = 64;
@@ -41,6 +45,8 @@ pub struct Wasi {
     directories: WasiFilesystemCtx,
     output: Output,
     seam: Arc<dyn Seam>,
+    /// Places for operations on FIFOs and devices.
+    special: Arc<Semaphore>,
     /// Cloned for every context, so that its count is that of the contexts.
     contexts: Arc<()>,
 }
@@ -71,6 +77,7 @@ impl Wasi {
             directories,
             output,
             seam,
+            special: Arc::new(Semaphore::new(SPECIAL_MAX)),
             contexts: Arc::new(()),
         })
     }
@@ -86,12 +93,13 @@ impl Wasi {
     }
 
     /// A context for a process that is a core module.
-    pub fn preview1(&self) -> WasiP1Ctx {
+    pub fn preview1(&self) -> Preview1 {
         let mut context = self.builder().build_p1();
         let view = context.ctx();
         *view.ctx.filesystem() = self.directories.clone();
-        view.table.set_max_capacity(self.table_capacity());
-        context
+        view.table
+            .set_max_capacity(self.table_capacity().saturating_add(OWN_HANDLES));
+        Preview1::new(context, self.special.clone(), self.table_capacity())
     }
 
     /// A context, and the table that its handles are in, for a process that is a component.
@@ -110,8 +118,7 @@ impl Wasi {
     }
 
     fn builder(&self) -> WasiCtxBuilder {
-        let stdout = GuestOutput::new(&self.output, Channel::Stdout);
-        let stderr = GuestOutput::new(&self.output, Channel::Stderr);
+        let [stdout, stderr] = GuestOutput::both(&self.output);
         let net = self.net.clone();
         let mut seed = [0; 16];
         self.seam.fill_random(&mut seed);
@@ -137,8 +144,7 @@ impl Wasi {
             });
         if self.grants.stdin {
             builder.stdin(GuestInput {
-                stdout: stdout.clone(),
-                stderr: stderr.clone(),
+                prompts: stdout.clone(),
             });
         }
         builder.stdout(stdout).stderr(stderr);

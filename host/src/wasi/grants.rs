@@ -3,9 +3,10 @@
 //! Nothing is granted by default. Parsing never touches the file system or the network; [`Wasi::new`](super::Wasi::new)
 //! checks that what is granted is there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -61,22 +62,37 @@ impl DirGrant {
     ///
     /// # Errors
     ///
-    /// If a path is empty or there is more than one `::`.
-    pub fn parse(text: &str) -> Result<DirGrant, WasiError> {
-        let (paths, writable) = match text.strip_suffix(":ro") {
-            Some(paths) => (paths, false),
-            None => (text, true),
+    /// If a path is empty, there is more than one `::`, or the guest's name is not UTF-8. The host's may be anything that the
+    /// operating system allows.
+    pub fn parse(text: impl AsRef<OsStr>) -> Result<DirGrant, WasiError> {
+        let text = text.as_ref();
+        let error = |what: &str, hint| {
+            let what = format!("`{}` {what}", text.display());
+            Err(WasiError::new(WasiErrorKind::Syntax, what, hint))
         };
-        let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
-        if host.is_empty() || guest.is_empty() || guest.contains("::") {
-            return Err(WasiError::new(
-                WasiErrorKind::Syntax,
-                format!("`{text}` does not name a directory"),
+        let (paths, writable) = match text.as_bytes().strip_suffix(b":ro") {
+            Some(paths) => (paths, false),
+            None => (text.as_bytes(), true),
+        };
+        let is_split = |two: &[u8]| two == b"::";
+        let (host, guest) = match paths.windows(2).position(is_split) {
+            Some(at) => (&paths[..at], &paths[at + 2..]),
+            None => (paths, paths),
+        };
+        if host.is_empty() || guest.is_empty() || guest.windows(2).any(is_split) {
+            return error(
+                "does not name a directory",
                 "write HOST, HOST::GUEST or HOST::GUEST:ro, as in `data::/data:ro`",
-            ));
+            );
         }
+        let Ok(guest) = std::str::from_utf8(guest) else {
+            return error(
+                "is no name for a guest, which is UTF-8",
+                "write HOST::GUEST, as in `data::/data`",
+            );
+        };
         Ok(DirGrant {
-            host: PathBuf::from(host),
+            host: OsStr::from_bytes(host).into(),
             guest: guest.to_owned(),
             writable,
         })

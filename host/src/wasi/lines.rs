@@ -1,24 +1,26 @@
 //! One process's standard streams: lines are put together here, and passed on whole.
 //!
 //! Guests write in pieces (a format string's parts, a C library's small buffers), and every preview 1 write asks for a
-//! flush. So a flush that belongs to a write is not one: an unfinished line stays here until it is finished, or grows
-//! beyond [`LINE_BYTES_MAX`], or its process flushes expressly (preview 2's `flush`), reads from standard input (a
-//! prompt must be seen before it is answered) or ends.
+//! flush. So a flush that belongs to a write is not one: an unfinished line stays here for some milliseconds, for its
+//! rest. It is passed on as it is when those are over, when it grows beyond [`LINE_BYTES_MAX`], when its process flushes
+//! expressly (preview 2's `flush`), writes to its other stream, reads from standard input (a prompt must be seen before it
+//! is answered) or ends.
 //!
-//! What is here is the process's own: it is bounded, and when there is no room in the queue it is the process that
-//! waits. Its memory is given back whenever all is passed on.
+//! All that is here has room in the output's queue already: who writes waits for that first. So nothing here is lost, however
+//! much others write, and none of it has to wait when its process can't: at its end.
 
+use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
-use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::output::{Output, lock};
-use super::sink::{Channel, WriterId};
+use super::output::{CHUNK_OVERHEAD_BYTES, Output, lock};
+use super::sink::{Channel, Unfinished, WriterId};
 
 /// A longer line is passed on in pieces.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -29,50 +31,61 @@ const WRITE_BYTES_MAX: usize = 8 * 1024;
 /// A guest that writes without end lets others run after this much.
 const YIELD_BYTES: usize = 64 * 1024;
 
+const CHANNELS: [Channel; 2] = [Channel::Stdout, Channel::Stderr];
+
 /// One standard stream of one process. Clones, and the streams made from it, share the line.
 #[derive(Clone)]
 pub(super) struct GuestOutput {
     lines: Arc<Lines>,
+    channel: Channel,
 }
 
+/// Both standard streams of one process.
 struct Lines {
     output: Output,
-    channel: Channel,
-    writer: WriterId,
+    writers: [WriterId; 2],
     pending: Mutex<Pending>,
 }
 
 #[derive(Default)]
 struct Pending {
-    bytes: Vec<u8>,
-    /// How many of them are to be passed on; the rest is an unfinished line.
-    complete_bytes: usize,
+    streams: [Line; 2],
+    /// The output knows that something is unfinished here.
+    is_known: bool,
 }
 
-/// Is all passed on that is to be?
-#[derive(Debug, PartialEq, Eq)]
-enum Passed {
-    All,
-    NoRoom,
-    Closed,
+/// What of a stream is not passed on: an unfinished line.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    /// Room in the queue that was taken for it.
+    room_bytes: usize,
 }
 
 impl GuestOutput {
-    pub(super) fn new(output: &Output, channel: Channel) -> GuestOutput {
-        let lines = Lines {
+    /// Standard output and standard error of one process.
+    pub(super) fn both(output: &Output) -> [GuestOutput; 2] {
+        let lines = Arc::new(Lines {
             output: output.clone(),
-            channel,
-            writer: output.new_writer(),
+            writers: [output.new_writer(), output.new_writer()],
             pending: Mutex::default(),
-        };
-        GuestOutput {
-            lines: Arc::new(lines),
-        }
+        });
+        CHANNELS.map(|channel| GuestOutput {
+            lines: lines.clone(),
+            channel,
+        })
+    }
+
+    /// Passes on what is unfinished, on both streams.
+    pub(super) fn show(&self) {
+        self.lines.pass_unfinished();
     }
 
     fn stream(&self) -> LineStream {
         LineStream {
             lines: self.lines.clone(),
+            channel: self.channel,
+            room_bytes: 0,
             permit_bytes: 0,
             unyielded_bytes: 0,
         }
@@ -81,7 +94,7 @@ impl GuestOutput {
 
 impl IsTerminal for GuestOutput {
     fn is_terminal(&self) -> bool {
-        self.lines.output.is_terminal(self.lines.channel)
+        self.lines.output.is_terminal(self.channel)
     }
 }
 
@@ -97,88 +110,100 @@ impl StdoutStream for GuestOutput {
 }
 
 impl Lines {
-    fn push(&self, bytes: Bytes) {
+    /// Adds bytes, for which so much room was taken, and passes on what is complete.
+    fn push(self: &Arc<Lines>, channel: Channel, bytes: &[u8], room_bytes: usize) {
         let mut pending = lock(&self.pending);
-        let before = pending.bytes.len();
+        for other in CHANNELS.into_iter().filter(|other| *other != channel) {
+            let end = pending.streams[other as usize].bytes.len();
+            self.pass(&mut pending, other, end);
+        }
+        let line = &mut pending.streams[channel as usize];
+        let before = line.bytes.len();
+        line.bytes.extend_from_slice(bytes);
+        line.room_bytes += room_bytes;
         let line_end = bytes.iter().rposition(|byte| *byte == b'\n');
-        if before == 0 {
-            pending.bytes = bytes.into();
-        } else {
-            pending.bytes.extend_from_slice(&bytes);
-        }
-        if let Some(line_end) = line_end {
-            pending.complete_bytes = before + line_end + 1;
-        }
-        if pending.bytes.len() - pending.complete_bytes > LINE_BYTES_MAX {
-            pending.complete_bytes = pending.bytes.len();
-        }
-    }
-
-    /// Takes the unfinished line for a finished one.
-    fn finish_line(&self) {
-        let mut pending = lock(&self.pending);
-        pending.complete_bytes = pending.bytes.len();
-    }
-
-    /// Passes on what is complete, as far as there is room.
-    fn pass(&self) -> Passed {
-        let mut pending = lock(&self.pending);
-        if self.output.is_closed(self.channel) {
-            *pending = Pending::default();
-            return Passed::Closed;
-        }
-        while pending.complete_bytes > 0 {
-            let count = pending.complete_bytes.min(self.output.chunk_bytes_max());
-            let Ok(room) = self.output.try_room(count) else {
-                return Passed::NoRoom;
-            };
-            self.output
-                .send(room, self.channel, self.writer, pending.take(count));
-        }
-        Passed::All
-    }
-
-    /// Waits until all that is complete is passed on, or the output is closed.
-    async fn settled(&self) {
-        while self.pass() == Passed::NoRoom {
-            let complete_bytes = lock(&self.pending).complete_bytes;
-            let count = complete_bytes.min(self.output.chunk_bytes_max());
-            let Ok(room) = self.output.room(count).await else {
-                continue;
-            };
-            // Another stream of this process may have passed it on meanwhile; the room is then given back.
-            let mut pending = lock(&self.pending);
-            let count = count.min(pending.complete_bytes);
-            if count > 0 {
-                self.output
-                    .send(room, self.channel, self.writer, pending.take(count));
+        let complete = match line_end {
+            _ if line.bytes.len() - line_end.map_or(0, |end| before + end + 1) > LINE_BYTES_MAX => {
+                line.bytes.len()
             }
+            Some(line_end) => before + line_end + 1,
+            None => 0,
+        };
+        self.pass(&mut pending, channel, complete);
+        let is_unfinished = !pending.streams[channel as usize].bytes.is_empty();
+        if is_unfinished && !mem::replace(&mut pending.is_known, true) {
+            let holder: Arc<dyn Unfinished> = self.clone();
+            self.output.holds_unfinished(Arc::downgrade(&holder));
+        }
+    }
+
+    /// Passes on the first bytes of what is pending.
+    fn pass(&self, pending: &mut Pending, channel: Channel, count: usize) {
+        let line = &mut pending.streams[channel as usize];
+        if count == 0 {
+            return;
+        }
+        let rest = line.bytes.split_off(count);
+        let bytes = mem::replace(&mut line.bytes, rest);
+        // What is left keeps as much room as it needs.
+        let kept = line.bytes.len();
+        let room_bytes = mem::replace(&mut line.room_bytes, kept) - kept;
+        self.output
+            .send(room_bytes, channel, self.writers[channel as usize], bytes);
+    }
+
+    /// The largest piece that there can be room for, of what a guest may write at once.
+    fn piece_bytes(&self) -> usize {
+        WRITE_BYTES_MAX.min(self.output.chunk_bytes_max())
+    }
+
+    fn check_open(&self, channel: Channel) -> StreamResult<()> {
+        match self.output.closed(channel) {
+            Some(error) => Err(failed(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for room for so many bytes, and takes it; 0 if the output is closed.
+    async fn room(&self, bytes: usize) -> usize {
+        match self.output.room(bytes).await {
+            Ok(room) => {
+                room.forget();
+                bytes + CHUNK_OVERHEAD_BYTES
+            }
+            Err(_) => 0,
         }
     }
 }
 
-impl Pending {
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        let rest = self.bytes.split_off(count);
-        self.complete_bytes -= count;
-        mem::replace(&mut self.bytes, rest)
+fn failed(error: io::Error) -> StreamError {
+    StreamError::LastOperationFailed(error.into())
+}
+
+impl Unfinished for Lines {
+    fn pass_unfinished(&self) {
+        let mut pending = lock(&self.pending);
+        pending.is_known = false;
+        for channel in CHANNELS {
+            let end = pending.streams[channel as usize].bytes.len();
+            self.pass(&mut pending, channel, end);
+        }
     }
 }
 
 impl Drop for Lines {
-    /// The process has ended: its last line is complete as it is. Nobody can wait here.
+    /// The process has ended: its last line is complete as it is.
     fn drop(&mut self) {
-        let bytes = mem::take(&mut lock(&self.pending).bytes);
-        if !bytes.is_empty() && !self.output.is_closed(self.channel) {
-            self.output
-                .send_past_bound(self.channel, self.writer, bytes);
-        }
+        self.pass_unfinished();
     }
 }
 
 /// A guest's handle of a standard stream.
 struct LineStream {
     lines: Arc<Lines>,
+    channel: Channel,
+    /// Room that was taken for what the guest may write.
+    room_bytes: usize,
     /// What the guest has been told that it may write.
     permit_bytes: usize,
     unyielded_bytes: usize,
@@ -187,11 +212,15 @@ struct LineStream {
 #[async_trait]
 impl OutputStream for LineStream {
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.permit_bytes = match self.lines.pass() {
-            Passed::All => WRITE_BYTES_MAX,
-            Passed::NoRoom => 0,
-            Passed::Closed => return Err(StreamError::Closed),
-        };
+        self.lines.check_open(self.channel)?;
+        let piece_bytes = self.lines.piece_bytes();
+        if self.room_bytes == 0
+            && let Ok(room) = self.lines.output.try_room(piece_bytes)
+        {
+            self.room_bytes = room.num_permits();
+            room.forget();
+        }
+        self.permit_bytes = self.room_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         Ok(self.permit_bytes)
     }
 
@@ -202,34 +231,38 @@ impl OutputStream for LineStream {
                 "a write of more bytes than check-write allowed",
             ));
         };
+        self.lines.check_open(self.channel)?;
         self.permit_bytes = permit_bytes;
-        self.lines.push(bytes);
-        match self.lines.pass() {
-            Passed::All | Passed::NoRoom => Ok(()),
-            Passed::Closed => Err(StreamError::Closed),
+        // All of the room goes with the last of what it was taken for.
+        let room_bytes = match permit_bytes {
+            0 => self.room_bytes,
+            _ => bytes.len(),
+        };
+        self.room_bytes -= room_bytes;
+        if !bytes.is_empty() {
+            self.lines.push(self.channel, &bytes, room_bytes);
         }
+        Ok(())
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        self.lines.finish_line();
-        match self.lines.pass() {
-            Passed::All | Passed::NoRoom => Ok(()),
-            Passed::Closed => Err(StreamError::Closed),
-        }
+        self.lines.pass_unfinished();
+        self.lines.check_open(self.channel)
     }
 
     /// Every preview 1 write, and most of preview 2's: no flush of an unfinished line, see the top of this file.
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         while !bytes.is_empty() {
-            self.lines.settled().await;
-            if self.lines.pass() == Passed::Closed {
-                return Err(StreamError::Closed);
+            let piece = bytes.split_to(bytes.len().min(self.lines.piece_bytes()));
+            let room_bytes = self.lines.room(piece.len()).await;
+            if let Err(error) = self.lines.check_open(self.channel) {
+                self.lines.output.give_back(room_bytes);
+                return Err(error);
             }
-            let piece = bytes.split_to(bytes.len().min(WRITE_BYTES_MAX));
             self.unyielded_bytes += piece.len();
-            self.lines.push(piece);
+            self.lines.push(self.channel, &piece, room_bytes);
         }
-        self.lines.settled().await;
+        self.lines.check_open(self.channel)?;
         if self.unyielded_bytes >= YIELD_BYTES {
             self.unyielded_bytes = 0;
             tokio::task::yield_now().await;
@@ -241,78 +274,15 @@ impl OutputStream for LineStream {
 #[async_trait]
 impl Pollable for LineStream {
     async fn ready(&mut self) {
-        self.lines.settled().await;
-    }
-}
-
-/// The host's standard input, shared by all processes that are granted it. Reading shows what this process wrote first.
-pub(super) struct GuestInput {
-    pub(super) stdout: GuestOutput,
-    pub(super) stderr: GuestOutput,
-}
-
-impl IsTerminal for GuestInput {
-    fn is_terminal(&self) -> bool {
-        std::io::IsTerminal::is_terminal(&std::io::stdin())
-    }
-}
-
-impl StdinStream for GuestInput {
-    fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(PromptingInput {
-            input: std::io::stdin().p2_stream(),
-            prompts: [self.stdout.clone(), self.stderr.clone()],
-        })
-    }
-
-    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        std::io::stdin().async_stream()
-    }
-}
-
-struct PromptingInput {
-    input: Box<dyn InputStream>,
-    prompts: [GuestOutput; 2],
-}
-
-impl PromptingInput {
-    fn show_prompts(&self) {
-        for prompt in &self.prompts {
-            prompt.lines.finish_line();
-            prompt.lines.pass();
+        if self.room_bytes == 0 && self.lines.output.closed(self.channel).is_none() {
+            self.room_bytes = self.lines.room(self.lines.piece_bytes()).await;
         }
     }
 }
 
-#[async_trait]
-impl InputStream for PromptingInput {
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.show_prompts();
-        self.input.read(size)
-    }
-
-    /// The default gives up, and ends the guest, after being woken ten times in vain: this happens whenever other
-    /// processes read the same input and are quicker.
-    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        loop {
-            self.ready().await;
-            let bytes = self.input.read(size)?;
-            if !bytes.is_empty() || size == 0 {
-                return Ok(bytes);
-            }
-        }
-    }
-
-    async fn cancel(&mut self) {
-        self.input.cancel().await;
-    }
-}
-
-#[async_trait]
-impl Pollable for PromptingInput {
-    async fn ready(&mut self) {
-        self.show_prompts();
-        self.input.ready().await;
+impl Drop for LineStream {
+    fn drop(&mut self) {
+        self.lines.output.give_back(self.room_bytes);
     }
 }
 
@@ -321,8 +291,6 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
-
-    use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 
     use super::super::output::tests::Gate;
     use super::*;
@@ -346,28 +314,35 @@ mod tests {
 
     #[test]
     fn lines_are_put_together() {
-        let check = |pieces: &[&str], before_the_end: &str, at_the_end: &str| {
+        let check = |pieces: &[&str], unfinished: &str| {
+            // Nobody asks for unfinished lines before the output is started.
             let (output, captured) = Output::memory();
-            let guest = GuestOutput::new(&output, Channel::Stdout);
+            let [guest, _] = GuestOutput::both(&output);
             let mut stream = guest.stream();
             for piece in pieces {
                 write(&mut stream, piece);
             }
-            assert_eq!(captured.stdout(), before_the_end, "{pieces:?}");
+            let pending = lock(&guest.lines.pending);
+            assert_eq!(
+                pending.streams[0].bytes,
+                unfinished.as_bytes(),
+                "{pieces:?}"
+            );
+            drop(pending);
             drop((guest, stream));
-            assert_eq!(captured.stdout(), at_the_end, "{pieces:?}");
+            assert_eq!(captured.stdout(), pieces.concat(), "{pieces:?}");
         };
-        check(&[], "", "");
-        check(&["a"], "", "a");
-        check(&["a\n"], "a\n", "a\n");
-        check(&["a", "b", "\n"], "ab\n", "ab\n");
-        check(&["a\nb"], "a\n", "a\nb");
-        check(&["a\nb", "c\nd"], "a\nbc\n", "a\nbc\nd");
-        check(&["\n\n", "a"], "\n\n", "\n\na");
+        check(&[], "");
+        check(&["a"], "a");
+        check(&["a\n"], "");
+        check(&["a", "b", "\n"], "");
+        check(&["a\nb"], "b");
+        check(&["a\nb", "c\nd"], "d");
+        check(&["\n\n", "a"], "a");
         let (half, whole) = ("x".repeat(LINE_BYTES_MAX), "x".repeat(2 * LINE_BYTES_MAX));
-        check(&[&half], "", &half);
-        check(&[&half, &half], &whole, &whole);
-        check(&[&whole, "y"], &whole, &format!("{whole}y"));
+        check(&[&half], &half);
+        check(&[&half, &half], "");
+        check(&[&whole, "y"], "y");
     }
 
     #[test]
@@ -375,9 +350,10 @@ mod tests {
         const PROCESSES: usize = 8;
         const LINES: usize = 300;
         let (output, captured) = Output::memory();
+        output.start().unwrap();
         std::thread::scope(|scope| {
             for process in 0..PROCESSES {
-                let guest = GuestOutput::new(&output, Channel::Stdout);
+                let [guest, _] = GuestOutput::both(&output);
                 scope.spawn(move || {
                     let mut stream = guest.stream();
                     for line in 0..LINES {
@@ -412,48 +388,78 @@ mod tests {
         let gate = Gate::default();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
         output.start().unwrap();
-        let guest = GuestOutput::new(&output, Channel::Stdout);
+        let [guest, _] = GuestOutput::both(&output);
         let mut stream = guest.stream();
         let line = format!("{}\n", "x".repeat(299));
-        let mut written = 0;
-        while stream.check_write().unwrap() > 0 {
+        let piece = 1024 - CHUNK_OVERHEAD_BYTES;
+        assert_eq!(stream.check_write().unwrap(), piece);
+        for _ in 0..2 {
             stream.write(Bytes::from(line.clone())).unwrap();
-            written += 1;
         }
-        // Two fit into the queue, with what they cost beside their bytes; the third waits with its process.
-        assert_eq!(written, 3);
+        // What is left of the permit is room for another line.
+        let rest = Bytes::from(vec![b'y'; piece - 2 * line.len()]);
+        stream.write(rest.clone()).unwrap();
+        assert_eq!(stream.check_write().unwrap(), 0);
         assert!(!is_ready(stream.ready()));
         assert!(!is_ready(
             stream.blocking_write_and_flush(Bytes::from_static(b"more\n"))
         ));
         assert!(matches!(
-            stream.write(Bytes::from(vec![0; WRITE_BYTES_MAX])),
+            stream.write(Bytes::from_static(b"x")),
             Err(StreamError::Trap(_))
         ));
 
         gate.open();
         block_on(stream.ready());
-        assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);
+        assert_eq!(stream.check_write().unwrap(), piece);
         output.flush();
-        assert_eq!(gate.text(), line.repeat(3));
+        let rest = String::from_utf8_lossy(&rest);
+        assert_eq!(gate.text(), format!("{line}{line}{rest}"));
     }
 
     #[test]
-    fn a_process_that_is_killed_while_it_waits_loses_nothing() {
+    fn the_last_line_of_a_process_is_not_lost_in_a_flood() {
         let gate = Gate::default();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
         output.start().unwrap();
-        let guest = GuestOutput::new(&output, Channel::Stdout);
-        let mut stream = guest.stream();
-        let line = format!("{}\n", "x".repeat(895));
-        write(&mut stream, &line);
-        assert!(!is_ready(
-            stream.blocking_write_and_flush(Bytes::from_static(b"last\n"))
-        ));
+        let [guest, _] = GuestOutput::both(&output);
+        let [flood, _] = GuestOutput::both(&output);
+        let (mut stream, mut flood) = (guest.stream(), flood.stream());
+        write(&mut stream, "last");
+        let more = || Bytes::from(vec![b'x'; 500]);
+        write(&mut flood, &"x".repeat(500));
+        assert!(!is_ready(flood.blocking_write_and_flush(more())));
         drop((guest, stream));
         gate.open();
         output.flush();
-        assert_eq!(gate.text(), format!("{line}last\n"));
+        assert!(gate.text().contains("last"));
+    }
+
+    #[test]
+    fn what_goes_to_both_streams_keeps_its_order() {
+        let gate = Gate::default();
+        let output = Output::new(Box::new(gate.clone()), Box::new(gate.clone()));
+        let [stdout, stderr] = GuestOutput::both(&output);
+        write(&mut stdout.stream(), "half ");
+        write(&mut stderr.stream(), "error\n");
+        write(&mut stdout.stream(), "whole\n");
+        gate.open();
+        output.flush();
+        assert_eq!(gate.text(), "half error\nwhole\n");
+    }
+
+    #[test]
+    fn an_unfinished_line_is_shown_without_more() {
+        let gate = Gate::default();
+        gate.open();
+        let output = Output::bounded(Box::new(gate.clone()), 1024);
+        output.start().unwrap();
+        let [guest, _] = GuestOutput::both(&output);
+        write(&mut guest.stream(), "ready> ");
+        while gate.text().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(gate.text(), "ready> ");
     }
 
     #[test]
@@ -461,7 +467,7 @@ mod tests {
         let gate = Gate::default();
         gate.open();
         let output = Output::bounded(Box::new(gate.clone()), 256);
-        let guest = GuestOutput::new(&output, Channel::Stdout);
+        let [guest, _] = GuestOutput::both(&output);
         let text = format!("{}\n", "abcdefg\n".repeat(1000));
         output.start().unwrap();
         write(&mut guest.stream(), &text);
@@ -470,53 +476,31 @@ mod tests {
     }
 
     #[test]
-    fn an_express_flush_shows_an_unfinished_line() {
-        let (output, captured) = Output::memory();
-        let mut stream = GuestOutput::new(&output, Channel::Stdout).stream();
-        write(&mut stream, "name? ");
-        assert_eq!(captured.stdout(), "");
-        stream.flush().unwrap();
-        assert_eq!(captured.stdout(), "name? ");
-    }
-
-    #[test]
-    fn reading_shows_the_prompt() {
-        let (output, captured) = Output::memory();
-        let stdout = GuestOutput::new(&output, Channel::Stdout);
-        let stderr = GuestOutput::new(&output, Channel::Stderr);
-        write(&mut stdout.stream(), "name? ");
-        write(&mut stderr.stream(), "hint ");
-        let mut input = PromptingInput {
-            input: MemoryInputPipe::new("Ann\n").p2_stream(),
-            prompts: [stdout, stderr],
-        };
-        let read = block_on(input.blocking_read(100)).unwrap();
-        assert_eq!(read, "Ann\n");
-        assert_eq!(captured.stdout(), "name? ");
-        assert_eq!(captured.stderr(), "hint ");
-    }
-
-    #[test]
-    fn a_closed_output_is_a_closed_stream() {
+    fn a_closed_output_fails_with_its_error() {
         struct Broken;
         impl std::io::Write for Broken {
             fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-                Err(std::io::ErrorKind::BrokenPipe.into())
+                Err(std::io::Error::from_raw_os_error(32))
             }
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
         }
         let output = Output::bounded(Box::new(Broken), 1024);
-        let mut stream = GuestOutput::new(&output, Channel::Stdout).stream();
+        let mut stream = GuestOutput::both(&output)[0].stream();
         write(&mut stream, "nobody reads this\n");
         output.flush();
-        assert!(matches!(stream.check_write(), Err(StreamError::Closed)));
-        assert!(matches!(stream.flush(), Err(StreamError::Closed)));
-        assert!(matches!(
-            block_on(stream.blocking_write_and_flush(Bytes::from_static(b"x"))),
-            Err(StreamError::Closed)
-        ));
+        let is_broken = |error: StreamError| match error {
+            StreamError::LastOperationFailed(error) => {
+                let error = error.downcast_ref::<std::io::Error>();
+                error.is_some_and(|error| error.raw_os_error() == Some(32))
+            }
+            _ => false,
+        };
+        assert!(is_broken(stream.check_write().unwrap_err()));
+        assert!(is_broken(stream.flush().unwrap_err()));
+        let written = block_on(stream.blocking_write_and_flush(Bytes::from_static(b"x")));
+        assert!(is_broken(written.unwrap_err()));
         block_on(stream.ready());
     }
 }

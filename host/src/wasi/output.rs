@@ -13,22 +13,23 @@
 //! No line holds bytes of two processes: where a process leaves a line unfinished and another one writes, a newline
 //! goes between them.
 //!
-//! A destination that fails, such as a pipe whose reader went away, is closed for good; guests see a closed stream.
+//! A destination that fails, such as a pipe whose reader went away, is closed for good; guests see its error, and so does
+//! who asks for [`Output::failure`] at the end.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread;
 
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
 
-use super::sink::{Channel, Chunk, Job, Shared, Sink, WriterId};
+use super::sink::{Channel, Chunk, Job, Shared, Sink, Unfinished, WriterId};
 
 /// What may wait to be written. Enough that a terminal's hiccup stops nobody.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// What may be queued beyond that by those who can't wait: last lines of processes that ended, reports of crashes.
+/// What may be queued beyond that by those who can't wait: reports of crashes.
 const OVERDRAFT_BYTES_MAX: usize = 4 << 20;
 
 /// What a queued chunk takes beside its bytes, so that empty lines are not free.
@@ -100,7 +101,7 @@ impl Output {
             room: Semaphore::new(queue_bytes_max),
             overdraft_bytes: AtomicUsize::new(0),
             lost_count: AtomicUsize::new(0),
-            closed: [AtomicBool::new(false), AtomicBool::new(false)],
+            closed: [AtomicI32::new(0), AtomicI32::new(0)],
         });
         let sink = Sink::new(queue, shared.clone(), [stdout, stderr]);
         let inner = Inner {
@@ -131,7 +132,7 @@ impl Output {
         }
     }
 
-    /// Waits until all that was queued before is written. For an orderly end; blocks as long as the destinations do.
+    /// Waits until all that was queued before is written, unfinished lines as well. For an orderly end; blocks as long as the destinations do.
     pub fn flush(&self) {
         let (done, wait) = mpsc::channel();
         // Without the thread there is nobody to write, nor to wait for.
@@ -158,9 +159,25 @@ impl Output {
         WriterId(self.inner.writers_count.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(super) fn is_closed(&self, channel: Channel) -> bool {
+    /// Why nothing can be written there any more, if so.
+    pub(super) fn closed(&self, channel: Channel) -> Option<io::Error> {
         let shared = &self.inner.shared;
-        shared.closed[channel as usize].load(Ordering::Relaxed) || shared.room.is_closed()
+        match shared.closed[channel as usize].load(Ordering::Relaxed) {
+            0 if shared.room.is_closed() => Some(ErrorKind::BrokenPipe.into()),
+            0 => None,
+            number => Some(io::Error::from_raw_os_error(number)),
+        }
+    }
+
+    /// What was written and is lost, if anything is: which stream failed, and why. A pipe whose reader went away is no
+    /// failure: the reader has what it wanted.
+    pub fn failure(&self) -> Option<(&'static str, io::Error)> {
+        let failed = |channel, name| {
+            let error = self.closed(channel)?;
+            (error.kind() != ErrorKind::BrokenPipe).then_some((name, error))
+        };
+        failed(Channel::Stdout, "standard output")
+            .or_else(|| failed(Channel::Stderr, "standard error"))
     }
 
     /// The largest chunk that there can be room for.
@@ -191,29 +208,38 @@ impl Output {
             .await
     }
 
-    /// Queues a chunk in the room that was taken for it.
+    /// Queues a chunk in the room that was taken for it, so many bytes.
     pub(super) fn send(
         &self,
-        room: SemaphorePermit<'_>,
+        room_bytes: usize,
         channel: Channel,
         writer: WriterId,
         bytes: Vec<u8>,
     ) {
-        assert!(!bytes.is_empty() && room.num_permits() >= bytes.len());
+        assert!(!bytes.is_empty() && room_bytes >= bytes.len());
         let chunk = Chunk {
             channel,
             writer,
             bytes,
-            room_bytes: room.num_permits(),
+            room_bytes,
             overdraft_bytes: 0,
         };
-        room.forget();
         // If the thread is gone, the output is closed, which the next write sees.
         let _ = self.inner.jobs.send(Job::Write(chunk));
     }
 
+    /// Gives back room that was taken and is not needed.
+    pub(super) fn give_back(&self, room_bytes: usize) {
+        self.inner.shared.room.add_permits(room_bytes);
+    }
+
+    /// Has unfinished lines asked for, if they are not finished soon.
+    pub(super) fn holds_unfinished(&self, holder: Weak<dyn Unfinished>) {
+        let _ = self.inner.jobs.send(Job::Unfinished(holder));
+    }
+
     /// Queues a chunk that can't wait for room.
-    pub(super) fn send_past_bound(&self, channel: Channel, writer: WriterId, bytes: Vec<u8>) {
+    fn send_past_bound(&self, channel: Channel, writer: WriterId, bytes: Vec<u8>) {
         let shared = &self.inner.shared;
         let size = bytes.len() + CHUNK_OVERHEAD_BYTES;
         let more = |used: usize| Some(used + size).filter(|sum| *sum <= OVERDRAFT_BYTES_MAX);
@@ -358,7 +384,9 @@ pub(super) mod tests {
 
     fn send(output: &Output, channel: Channel, writer: WriterId, text: &str) {
         let room = output.try_room(text.len()).unwrap();
-        output.send(room, channel, writer, text.into());
+        let room_bytes = room.num_permits();
+        room.forget();
+        output.send(room_bytes, channel, writer, text.into());
     }
 
     #[test]
@@ -392,12 +420,10 @@ pub(super) mod tests {
             let line = format!("line {number}\n");
             expected.push_str(&line);
             match output.try_room(line.len()) {
-                Ok(room) => output.send(room, Channel::Stdout, writer, line.into()),
-                Err(_) => {
-                    output.flush();
-                    send(&output, Channel::Stdout, writer, &line);
-                }
+                Ok(room) => drop(room),
+                Err(_) => output.flush(),
             }
+            send(&output, Channel::Stdout, writer, &line);
         }
         assert_eq!(captured.stdout(), expected);
     }
@@ -410,7 +436,7 @@ pub(super) mod tests {
         send(&output, Channel::Stdout, output.new_writer(), "whole\n");
         output.flush();
         assert_eq!(capture.text(), "whole\n");
-        assert!(!output.is_closed(Channel::Stdout));
+        assert!(output.closed(Channel::Stdout).is_none());
     }
 
     #[test]
@@ -422,8 +448,8 @@ pub(super) mod tests {
             send(&output, Channel::Stdout, writer, &"x".repeat(128));
             output.flush();
         }
-        assert!(output.is_closed(Channel::Stdout));
-        assert!(!output.is_closed(Channel::Stderr));
+        assert!(output.closed(Channel::Stdout).is_some());
+        assert!(output.closed(Channel::Stderr).is_none());
     }
 
     #[test]
@@ -466,7 +492,7 @@ pub(super) mod tests {
             .build()
             .unwrap();
         assert!(runtime.block_on(output.room(2000)).is_err());
-        assert!(output.is_closed(Channel::Stdout));
+        assert!(output.closed(Channel::Stdout).is_some());
         output.flush();
     }
 }

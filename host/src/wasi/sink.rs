@@ -4,10 +4,11 @@
 //! alone blocks on a destination.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -16,6 +17,17 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// How long to wait for a destination that some other program has made non-blocking, and that is full.
 const WOULD_BLOCK_WAIT: Duration = Duration::from_millis(1);
+
+/// How long nothing may have come before unfinished lines are shown as they are: a guest that writes a line in pieces takes
+/// less, and nobody sees the difference.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// The longest time that an unfinished line waits for its rest while others write: then a line is shown in two parts rather than
+/// not at all.
+const UNFINISHED_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The error number of a destination that fails without one.
+const EIO: i32 = 5;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +44,20 @@ pub(super) struct Shared {
     pub(super) overdraft_bytes: AtomicUsize,
     /// Chunks that not even the overdraft had place for, since this was last told.
     pub(super) lost_count: AtomicUsize,
-    pub(super) closed: [AtomicBool; 2],
+    /// The error number by which each destination failed; 0 while it is open.
+    pub(super) closed: [AtomicI32; 2],
+}
+
+/// Somebody who holds unfinished lines, and passes them on when told to.
+pub(super) trait Unfinished: Send + Sync {
+    /// Queues what is unfinished as it is.
+    fn pass_unfinished(&self);
 }
 
 pub(super) enum Job {
     Write(Chunk),
+    /// From now on somebody holds an unfinished line.
+    Unfinished(Weak<dyn Unfinished>),
     Flush(mpsc::Sender<()>),
 }
 
@@ -61,6 +82,9 @@ pub(super) struct Sink {
     destinations: [Box<dyn Write + Send>; 2],
     /// Who wrote the last line, if it is unfinished.
     unfinished: [Option<WriterId>; 2],
+    /// Who holds unfinished lines, and since when the first of them does.
+    holders: Vec<Weak<dyn Unfinished>>,
+    held_since: Option<Instant>,
     batch: Batch,
 }
 
@@ -84,25 +108,56 @@ impl Sink {
             shared,
             destinations,
             unfinished: [None; 2],
+            holders: Vec::new(),
+            held_since: None,
             batch: Batch::default(),
         }
     }
 
     /// Until the last `Output` is dropped and the queue is empty.
     pub(super) fn run(mut self) {
-        while let Ok(job) = self.queue.recv() {
-            self.take(job);
+        loop {
+            let next = match self.held_since {
+                None => self.queue.recv().map_err(RecvTimeoutError::from),
+                Some(_) => self.queue.recv_timeout(QUIET),
+            };
+            match next {
+                Ok(job) => self.take(job),
+                Err(RecvTimeoutError::Timeout) => self.have_lines_shown(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             while let Ok(job) = self.queue.try_recv() {
                 self.take(job);
             }
+            if (self.held_since).is_some_and(|since| since.elapsed() > UNFINISHED_WAIT_MAX) {
+                self.have_lines_shown();
+            }
             self.settle();
+        }
+    }
+
+    /// Has unfinished lines queued, behind what their holders have queued before.
+    fn have_lines_shown(&mut self) {
+        self.held_since = None;
+        for holder in self.holders.drain(..) {
+            if let Some(holder) = holder.upgrade() {
+                holder.pass_unfinished();
+            }
         }
     }
 
     fn take(&mut self, job: Job) {
         match job {
             Job::Write(chunk) => self.add(&chunk),
+            Job::Unfinished(holder) => {
+                self.holders.push(holder);
+                self.held_since.get_or_insert_with(Instant::now);
+            }
             Job::Flush(done) => {
+                self.have_lines_shown();
+                while let Ok(job) = self.queue.try_recv() {
+                    self.take(job);
+                }
                 self.settle();
                 let _ = done.send(());
             }
@@ -125,7 +180,7 @@ impl Sink {
         self.batch.overdraft_bytes += chunk.overdraft_bytes;
     }
 
-    /// Writes all that was taken, and makes the destinations pass it on.
+    /// Writes all that was taken.
     fn settle(&mut self) {
         self.write_batch();
         let lost_count = self.shared.lost_count.swap(0, Ordering::Relaxed);
@@ -139,9 +194,6 @@ impl Sink {
             );
             self.batch.bytes.extend_from_slice(notice.as_bytes());
             self.write_batch();
-        }
-        for channel in [Channel::Stdout, Channel::Stderr] {
-            self.attempt(channel, |destination| destination.flush());
         }
     }
 
@@ -161,6 +213,8 @@ impl Sink {
                 Err(error) => Err(error),
             });
         }
+        // Before anything goes to the other destination, which may be the same file.
+        self.attempt(channel, |destination| destination.flush());
         self.shared.room.add_permits(batch.room_bytes);
         self.shared
             .overdraft_bytes
@@ -172,7 +226,7 @@ impl Sink {
     }
 
     fn is_closed(&self, channel: Channel) -> bool {
-        self.shared.closed[channel as usize].load(Ordering::Relaxed)
+        self.shared.closed[channel as usize].load(Ordering::Relaxed) != 0
     }
 
     /// Does it until it succeeds, or fails for good, which closes the destination.
@@ -186,7 +240,8 @@ impl Sink {
                 }
                 Err(error) => {
                     tracing::debug!(?channel, %error, "the output is closed");
-                    self.shared.closed[channel as usize].store(true, Ordering::Relaxed);
+                    let number = error.raw_os_error().unwrap_or(EIO);
+                    self.shared.closed[channel as usize].store(number, Ordering::Relaxed);
                 }
             }
         }

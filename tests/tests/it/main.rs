@@ -13,7 +13,9 @@ mod files;
 mod inspect;
 
 // Guests that mean harm, or were built by mistake, and their neighbours.
+mod attacks;
 mod bulk;
+mod hostile;
 mod limits;
 mod pointers;
 mod realloc;
@@ -37,6 +39,7 @@ mod stopping;
 mod timers;
 
 // What WASI programs may rely on.
+mod edges;
 mod grants;
 mod output;
 

@@ -55,7 +55,7 @@ fn imports_are_functions_like_any_other() {
 #[test]
 fn instructions_of_every_kind_survive() {
     let body = "
-        (rec (type $a (func (param i32) (result i32))) (type $b (func (result i64 i64))))
+        (type $a (func (param i32) (result i32))) (type $b (func (result i64 i64)))
         (func $double (type $a) (i32.mul (local.get 0) (i32.const 2)))
         (func $two (type $b) (i64.const 20) (i64.const 22))
         (func $sum (result i64) (call $two) (i64.add))

@@ -131,5 +131,5 @@ fn a_module_without_a_memory_uses_wasi() {
     .outcome()
     .code(134)
     .stdout("")
-    .crash("_start", "trap: missing required memory export");
+    .crash("_start", "trap: the module does not export its memory as `memory`");
 }

@@ -1,7 +1,10 @@
 //! The command line, as data.
 
 use atoll::{DirGrant, NetGrant};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +46,7 @@ pub struct Run {
         trailing_var_arg = true,
         value_names = ["FILE", "ARGS"]
     )]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 
     /// The function to run instead of the program's entry.
     #[arg(long, value_name = "NAME")]
@@ -52,7 +55,7 @@ pub struct Run {
     #[arg(long, value_name = "TEXT")]
     pub argument: Option<String>,
     /// Another program that processes may spawn by this name. May be given several times.
-    #[arg(long = "program", value_name = "NAME=PATH", value_parser = program)]
+    #[arg(long = "program", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(|text| program(&text)))]
     pub programs: Vec<(String, PathBuf)>,
     /// Print counters, and what is held for processes, at the end, on standard error.
     #[arg(long)]
@@ -93,6 +96,9 @@ pub struct Run {
     /// Linear memory that one process may hold.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
     pub max_memory: u64,
+    /// Memory that all processes may hold together, beyond a megabyte of each [default: three quarters of what there is].
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub max_total_memory: Option<u64>,
     /// Bytes that may wait in one mailbox; a mailbox that would hold more ends its process.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
     pub max_mailbox: u64,
@@ -103,14 +109,14 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 1 << 21, help_heading = "Limits")]
     pub max_ties: u32,
     /// Native stack that one process's wasm frames may take.
-    #[arg(long, value_name = "SIZE", default_value = "128KiB", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = size, help_heading = "Limits")]
     pub max_stack: u64,
     /// Files, sockets and other handles that one process may hold open.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_handles: Option<usize>,
 
     /// A folder that programs may use: HOST::GUEST, or one path for both; `:ro` at the end for reading only.
-    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = dir, help_heading = "Grants")]
+    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = OsStringValueParser::new().try_map(|text| dir(&text)), help_heading = "Grants")]
     pub dirs: Vec<DirGrant>,
     /// An environment variable for programs: NAME=VALUE, or NAME to pass on atoll's own.
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = env, help_heading = "Grants")]
@@ -148,23 +154,28 @@ Exit codes:
     N     it is a WASI program that exited with N
     1     it ended with a reason of its own, or could not be loaded
     2     the command line was wrong
-    130   SIGINT has ended the system
     134   it trapped
     137   it was killed
     138   it ran into one of its limits
-    143   SIGTERM has ended the system
+    143   SIGTERM has ended the system; SIGHUP: 129; by SIGINT it dies, which a shell shows as 130
 
 Signals:
-    SIGINT, SIGTERM   end the system in order: processes that have no parent are sent the exit signal `shutdown`, and so
+    SIGINT, SIGTERM, SIGHUP
+                      end the system in order: processes that have no parent are sent the exit signal `shutdown`, and so
                       on; after --grace, or at a second signal, what is left is killed
     SIGUSR1           print a table of the busiest processes on standard error
 
 Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB. So do times: 500ms, 5s, 1min.";
 
-fn program(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
+/// The name is text; the path may be anything that the operating system allows.
+fn program(text: &OsStr) -> Result<(String, PathBuf), String> {
+    let bytes = text.as_bytes();
+    let end = bytes.iter().position(|byte| *byte == b'=');
+    let parts = end.map(|end| (&bytes[..end], &bytes[end + 1..]));
+    match parts {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            Ok((name.into(), path.into()))
+            let name = str::from_utf8(name).map_err(|_| "the name is not UTF-8")?;
+            Ok((name.into(), OsStr::from_bytes(path).into()))
         }
         _ => Err("write it as NAME=PATH".into()),
     }
@@ -218,7 +229,7 @@ fn hibernation(text: &str) -> Result<Hibernation, String> {
     }
 }
 
-fn dir(text: &str) -> Result<DirGrant, String> {
+fn dir(text: &OsStr) -> Result<DirGrant, String> {
     DirGrant::parse(text).map_err(|error| error.to_string())
 }
 

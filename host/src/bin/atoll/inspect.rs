@@ -1,8 +1,8 @@
 //! `atoll inspect`: what a file is, for people and for programs.
 
-use crate::Failure;
 use crate::arguments::Inspect;
 use crate::run::{names, not_loaded, read};
+use crate::{Failure, written};
 use atoll::{ImportStatus, Inspection, Path, printable_name};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -15,9 +15,12 @@ pub fn inspect(options: &Inspect) -> Result<(), Failure> {
     } else {
         table(&inspection)
     };
-    // A reader that closes the pipe has seen enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    let mut stdout = std::io::stdout().lock();
+    written(
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
+    )
 }
 
 fn path(path: Path) -> &'static str {

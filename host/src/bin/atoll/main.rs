@@ -4,11 +4,12 @@ mod arguments;
 mod inspect;
 mod lifetime;
 mod run;
+mod signals;
 mod table;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Lets hibernated processes be packed whole.
@@ -16,7 +17,10 @@ use std::process::ExitCode;
 static ALLOCATOR: atoll::Allocator = atoll::Allocator;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return tell(&told),
+    };
     start_log(arguments.verbose);
     let result = match arguments.command {
         Command::Run(options) => run::run(*options),
@@ -26,6 +30,28 @@ fn main() -> ExitCode {
         failure.print();
         ExitCode::FAILURE
     })
+}
+
+/// Prints help, a version, or what is wrong with the command line.
+fn tell(told: &clap::Error) -> ExitCode {
+    let printed = told.print().and_then(|()| std::io::stdout().flush());
+    match written(printed) {
+        Ok(()) => ExitCode::from(told.exit_code() as u8),
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was to be printed has been, or else: why not. A reader that closes the pipe has seen enough.
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(
+            "standard output can't be written: {error}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Why the program can't do what it was asked to: what, where, and what to do.

@@ -2,18 +2,22 @@
 
 use crate::Failure;
 use crate::arguments::Run;
-use crate::lifetime::{Lifetime, heed_signals};
+use crate::lifetime::{Happenings, Lifetime};
+use crate::signals;
 use atoll::{
     Config, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable, printable_name,
 };
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
+    let happenings = Happenings::new(signals::heed())?;
     let output = Output::inherit();
-    let system = System::new(config(&options, output.clone())).map_err(not_started)?;
+    let config = config(&options, output.clone())?;
+    let system = System::new(config).map_err(not_started)?;
     for (name, path) in &options.programs {
         load(&system, name, path)?;
     }
@@ -28,7 +32,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     if let Some(argument) = options.argument {
         spawn = spawn.argument(argument.into_bytes());
     }
-    let signals = heed_signals();
+    happenings.begin();
     let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
         let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
@@ -45,7 +49,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
         grace: options.grace,
         stats: options.stats,
     };
-    Ok(lifetime.last(watch, signals))
+    lifetime.last(watch, &happenings)
 }
 
 fn not_started(error: atoll::Error) -> Failure {
@@ -55,7 +59,7 @@ fn not_started(error: atoll::Error) -> Failure {
     }
 }
 
-fn config(options: &Run, output: Output) -> Config {
+fn config(options: &Run, output: Output) -> Result<Config, Failure> {
     let mut config = Config {
         reductions: options.reductions,
         max_processes: options.max_processes,
@@ -72,7 +76,7 @@ fn config(options: &Run, output: Output) -> Config {
         grants: Grants {
             dirs: options.dirs.clone(),
             env: options.env.clone(),
-            args: options.command.clone(),
+            args: arguments(&options.command)?,
             net: options
                 .allow_net
                 .iter()
@@ -87,6 +91,9 @@ fn config(options: &Run, output: Output) -> Config {
     if let Some(schedulers) = options.schedulers {
         config.schedulers = schedulers;
     }
+    if let Some(bytes) = options.max_total_memory {
+        config.max_total_memory = bytes;
+    }
     if let Some(handles) = options.max_handles {
         config.grants.handles_max = handles;
     }
@@ -96,7 +103,20 @@ fn config(options: &Run, output: Output) -> Config {
             output.report(&report.to_string());
         }
     });
-    config
+    Ok(config)
+}
+
+/// What a guest sees of its command line, for which texts are UTF-8. The name of its own file is shown to it as well as can be.
+fn arguments(command: &[OsString]) -> Result<Vec<String>, Failure> {
+    let file = command
+        .first()
+        .map(|file| Ok(file.to_string_lossy().into()));
+    let rest = command.iter().skip(1).map(|word| match word.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Failure::new(format!("the argument {word:?} is not UTF-8"))
+            .hint("a guest's arguments are UTF-8 texts")),
+    });
+    file.into_iter().chain(rest).collect()
 }
 
 fn load(system: &System, name: &str, path: &Path) -> Result<Program, Failure> {

@@ -67,6 +67,12 @@ impl State {
         Ok(&mut self.current)
     }
 
+    /// The same for a function that was handed so many bytes beside a payload: they have been copied already.
+    async fn begin_with(&mut self, handed_bytes: usize) -> Result<&mut Current> {
+        self.current.charge_handed(handed_bytes);
+        self.begin().await
+    }
+
     /// Does something that may have to be tried again when another process has had its turn.
     async fn retry<T>(&mut self, mut attempt: impl FnMut(&mut Current) -> Poll<T>) -> Result<T> {
         loop {
@@ -164,7 +170,7 @@ impl mailbox::Host for State {
         envelope: mailbox::Envelope,
         payload: Vec<u8>,
     ) -> Result<bool> {
-        self.begin().await?;
+        self.begin_with(name.len()).await?;
         let message = self.outgoing(envelope, payload)?;
         Ok(self.current.send_named(&name, message))
     }
@@ -216,9 +222,9 @@ impl mailbox::Host for State {
         payload: Vec<u8>,
         timeout_ns: Option<u64>,
     ) -> Result<Result<types::Message, mailbox::CallError>> {
-        self.begin().await?;
+        let to: process::Destination = to.into();
+        self.begin_with(to.bytes()).await?;
         let message = self.unreferenced(tag, format, payload)?;
-        let to = to.into();
         let started = self.retry(|current| current.start_call(&to, message.clone()));
         if let Err(error) = started.await? {
             return Ok(Err(error.into()));
@@ -276,7 +282,8 @@ impl signals::Host for State {
     }
 
     async fn monitor(&mut self, target: types::Destination) -> Result<types::Reference> {
-        let target = target.into();
+        let target: process::Destination = target.into();
+        self.begin_with(target.bytes()).await?;
         let monitor = self.retry(|current| current.monitor(&target)).await?;
         Ok(monitor.into())
     }
@@ -292,24 +299,26 @@ impl names::Host for State {
         name: String,
         process: types::Pid,
     ) -> Result<Result<(), names::RegisterError>> {
-        let registered = self.begin().await?.register(&name, process.into());
+        let registered = self
+            .begin_with(name.len())
+            .await?
+            .register(&name, process.into());
         survives(&self.current)?;
         Ok(registered.map_err(Into::into))
     }
 
     async fn unregister(&mut self, name: String) -> Result<bool> {
-        Ok(self.begin().await?.unregister(&name))
+        Ok(self.begin_with(name.len()).await?.unregister(&name))
     }
 
     async fn whereis(&mut self, name: String) -> Result<Option<types::Pid>> {
-        let pid = self.begin().await?.whereis(&name);
+        let pid = self.begin_with(name.len()).await?.whereis(&name);
         survives(&self.current)?;
         Ok(pid.map(Into::into))
     }
 
     async fn registered(&mut self) -> Result<Vec<String>> {
-        let names = self.begin().await?.shared.registered();
-        survives(&self.current)?;
+        let names = self.retry(Current::registered).await?;
         Ok(self.texts(names))
     }
 }
@@ -334,27 +343,33 @@ impl groups::Host for State {
         group: String,
         process: types::Pid,
     ) -> Result<Result<(), groups::JoinError>> {
-        let joined = self.begin().await?.join(&group, process.into());
+        let joined = self
+            .begin_with(group.len())
+            .await?
+            .join(&group, process.into());
         survives(&self.current)?;
         Ok(joined.map_err(Into::into))
     }
 
     async fn leave(&mut self, group: String, process: types::Pid) -> Result<bool> {
-        Ok(self.begin().await?.leave(&group, process.into()))
+        Ok(self
+            .begin_with(group.len())
+            .await?
+            .leave(&group, process.into()))
     }
 
     async fn members(&mut self, group: String) -> Result<Vec<types::Pid>> {
-        let members = self.begin().await?.shared.members(&group);
+        let members = self.begin_with(group.len()).await?.shared.members(&group);
         Ok(self.pids(members))
     }
 
     async fn which_groups(&mut self) -> Result<Vec<String>> {
-        let groups = self.begin().await?.shared.which_groups();
+        let groups = self.retry(Current::which_groups).await?;
         Ok(self.texts(groups))
     }
 
     async fn monitor(&mut self, group: String) -> Result<groups::MonitoredGroup> {
-        let (monitor, members) = self.begin().await?.monitor_group(&group);
+        let (monitor, members) = self.begin_with(group.len()).await?.monitor_group(&group);
         survives(&self.current)?;
         Ok(groups::MonitoredGroup {
             monitor: monitor.into(),
@@ -375,9 +390,10 @@ impl timers::Host for State {
         envelope: mailbox::Envelope,
         payload: Vec<u8>,
     ) -> Result<types::Reference> {
-        self.begin().await?;
+        let to: process::Destination = to.into();
+        self.begin_with(to.bytes()).await?;
         let message = Sends::Message(self.outgoing(envelope, payload)?);
-        let timer = self.current.start_timer(delay_ns, to.into(), message);
+        let timer = self.current.start_timer(delay_ns, to, message);
         survives(&self.current)?;
         Ok(timer.into())
     }
@@ -388,8 +404,9 @@ impl timers::Host for State {
         to: types::Destination,
         tag: u32,
     ) -> Result<types::Reference> {
-        let current = self.begin().await?;
-        let timer = current.start_timer(delay_ns, to.into(), Sends::Signal(tag));
+        let to: process::Destination = to.into();
+        let current = self.begin_with(to.bytes()).await?;
+        let timer = current.start_timer(delay_ns, to, Sends::Signal(tag));
         survives(&self.current)?;
         Ok(timer.into())
     }
@@ -411,7 +428,9 @@ impl spawning::Host for State {
         argument: Vec<u8>,
         options: Vec<spawning::SpawnOption>,
     ) -> Result<Result<types::Pid, spawning::SpawnError>> {
-        self.begin().await?;
+        let named = program.as_ref().map_or(0, String::len) + function.len();
+        let handed = options.iter().map(handed_bytes).sum::<usize>();
+        self.begin_with(named + handed).await?;
         if options.len() > SPAWN_OPTIONS_MAX {
             bail!(
                 "spawn: {} options are more than the limit of {SPAWN_OPTIONS_MAX}",
@@ -425,6 +444,14 @@ impl spawning::Host for State {
         let spawned = functions::spawn(&mut self.current, program, function, argument, options);
         survives(&self.current)?;
         Ok(spawned.map(Into::into).map_err(Into::into))
+    }
+}
+
+/// What a spawn's option holds beside itself, in bytes.
+fn handed_bytes(option: &spawning::SpawnOption) -> usize {
+    match option {
+        spawning::SpawnOption::Name(text) | spawning::SpawnOption::Label(text) => text.len(),
+        _ => 0,
     }
 }
 

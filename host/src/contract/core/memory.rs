@@ -9,6 +9,7 @@ use super::{Guest, NO_LISTS};
 use crate::engine::loan::Lender;
 use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt, State};
 use crate::process::{Budget, Payload};
+use std::sync::Arc;
 use wasmtime::{Result, bail};
 
 /// Names are short; a longer one is nobody's name, and is not copied to find that out.
@@ -231,11 +232,26 @@ impl Lists {
         alignment: u32,
         pointer_at: PointerAt,
     ) -> Option<u32> {
-        if bytes.is_empty() {
+        self.push(
+            PendingBytes::Bytes(bytes.into()),
+            count,
+            alignment,
+            pointer_at,
+        )
+    }
+
+    fn push(
+        &mut self,
+        bytes: PendingBytes,
+        count: usize,
+        alignment: u32,
+        pointer_at: PointerAt,
+    ) -> Option<u32> {
+        if bytes.len() == 0 {
             return None;
         }
         self.0.push(PendingList {
-            bytes: PendingBytes::Bytes(bytes.into()),
+            bytes,
             count: count as u32,
             alignment,
             pointer_at,
@@ -248,12 +264,14 @@ impl Lists {
         self.add(text.into(), text.len(), 1, pointer_at);
     }
 
-    /// Adds a list of texts.
-    pub(super) fn add_texts<T: AsRef<str>>(&mut self, texts: &[T], pointer_at: PointerAt) {
-        let list = self.add(EMPTY_LIST.repeat(texts.len()), texts.len(), 4, pointer_at);
+    /// Adds a list of names.
+    pub(super) fn add_names(&mut self, names: Vec<Arc<str>>, pointer_at: PointerAt) {
+        let list = self.add(EMPTY_LIST.repeat(names.len()), names.len(), 4, pointer_at);
         let Some(list) = list else { return };
-        for (offset, text) in (0..).step_by(EMPTY_LIST.len()).zip(texts) {
-            self.add_text(text.as_ref(), PointerAt::Within { list, offset });
+        for (offset, name) in (0..).step_by(EMPTY_LIST.len()).zip(names) {
+            let bytes = name.len();
+            let pointer_at = PointerAt::Within { list, offset };
+            self.push(PendingBytes::Name(name), bytes, 1, pointer_at);
         }
     }
 

@@ -23,9 +23,9 @@ mod signals;
 mod timers;
 mod values;
 
-use crate::engine::abi::{self, FUNCTIONS, RAW_MODULE, RAW_PAUSE, RAW_TAKE, Shape};
+use crate::engine::abi::{self, FUNCTIONS, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
 use crate::engine::state::State;
-use pausing::{AGAIN, AGAIN_LISTS, pauses, wait};
+use pausing::{AGAIN, AGAIN_LISTS, moved, pauses, wait};
 use wasmtime::{Caller, Linker, Result};
 
 /// What a raw function answers when it is done and has no result.
@@ -80,6 +80,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
         "debugging": { "suspend" = inspection::suspend, "resume" = inspection::resume }
     }
     linker.func_wrap(RAW_MODULE, RAW_TAKE, memory::take)?;
+    linker.func_wrap(RAW_MODULE, RAW_MOVED, |_guest: Guest<'_>| moved())?;
     linker.func_wrap_async(RAW_MODULE, RAW_PAUSE, |guest, (left,)| {
         Box::new(pausing::pause(guest, left))
     })?;

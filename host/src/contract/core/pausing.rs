@@ -5,7 +5,8 @@
 
 use super::super::functions::survives;
 use super::Guest;
-use crate::engine::current_function;
+use crate::engine::state::{is_stack_whole, overflowed};
+use crate::engine::{current_function, take_moved};
 use crate::system::handover;
 use std::cell::Cell;
 use std::future::Future;
@@ -38,31 +39,57 @@ pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     AGAIN_LISTS
 }
 
+/// What memories that had to move have cost the process since this was asked last, in reductions.
+pub(super) fn moved() -> i64 {
+    const BYTES_PER_REDUCTION: usize = 64;
+    (take_moved() / BYTES_PER_REDUCTION) as i64
+}
+
+/// What ends when a call of [`pause`] is polled.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// It has been polled: its process is in its next turn.
+    Nothing,
+    Turn,
+    /// Its stack has been overflowed.
+    Process,
+}
+
 thread_local! {
-    /// The turn that runs on this thread is to end at once.
-    static ENDS: Cell<bool> = const { Cell::new(false) };
+    static ENDS: Cell<Ends> = const { Cell::new(Ends::Nothing) };
 }
 
 /// Ends the turn of a process that has so much left of its slice; it is at the beginning of the next one then.
 pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
+    let is_whole = is_stack_whole(&guest, std::ptr::from_ref(&left).addr());
     let state = guest.data_mut();
     let counted = state.pauses(left);
+    // What was done in one go beyond the slice is paid for with turns to come.
+    let slice = i64::from(state.current.shared.config.reductions);
+    if left < -slice {
+        handover::owes(left.unsigned_abs() / slice.unsigned_abs());
+    }
     state.current.pauses();
     handover::reductions(counted + state.current.charged());
-    ENDS.set(true);
+    ENDS.set(match is_whole {
+        true => Ends::Turn,
+        false => Ends::Process,
+    });
     Pause
 }
 
-/// Is there in the next turn. It takes no room, so that it takes no allocation.
+/// Is there in the next turn, if there is one. It takes no room, so that it takes no allocation.
 pub(super) struct Pause;
 
 impl Future for Pause {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if !ENDS.replace(false) {
-            return Poll::Ready(());
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match ENDS.replace(Ends::Nothing) {
+            Ends::Nothing => return Poll::Ready(Ok(())),
+            Ends::Turn => {}
+            Ends::Process => return Poll::Ready(Err(overflowed())),
         }
         context.waker().wake_by_ref();
         Poll::Pending

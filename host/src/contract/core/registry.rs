@@ -9,6 +9,8 @@ use crate::engine::state::PointerAt;
 use crate::process::{Pid, Reference};
 use crate::system::RegisterError;
 use crate::system::groups::JoinError;
+use std::sync::Arc;
+use std::task::Poll;
 use wasmtime::Result;
 
 pub(super) fn register(
@@ -78,21 +80,23 @@ pub(super) fn registered(mut guest: Guest<'_>, result: u32) -> Result<i64> {
     if pauses(&mut guest)? {
         return Ok(AGAIN_LISTS);
     }
-    let names = guest.data().current.shared.registered();
+    let Poll::Ready(names) = guest.data_mut().current.registered() else {
+        return Ok(AGAIN_LISTS);
+    };
     survives(&guest.data().current)?;
-    put_texts(&mut guest, &names, result, "registered")
+    put_names(&mut guest, names, result, "registered")
 }
 
 /// Writes `list<string>`.
-fn put_texts<T: AsRef<str>>(
+fn put_names(
     guest: &mut Guest<'_>,
-    texts: &[T],
+    names: Vec<Arc<str>>,
     result: u32,
     function: &str,
 ) -> Result<i64> {
     room::<8>(guest, result, function)?.copy_from_slice(&EMPTY_LIST);
     let mut lists = Lists::default();
-    lists.add_texts(texts, PointerAt::Address(result));
+    lists.add_names(names, PointerAt::Address(result));
     lists.leave(guest)
 }
 
@@ -154,8 +158,10 @@ pub(super) fn which_groups(mut guest: Guest<'_>, result: u32) -> Result<i64> {
     if pauses(&mut guest)? {
         return Ok(AGAIN_LISTS);
     }
-    let groups = guest.data().current.shared.which_groups();
-    put_texts(&mut guest, &groups, result, "which-groups")
+    let Poll::Ready(groups) = guest.data_mut().current.which_groups() else {
+        return Ok(AGAIN_LISTS);
+    };
+    put_names(&mut guest, groups, result, "which-groups")
 }
 
 pub(super) fn monitor(

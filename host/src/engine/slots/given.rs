@@ -1,49 +1,69 @@
 //! What wasmtime is given: linear memories and native stacks, at home or in slots of their own.
 
+use super::blocks::BLOCK_BYTES;
 use super::home::claim;
-use super::{Home, HomeClass, LARGE_BYTES, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm, lock};
-use crate::engine::arena;
+use super::{Home, HomeClass, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm};
+use crate::engine::page_map;
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
-/// Memories from this size on move by remapping their pages instead of copying them.
+/// A memory of which so much is touched moves by remapping its pages instead of copying them. Each that lies remapped takes
+/// two mappings of the kernel's, of which there are some 65,000: with so much memory for each they can't be used up.
 const REMAPPED_BYTES: usize = 16 * MIB;
+/// Memories that lie remapped at once, at most, whatever they hold.
+const REMAPPED_MAX: usize = 4096;
 
 /// A large slot.
 struct Large {
     slots: Arc<Slots>,
-    class: usize,
+    size: usize,
     offset: usize,
+    /// Its pages were moved here: it has mappings of its own.
+    is_remapped: bool,
 }
 
 impl Large {
     fn take(slots: &Arc<Slots>, bytes: usize) -> Result<Large, OutOfSlots> {
-        let class = LARGE_BYTES
-            .iter()
-            .position(|size| *size >= bytes)
-            .ok_or(OutOfSlots)?;
-        let (offset, _) = slots.take(&slots.large[class])?;
+        let (offset, size) = slots.take_large(bytes)?;
         Ok(Large {
             slots: slots.clone(),
-            class,
+            size,
             offset,
+            is_remapped: false,
         })
     }
 
     fn memory(&self) -> Region {
         Region {
             start: self.slots.address(self.offset),
-            bytes: LARGE_BYTES[self.class],
+            bytes: BLOCK_BYTES[self.size],
+        }
+    }
+
+    /// Makes it zero, of which so much may have been touched.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`].
+    unsafe fn clean(&mut self, used: usize) {
+        // SAFETY: as the caller's.
+        unsafe {
+            if self.is_remapped && self.memory().map_again() {
+                self.is_remapped = false;
+                self.slots.remapped.fetch_sub(1, Ordering::AcqRel);
+            } else {
+                self.memory().clean(used, Warm::NONE);
+            }
         }
     }
 }
 
 impl Drop for Large {
     fn drop(&mut self) {
-        let room = &self.slots.large[self.class].room;
-        // An instance that can't be made is dropped while the arena is open.
-        arena::outside(|| lock(room).free.push(self.offset));
+        self.slots.give_back_large(self.offset, self.size);
     }
 }
 
@@ -60,8 +80,9 @@ struct Memory {
     size: usize,
 }
 
-// SAFETY: a new memory is zero (the invariant of free slots), at least `minimum` bytes are accessible (the whole slot
-// is), and no guard is asked for: the engine is configured for explicit bounds checks.
+// SAFETY: a new memory is zero (the invariant of free slots), and at least `minimum` bytes are accessible: the whole slot is,
+// so neither a reservation nor a guard may be asked for, which wasmtime would take to be inaccessible beyond the memory's
+// size. The engine is configured for explicit bounds checks, and what it asks for is checked here.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -71,19 +92,18 @@ unsafe impl MemoryCreator for Memories {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        if guard != 0 {
-            return Err("slots have no guard pages".into());
+        if guard != 0 || reserved.is_some_and(|bytes| bytes > 0) {
+            return Err("what lies beyond a memory in its slot is accessible".into());
         }
-        let wanted = minimum.max(reserved.unwrap_or(0));
         // A component can have several memories; the first is the home's.
         let home = claim(|home| &home.memory_given, |_| true);
         let fits_home = home
             .as_ref()
-            .is_some_and(|home| home.memory().bytes >= wanted);
+            .is_some_and(|home| home.memory().bytes >= minimum);
         let large = (!fits_home)
-            .then(|| Large::take(&self.0, wanted))
+            .then(|| Large::take(&self.0, minimum))
             .transpose()
-            .map_err(|OutOfSlots| format!("no slot is free for a memory of {wanted} bytes"))?;
+            .map_err(|OutOfSlots| format!("no slot is free for a memory of {minimum} bytes"))?;
         let memory = Memory {
             slots: self.0.clone(),
             home,
@@ -148,31 +168,71 @@ impl Memory {
     }
 
     fn move_to_larger(&mut self, size: usize) -> Result<(), OutOfSlots> {
-        let large = Large::take(&self.slots, size)?;
-        let (from, to) = (self.region(), large.memory());
+        let mut large = Large::take(&self.slots, size)?;
+        let from = Region {
+            bytes: self.size,
+            ..self.region()
+        };
+        let mut touched = Vec::new();
+        page_map::touched(from, &mut touched);
+        let touched_bytes = touched.len() * PAGE_BYTES;
         // SAFETY: both regions are this memory's own, distinct, and hold at least `self.size` bytes; wasmtime reads
         // the new address after growth.
         unsafe {
-            if self.size < REMAPPED_BYTES || !remap(from, to, self.size) {
-                copy_touched(from, to, self.size);
-                from.clean(self.size, self.warm());
+            large.is_remapped = touched_bytes >= REMAPPED_BYTES && self.remap(from, &large);
+            if !large.is_remapped {
+                copy(from, large.memory(), &touched);
+                match &mut self.large {
+                    Some(left) => left.clean(self.size),
+                    None => from.clean(self.size, self.warm()),
+                }
             }
         }
+        moved(touched_bytes);
         self.large = Some(large);
         Ok(())
+    }
+
+    /// Moves the pages themselves, if the kernel does. The old range is mapped anew, empty, as a free slot must be.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`], for both regions.
+    unsafe fn remap(&mut self, from: Region, to: &Large) -> bool {
+        if self.slots.remapped.fetch_add(1, Ordering::AcqRel) >= REMAPPED_MAX {
+            self.slots.remapped.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        let target = to.memory().start.as_ptr();
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        let (old, bytes) = (from.start.as_ptr().cast(), from.bytes);
+        // SAFETY: the target range is a free slot of our own mapping, whose pages may be replaced.
+        let moved = unsafe { libc::mremap(old, bytes, bytes, flags, target) };
+        if moved != target.cast() {
+            self.slots.remapped.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        // SAFETY: the pages are gone from there; what is left is a mapping without any.
+        unsafe {
+            match &mut self.large {
+                Some(left) => left.clean(bytes),
+                None => _ = from.map_again(),
+            }
+        }
+        true
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         // What lies at home is cleaned when the home is given back.
-        let Some(large) = &self.large else {
+        let Some(large) = &mut self.large else {
             return;
         };
         let is_zero = self.home.as_ref().is_some_and(|home| home.forgot_memory());
-        if !is_zero {
+        if !is_zero || large.is_remapped {
             // SAFETY: the region is this memory's own until its slot is given back, right after this.
-            unsafe { large.memory().clean(self.size, Warm::NONE) };
+            unsafe { large.clean(self.size) };
         }
         if let Some(home) = &self.home {
             home.memory_is_at(Region {
@@ -183,44 +243,38 @@ impl Drop for Memory {
     }
 }
 
-/// Moves the pages themselves. The old range stays mapped, empty, as a free slot must be.
+/// Copies these pages. Pages of zeros are left out: a sparse memory stays sparse.
 ///
 /// # Safety
 ///
-/// As for [`Region::clean`], for both regions.
-unsafe fn remap(from: Region, to: Region, bytes: usize) -> bool {
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-    // SAFETY: the target range is a free slot of our own mapping, whose pages may be replaced.
-    let moved = unsafe {
-        libc::mremap(
-            from.start.as_ptr().cast(),
-            bytes,
-            bytes,
-            flags,
-            to.start.as_ptr(),
-        )
-    };
-    moved == to.start.as_ptr().cast()
-}
-
-/// Copies page by page, leaving out pages of zeros: a sparse memory stays sparse.
-///
-/// # Safety
-///
-/// As for [`Region::clean`], for both regions; `to` is all zero.
-unsafe fn copy_touched(from: Region, to: Region, bytes: usize) {
-    for offset in (0..bytes).step_by(PAGE_BYTES) {
-        let length = PAGE_BYTES.min(bytes - offset);
-        // SAFETY: `offset + length` is at most `bytes`, which both regions hold.
+/// As for [`Region::clean`], for both regions; `to` is all zero, and no smaller.
+unsafe fn copy(from: Region, to: Region, pages: &[u32]) {
+    for page in pages {
+        let offset = *page as usize * PAGE_BYTES;
+        // SAFETY: the page lies within `from`, and so within `to`.
         unsafe {
-            let page = std::slice::from_raw_parts(from.start.add(offset).as_ptr(), length);
+            let page = std::slice::from_raw_parts(from.start.add(offset).as_ptr(), PAGE_BYTES);
             if page.iter().any(|byte| *byte != 0) {
                 to.start
                     .add(offset)
-                    .copy_from_nonoverlapping(from.start.add(offset), length);
+                    .copy_from_nonoverlapping(from.start.add(offset), PAGE_BYTES);
             }
         }
     }
+}
+
+thread_local! {
+    /// Bytes of memories that have moved on this thread, which nobody has been charged for.
+    static MOVED: Cell<usize> = const { Cell::new(0) };
+}
+
+fn moved(bytes: usize) {
+    MOVED.set(MOVED.get().saturating_add(bytes));
+}
+
+/// How many bytes of memories were moved on this thread since this was asked last.
+pub(crate) fn take_moved() -> usize {
+    MOVED.take()
 }
 
 /// Gives wasmtime the slots as native stacks.

@@ -274,7 +274,9 @@ impl Home {
         if lock(&class.room).free.len() < WARM_FREE_MAX {
             // SAFETY: nobody has the slot any more, and nobody has it yet.
             unsafe { self.clean() };
-            return lock(&class.room).free.push(self.offset());
+            let mut room = lock(&class.room);
+            room.freed += 1;
+            return room.free.push(self.offset());
         }
         let mut room = lock(&class.room);
         room.left.push(self.offset());
@@ -292,7 +294,9 @@ impl Home {
         for offset in &left {
             self.slots.stretches.sleep(*offset..*offset + class.stride);
         }
-        lock(&class.room).cold.append(&mut left);
+        let mut room = lock(&class.room);
+        room.freed += left.len();
+        room.cold.append(&mut left);
     }
 
     /// Makes the memory that lies here zero again.

@@ -19,6 +19,10 @@
 //! |---|---|
 //! | here | the mapping, its classes, and what is free |
 //! | `home` | a process's home slot |
+//! | `blocks` | the mapping's address space, given out and taken back |
+//! | `canary` | the word below each stack, by which an overflow is seen |
+//! | `classes` | the home slots of one size, and which are free |
+//! | `reservation` | the mapping itself |
 //! | `departures` | packed slots, until their pages go back together |
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
 //! | `renewal` | memories that are made as new for the next process |
@@ -26,30 +30,38 @@
 //! | `approach` | what a turn will touch, fetched before it |
 //! | `given` | the memories and stacks that wasmtime is given |
 //!
-//! There are no guard pages, and none are needed: wasm bounds-checks every access, and traps before its frames would
-//! take more than `max_wasm_stack` of the stack. Host frames have [`HOST_STACK_BYTES`] above that; if one ever took
-//! more, it would run into the linear memory of its own process and no other's.
+//! There are no guard pages: wasm bounds-checks every access, and traps before its frames would take more than
+//! `max_wasm_stack` of the stack. Host frames have [`HOST_STACK_BYTES`] above that; if they ever took more, they would run into
+//! the linear memory of their own process and no other's, and a word tells ([`canary`]).
 //!
 //! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
 //! stack, and its arena, because it is written before it is read. The last owner of a home cleans
 //! it, or has its pages given back; whoever drops a memory that lies elsewhere cleans that.
 
 mod approach;
+mod blocks;
+mod canary;
+mod classes;
 mod departures;
 mod given;
 mod home;
 mod region;
 mod renewal;
+mod reservation;
 mod stretch;
 #[cfg(test)]
 mod tests;
 
+pub(super) use canary::Canary;
+pub(crate) use given::take_moved;
 pub(super) use given::{Memories, Stacks};
 pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
 pub(super) use renewal::{Image, Renewed, Watch};
 
-use super::arena::Zone;
+use super::arena::{self, Zone};
+use blocks::{BLOCK_BYTES, Blocks};
+use classes::{Class, Extent, Whole};
 use departures::Departures;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -67,15 +79,11 @@ pub(crate) const HOST_STACK_BYTES: usize = 64 * KIB;
 
 /// The memory part of home slots. A program gets the smallest that holds its first memory and one page of growth.
 const HOME_MEMORY_BYTES: [usize; 5] = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB];
-/// Large slots. Each step is four times the last, so that a memory that grows page by page moves seldom.
-const LARGE_BYTES: [usize; 6] = [4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB];
-
-/// Address space to reserve: room for sixteen million small processes. It costs nothing until it is touched.
-const RESERVATION_BYTES: usize = 16 << 40;
-/// Below this much there is no point in going on.
-const RESERVATION_BYTES_MIN: usize = 16 * GIB;
-/// A class takes at least this much of the reservation at a time.
+/// Homes of one size take at least this much of the reservation at a time, if there is as much.
 const EXTENT_BYTES: usize = 64 * MIB;
+/// Of each four bytes of the reservation large slots may take three: small processes can be spawned whatever the
+/// large ones do.
+const LARGE_QUARTERS_MAX: usize = 3;
 /// The most of a slot that stays resident while it is free, see [`Warm`].
 const WARM_BYTES_MAX: usize = 64 * KIB;
 /// Homes that may be kept for instances that wait to be used again, of all programs together: some hundred megabytes.
@@ -91,7 +99,7 @@ const _: () = assert!(
     "a warm part counts its pages in 8 bits"
 );
 const _: () = assert!(
-    RESERVATION_BYTES / PAGE_BYTES <= 1 << 32,
+    reservation::RESERVATION_BYTES / PAGE_BYTES <= 1 << 32,
     "a home counts pages in 32 bits"
 );
 pub(super) const PAGE_BYTES: usize = 4 * KIB;
@@ -108,11 +116,15 @@ pub(crate) struct Slots {
     /// Who is awake where.
     stretches: Stretches,
     departures: Departures,
-    /// How much of the mapping has been given to classes.
-    taken: Mutex<usize>,
+    /// What of the mapping's address space is free.
+    blocks: Mutex<Blocks>,
     stack_bytes: usize,
     home: [Class; HOME_MEMORY_BYTES.len()],
-    large: [Class; LARGE_BYTES.len()],
+    /// How many large slots are in use, and how much address space they take.
+    large_in_use: AtomicUsize,
+    large_bytes: AtomicUsize,
+    /// How many large slots hold pages that were moved there.
+    remapped: AtomicUsize,
     /// Homes of instances that wait to be used again.
     shelved: AtomicUsize,
     /// How often one was.
@@ -141,26 +153,6 @@ pub(super) struct PackedTally {
 unsafe impl Send for Slots {}
 // SAFETY: as above; all shared bookkeeping is behind locks.
 unsafe impl Sync for Slots {}
-
-/// Slots of one size.
-struct Class {
-    stride: usize,
-    room: Mutex<Room>,
-}
-
-#[derive(Default)]
-struct Room {
-    /// Offsets of slots that were used and given back; the newest first, because it is warm.
-    free: Vec<usize>,
-    /// The same, of slots whose pages have been given back.
-    cold: Vec<usize>,
-    /// The same, of slots whose pages will be given back soon, and which hold anything.
-    left: Vec<usize>,
-    /// What is left of the extent that was taken last.
-    fresh: Range<usize>,
-    /// How many slots were ever given out.
-    made: usize,
-}
 
 /// There is no slot of that size: the reservation is used up.
 #[derive(Debug)]
@@ -242,29 +234,19 @@ impl Slots {
                 "pages of {kernel_page_bytes} bytes; Atoll needs a kernel with pages of {PAGE_BYTES}"
             )));
         }
-        let mut bytes = RESERVATION_BYTES;
-        let base = loop {
-            match reserve(bytes) {
-                Ok(base) => break base,
-                // Address space may be limited (`ulimit -v`) or strictly accounted: make do with less.
-                Err(error) if bytes / 2 < RESERVATION_BYTES_MIN => return Err(error),
-                Err(_) => bytes /= 2,
-            }
-        };
-        let class = |stride: usize| Class {
-            stride,
-            room: Mutex::default(),
-        };
+        let (base, bytes) = reservation::reserve()?;
         Ok(Arc::new(Slots {
             base,
             bytes,
             // The first part of the mapping.
             stretches: Stretches::new(base),
             departures: Departures::default(),
-            taken: Mutex::new(Stretches::bytes(bytes)),
+            blocks: Mutex::new(Blocks::of(Stretches::bytes(bytes)..bytes)),
             stack_bytes,
-            home: HOME_MEMORY_BYTES.map(|memory| class(memory + stack_bytes + ARENA_BYTES)),
-            large: LARGE_BYTES.map(class),
+            home: HOME_MEMORY_BYTES.map(|memory| Class::new(memory + stack_bytes + ARENA_BYTES)),
+            large_in_use: AtomicUsize::new(0),
+            large_bytes: AtomicUsize::new(0),
+            remapped: AtomicUsize::new(0),
             shelved: AtomicUsize::new(0),
             used_again: AtomicU64::new(0),
             zone: Zone::new(base, bytes),
@@ -303,6 +285,8 @@ impl Slots {
     ) -> Result<Arc<Home>, OutOfSlots> {
         let (offset, is_warm) = self.take(&self.home[class.index()])?;
         let home = Home::new(self.clone(), class, offset, warm);
+        #[cfg(any(test, debug_assertions))]
+        home.memory().assert_zero();
         if !is_warm {
             home.wakes();
             home.populate(written);
@@ -314,12 +298,9 @@ impl Slots {
     pub(crate) fn in_use(&self) -> usize {
         // First: one that is shelved meanwhile is then counted as used, not the other way about.
         let shelved = self.shelved.load(Ordering::Acquire);
-        let classes = self.home.iter().chain(&self.large);
-        let in_use = classes.map(|class| {
-            let room = lock(&class.room);
-            room.made - room.free.len() - room.cold.len() - room.left.len()
-        });
-        in_use.sum::<usize>().saturating_sub(shelved)
+        let homes = self.home.iter().map(Class::in_use);
+        let in_use = homes.sum::<usize>() + self.large_in_use.load(Ordering::Acquire);
+        in_use.saturating_sub(shelved)
     }
 
     /// Do stores lie in their process's slot?
@@ -332,31 +313,84 @@ impl Slots {
         self.used_again.load(Ordering::Relaxed)
     }
 
-    /// A slot, and whether its pages may be resident.
+    /// A home slot, and whether its pages may be resident.
     fn take(&self, class: &Class) -> Result<(usize, bool), OutOfSlots> {
-        let mut room = lock(&class.room);
-        if let Some(offset) = room.free.pop() {
-            return Ok((offset, true));
+        if let Some(taken) = class.take() {
+            return Ok(taken);
         }
-        if let Some(offset) = room.cold.pop() {
-            return Ok((offset, false));
-        }
-        if room.fresh.len() < class.stride {
-            // Whole stretches: homes, which they count, share none with large slots.
-            let wanted = EXTENT_BYTES
-                .max(class.stride)
-                .next_multiple_of(stretch::BYTES);
-            let mut taken = lock(&self.taken);
-            if self.bytes - *taken < wanted {
-                return Err(OutOfSlots);
+        // The lists grow; an instance may be made meanwhile, in whose arena they must not lie.
+        arena::outside(|| {
+            let extent = self.extent(class.stride).or_else(|| {
+                self.reclaim();
+                self.extent(class.stride)
+            });
+            Ok(class.take_of(extent.ok_or(OutOfSlots)?))
+        })
+    }
+
+    /// A block for slots that are so large.
+    fn extent(&self, stride: usize) -> Option<Extent> {
+        let mut blocks = lock(&self.blocks);
+        let least = blocks::size_for(stride)?;
+        let wanted = blocks::size_for(stride.max(EXTENT_BYTES))?;
+        let mut sizes = (least..=wanted).rev();
+        sizes.find_map(|size| {
+            let offset = blocks.take(size)?;
+            Some(Extent { offset, size })
+        })
+    }
+
+    /// Takes address space back from sizes of homes of which a whole extent is free.
+    #[cold]
+    fn reclaim(&self) {
+        for class in &self.home {
+            for Whole { extent, warm } in class.take_whole_extents() {
+                let (offset, size) = (extent.offset, extent.size);
+                let region = Region {
+                    start: self.address(offset),
+                    bytes: BLOCK_BYTES[size],
+                };
+                // SAFETY: all slots in it were free, and nobody can take them any more.
+                unsafe { region.give_back(region.range()) };
+                for slot in warm {
+                    self.stretches.sleep(slot..slot + class.stride);
+                }
+                lock(&self.blocks).give_back(offset, size);
             }
-            room.fresh = *taken..*taken + wanted;
-            *taken += wanted;
         }
-        let offset = room.fresh.start;
-        room.fresh.start += class.stride;
-        room.made += 1;
-        Ok((offset, false))
+    }
+
+    /// A slot for a memory of so many bytes that does not lie at home: its offset and its size.
+    fn take_large(&self, bytes: usize) -> Result<(usize, usize), OutOfSlots> {
+        let size = blocks::size_for(bytes).ok_or(OutOfSlots)?;
+        let bytes = BLOCK_BYTES[size];
+        let taken = self.large_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let give_up = || {
+            self.large_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            OutOfSlots
+        };
+        if taken > self.bytes / 4 * LARGE_QUARTERS_MAX {
+            return Err(give_up());
+        }
+        // The lists grow; an instance may be made meanwhile, in whose arena they must not lie.
+        let offset = arena::outside(|| {
+            let offset = lock(&self.blocks).take(size);
+            offset.or_else(|| {
+                self.reclaim();
+                lock(&self.blocks).take(size)
+            })
+        });
+        let offset = offset.ok_or_else(give_up)?;
+        self.large_in_use.fetch_add(1, Ordering::AcqRel);
+        Ok((offset, size))
+    }
+
+    /// The same slot is free again, and reads as zero.
+    fn give_back_large(&self, offset: usize, size: usize) {
+        arena::outside(|| lock(&self.blocks).give_back(offset, size));
+        self.large_bytes
+            .fetch_sub(BLOCK_BYTES[size], Ordering::AcqRel);
+        self.large_in_use.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How far an address is from the start of the mapping, in which it lies.
@@ -378,39 +412,6 @@ impl Drop for Slots {
         // SAFETY: every slot's owner holds an `Arc` of this, so none is left; the range is the one that was mapped.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
-}
-
-/// Maps so many bytes, which begin at a stretch of their own.
-fn reserve(bytes: usize) -> std::io::Result<NonNull<u8>> {
-    let more = bytes + stretch::BYTES;
-    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
-    let mapped = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            more,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    if mapped == libc::MAP_FAILED {
-        return Err(std::io::Error::last_os_error());
-    }
-    let address = (mapped as usize).next_multiple_of(stretch::BYTES) as *mut libc::c_void;
-    let before = address as usize - mapped as usize;
-    // SAFETY: both ends were mapped just now, and nobody has them.
-    unsafe {
-        if before > 0 {
-            libc::munmap(mapped, before);
-        }
-        libc::munmap(address.byte_add(bytes), stretch::BYTES - before);
-    }
-    // A huge page would make every small process resident with 2 MiB. Where the kernel has none, there is nothing
-    // to prevent.
-    // SAFETY: the range was mapped just now.
-    unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
-    NonNull::new(address.cast()).ok_or_else(|| std::io::Error::other("mmap returned address 0"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,6 +1,9 @@
 //! A range of pages within the mapping: cleaned, given back, made resident, made untouchable.
 
+use super::reservation::forbid_huge_pages;
 use super::{PAGE_BYTES, Warm};
+#[cfg(any(test, debug_assertions))]
+use crate::engine::page_map;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -49,6 +52,50 @@ impl Region {
             };
             // It fails only for ranges that aren't mapped.
             assert_eq!(failed, 0, "the kernel keeps pages that were given back");
+        }
+    }
+
+    /// Maps fresh pages in place of those that are there. What was moved here, or from here, has a mapping of its own, which the
+    /// kernel then joins with its neighbours'. False if it can't, as when there are too many mappings.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`]; the region lies within the mapping of the slots.
+    pub(super) unsafe fn map_again(self) -> bool {
+        let address = self.start.as_ptr().cast();
+        // SAFETY: the range is the caller's, and what it holds is not needed.
+        unsafe {
+            let mapped = libc::mmap(
+                address,
+                self.bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            );
+            let is_done = mapped == address;
+            if is_done {
+                forbid_huge_pages(address, self.bytes);
+            }
+            is_done
+        }
+    }
+
+    /// Checks that all of it is zero, looking only at pages that may hold something.
+    ///
+    /// Panics if it is not.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) fn assert_zero(self) {
+        let mut touched = Vec::new();
+        page_map::touched(self, &mut touched);
+        for page in touched {
+            let part = self.part(page as usize * PAGE_BYTES..(page as usize + 1) * PAGE_BYTES);
+            // SAFETY: the region is the caller's, who has a free slot.
+            let bytes = unsafe { std::slice::from_raw_parts(part.start.as_ptr(), part.bytes) };
+            assert!(
+                bytes.iter().all(|byte| *byte == 0),
+                "page {page} of a free slot is not zero"
+            );
         }
     }
 

@@ -14,7 +14,7 @@ fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearM
     let ty = MemoryType::new((bytes / (64 * KIB)) as u32, None);
     at_home(home, || {
         Memories(slots.clone())
-            .new_memory(ty, bytes, None, Some(64 * KIB), 0)
+            .new_memory(ty, bytes, None, None, 0)
             .expect("a slot is free")
     })
 }
@@ -22,6 +22,19 @@ fn memory(slots: &Arc<Slots>, home: &Arc<Home>, bytes: usize) -> Box<dyn LinearM
 fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
     // SAFETY: the test holds the memory, and makes one slice at a time.
     unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
+}
+
+#[test]
+fn nothing_is_promised_that_slots_do_not_keep() {
+    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let ty = || MemoryType::new(1, Some(1));
+    // What lies beyond a memory is accessible.
+    for (reserved, guard) in [(Some(64 * KIB), 0), (None, 4 * KIB), (Some(0), 4 * KIB)] {
+        let refused = Memories(slots.clone()).new_memory(ty(), 64 * KIB, None, reserved, guard);
+        assert!(refused.is_err(), "{reserved:?} {guard}");
+    }
+    let made = Memories(slots.clone()).new_memory(ty(), 64 * KIB, None, Some(0), 0);
+    assert!(made.is_ok());
 }
 
 #[test]

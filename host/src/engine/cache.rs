@@ -1,0 +1,263 @@
+//! Compiled code, kept on disk: so that the next start is fast.
+//!
+//! A file is found by a digest of all that its code was made of, the module's bytes and the compiler's settings and version, and
+//! holds a digest of itself. What does not match is compiled anew, and replaced. Compiled code is run as it is found, so none is
+//! taken that anybody but this user could have put there: the folder and the files are the user's own, and nobody else may
+//! write to them.
+//!
+//! Nothing here is a failure: without a cache a start is slower.
+
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+/// What files begin with; changed when their form is.
+const MAGIC: &[u8; 16] = b"atoll code, v1\n\0";
+const DIGEST_BYTES: usize = 32;
+/// The most that is kept. Beyond that the files that were used longest ago go, down to three quarters.
+const KEPT_BYTES_MAX: u64 = 512 << 20;
+/// The largest file that is kept.
+const FILE_BYTES_MAX: u64 = KEPT_BYTES_MAX / 2;
+
+/// A folder with compiled code.
+pub(super) struct Cache {
+    folder: PathBuf,
+}
+
+/// What can be kept: modules and components.
+pub(super) trait Compiled: Sized {
+    /// Tells them apart.
+    const KIND: &'static str;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+
+    /// # Safety
+    ///
+    /// The bytes are what [`Compiled::serialize`] made, by an engine of the same settings.
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Cache {
+    /// In the user's folder for such things (`XDG_CACHE_HOME`, or `.cache` in the home folder). None if there is none that can
+    /// be trusted.
+    pub(super) fn open() -> Option<Cache> {
+        let folder = folder()?;
+        match prepare(&folder) {
+            Ok(()) => Some(Cache { folder }),
+            Err(error) => {
+                // A home folder may be missing or read-only: that is nobody's fault.
+                let folder = folder.display();
+                tracing::info!("compiled code is not kept in `{folder}`: {error}");
+                None
+            }
+        }
+    }
+
+    /// Code for these bytes: that which was kept, if there is such, or else compiled now, and kept.
+    pub(super) fn compiled<C: Compiled>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+    ) -> wasmtime::Result<C> {
+        let path = self.folder.join(key::<C>(engine, bytes));
+        match read(&path) {
+            Ok(code) => {
+                // SAFETY: the file is this user's own, nobody else may write to it, and its digest says that it is as it was
+                // written; and its name says that it was written by an engine of the same settings, of this version.
+                match unsafe { C::deserialize(engine, &code) } {
+                    Ok(compiled) => return Ok(compiled),
+                    Err(error) => tracing::warn!("`{}` is not used: {error:#}", path.display()),
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!("`{}` is not used, and made anew: {error}", path.display());
+            }
+        }
+        let compiled = C::compile(engine, bytes)?;
+        let kept = compiled.serialize().map(|code| self.keep(&path, &code));
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!("`{}` is not kept: {error}", path.display()),
+            Err(error) => tracing::info!("`{}` is not kept: {error:#}", path.display()),
+        }
+        Ok(compiled)
+    }
+
+    /// Puts code in its place at once: whoever reads sees all of it or nothing.
+    fn keep(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        if code.len() as u64 > FILE_BYTES_MAX {
+            return Err(io::Error::other("it is too large"));
+        }
+        self.make_room(code.len() as u64)?;
+        let own = format!("{}.new", std::process::id());
+        let new = path.with_extension(own);
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        let written = file
+            .write_all(MAGIC)
+            .and_then(|()| file.write_all(&Sha256::digest(code)))
+            .and_then(|()| file.write_all(code))
+            .and_then(|()| std::fs::rename(&new, path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&new);
+        }
+        written
+    }
+
+    /// Removes the files that were used longest ago, if there are too many for so many bytes more.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                files.push((used, metadata.len(), entry.path()));
+            }
+        }
+        let mut kept: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        if kept + bytes <= KEPT_BYTES_MAX {
+            return Ok(());
+        }
+        files.sort();
+        for (_, bytes, path) in files {
+            if kept <= KEPT_BYTES_MAX / 4 * 3 {
+                break;
+            }
+            // Another program may have been faster.
+            let _ = std::fs::remove_file(path);
+            kept -= bytes;
+        }
+        Ok(())
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    let named = |name| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
+    Some(caches.join("atoll"))
+}
+
+/// Makes the folder, if it is not there, and sees whose it is.
+fn prepare(folder: &Path) -> io::Result<()> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    if let Err(error) = made
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    let metadata = std::fs::symlink_metadata(folder)?;
+    if !metadata.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    check_owner(&metadata)
+}
+
+/// Nobody but this user may have written it.
+fn check_owner(metadata: &std::fs::Metadata) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own {
+        return Err(io::Error::other("it is another user's"));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others may write to it"));
+    }
+    Ok(())
+}
+
+/// The name of the file for these bytes.
+fn key<C: Compiled>(engine: &Engine, bytes: &[u8]) -> String {
+    let mut settings = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut settings);
+    let mut digest = Sha256::new();
+    for part in [
+        C::KIND.as_bytes(),
+        env!("CARGO_PKG_VERSION").as_bytes(),
+        &settings.finish().to_le_bytes(),
+        bytes,
+    ] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let digest = digest.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a file's code, if the file can be trusted and is whole.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // A link may lead anywhere, and a FIFO never answers.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    check_owner(&metadata)?;
+    let mut head = [0; MAGIC.len() + DIGEST_BYTES];
+    let mut code = Vec::new();
+    let is_whole = metadata.len() <= FILE_BYTES_MAX && file.read_exact(&mut head).is_ok();
+    if is_whole {
+        code.reserve_exact(metadata.len() as usize - head.len());
+        file.read_to_end(&mut code)?;
+    }
+    let (magic, digest) = head.split_at(MAGIC.len());
+    if !is_whole || magic != MAGIC || digest != &Sha256::digest(&code)[..] {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is spoiled"));
+    }
+    // It was used; if that can't be noted, it goes a little sooner.
+    let _ = file.set_modified(SystemTime::now());
+    Ok(code)
+}
+
+impl Compiled for Module {
+    const KIND: &'static str = "module";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+        Module::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Module::serialize(self)
+    }
+
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+        // SAFETY: as the caller's.
+        unsafe { Module::deserialize(engine, bytes) }
+    }
+}
+
+impl Compiled for Component {
+    const KIND: &'static str = "component";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        Component::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Component::serialize(self)
+    }
+
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: as the caller's.
+        unsafe { Component::deserialize(engine, bytes) }
+    }
+}

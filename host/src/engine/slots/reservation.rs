@@ -1,0 +1,100 @@
+//! The mapping that all slots are cut from: how much address space is reserved, and how.
+
+use super::{GIB, MIB, PAGE_BYTES, stretch};
+use std::ptr::NonNull;
+
+/// Address space to reserve: room for sixteen million small processes. It costs nothing until it is touched.
+pub(super) const RESERVATION_BYTES: usize = 16 << 40;
+/// Below this much there is no point in going on: room for some hundred small processes, and for a large one.
+const RESERVATION_BYTES_MIN: usize = 128 * MIB;
+
+/// Reserves as much as is wanted, or as there is, and says how much. Address space may be limited (`ulimit -v`), or strictly
+/// accounted.
+pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
+    let mut bytes = RESERVATION_BYTES;
+    if let Some(left) = address_space_left() {
+        // The other half is for everything else: threads, compiled code, the heap.
+        while bytes > left / 2 && bytes > RESERVATION_BYTES_MIN {
+            bytes /= 2;
+        }
+    }
+    loop {
+        match map(bytes) {
+            Ok(base) => {
+                if bytes < RESERVATION_BYTES {
+                    tracing::info!(
+                        "{} GiB of address space are reserved for processes: there is no more to be had",
+                        bytes as f64 / GIB as f64
+                    );
+                }
+                return Ok((base, bytes));
+            }
+            Err(error) if bytes <= RESERVATION_BYTES_MIN => {
+                let text = format!(
+                    "{} MiB of address space for processes were refused ({error}); does `ulimit -v` limit it?",
+                    bytes / MIB
+                );
+                return Err(std::io::Error::new(error.kind(), text));
+            }
+            Err(_) => bytes /= 2,
+        }
+    }
+}
+
+/// How much address space this program may still take, if that is limited.
+fn address_space_left() -> Option<usize> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is written to a place that is ours.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    if failed != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
+        return None;
+    }
+    let used = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = used.and_then(|used| used.split(' ').next()?.parse::<usize>().ok());
+    let used = pages.unwrap_or(0) * PAGE_BYTES;
+    Some((limit.rlim_cur as usize).saturating_sub(used))
+}
+
+/// Maps so many bytes, which begin at a stretch of their own.
+fn map(bytes: usize) -> std::io::Result<NonNull<u8>> {
+    let more = bytes + stretch::BYTES;
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            more,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    let address = (mapped as usize).next_multiple_of(stretch::BYTES) as *mut libc::c_void;
+    let before = address as usize - mapped as usize;
+    // SAFETY: both ends were mapped just now, and nobody has them.
+    unsafe {
+        if before > 0 {
+            libc::munmap(mapped, before);
+        }
+        libc::munmap(address.byte_add(bytes), stretch::BYTES - before);
+    }
+    // SAFETY: the range was mapped just now.
+    unsafe { forbid_huge_pages(address, bytes) };
+    NonNull::new(address.cast()).ok_or_else(|| std::io::Error::other("mmap returned address 0"))
+}
+
+/// A huge page would make every small process resident with 2 MiB. Where the kernel has none, there is nothing to prevent.
+///
+/// # Safety
+///
+/// The range is mapped, and the caller's.
+pub(super) unsafe fn forbid_huge_pages(address: *mut libc::c_void, bytes: usize) {
+    // SAFETY: it changes nothing that the range holds.
+    unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
+}

@@ -1,0 +1,127 @@
+//! The memory of all processes together: how much there is, and who holds how much of it.
+//!
+//! Small processes are not counted: a million of them have far more address space than they ever touch. What a process holds
+//! beyond [`SMALL_BYTES`] is counted in full, touched or not, so that no number of growing processes has the kernel end the
+//! program for want of memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What every process may hold without being counted: the largest home slot.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// What there is for all processes together.
+pub(crate) struct Pool {
+    bytes_max: u64,
+    used: AtomicU64,
+}
+
+impl Pool {
+    pub(super) fn new(bytes_max: u64) -> Arc<Pool> {
+        Arc::new(Pool {
+            bytes_max,
+            used: AtomicU64::new(0),
+        })
+    }
+}
+
+/// What one process holds of it. Nothing is left when this is dropped.
+pub(crate) struct Share {
+    pool: Arc<Pool>,
+    bytes: u64,
+}
+
+impl Share {
+    pub(crate) fn of(pool: &Arc<Pool>) -> Share {
+        Share {
+            pool: pool.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// The process holds so many bytes in all. False, and nothing changes, if there are not as many.
+    pub(crate) fn hold(&mut self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_sub(SMALL_BYTES);
+        if wanted > self.bytes {
+            let more = wanted - self.bytes;
+            let take = |used: u64| {
+                let sum = used.checked_add(more)?;
+                (sum <= self.pool.bytes_max).then_some(sum)
+            };
+            let used = &self.pool.used;
+            if used
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+                .is_err()
+            {
+                return false;
+            }
+        } else if wanted < self.bytes {
+            let less = self.bytes - wanted;
+            self.pool.used.fetch_sub(less, Ordering::AcqRel);
+        }
+        self.bytes = wanted;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+/// The memory of the machine, and of the control group that this program is in: how much each has, and how much of that is to
+/// be had.
+pub(super) fn limits() -> impl Iterator<Item = (u64, u64)> {
+    let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = machine.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib = line.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+        Some(kib << 10)
+    };
+    let of_machine = field("MemTotal:").zip(field("MemAvailable:"));
+    let of_group = ["memory.max", "memory.current"].map(|file| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    });
+    // What is only kept of files goes when it is needed.
+    let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+    let files = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "));
+    let files = files.and_then(|number| number.parse::<u64>().ok());
+    let of_group = of_group[0].zip(of_group[1]).map(|(total, used)| {
+        let needed = used.saturating_sub(files.unwrap_or(0));
+        (total, total.saturating_sub(needed))
+    });
+    of_machine.into_iter().chain(of_group)
+}
+
+/// Three quarters of the smaller one.
+pub(super) fn three_quarters() -> u64 {
+    limits()
+        .map(|(total, _)| total / 4 * 3)
+        .min()
+        .unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_beyond_a_small_process_is_counted_and_comes_back() {
+        let pool = Pool::new(10 << 20);
+        let (mut one, mut two) = (Share::of(&pool), Share::of(&pool));
+        assert!(one.hold(SMALL_BYTES) && two.hold(SMALL_BYTES));
+        assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+        assert!(one.hold(SMALL_BYTES + (8 << 20)));
+        assert!(!two.hold(SMALL_BYTES + (3 << 20)));
+        assert!(two.hold(SMALL_BYTES + (2 << 20)));
+        assert!(!one.hold(u64::MAX));
+        drop(one);
+        assert!(two.hold(SMALL_BYTES + (10 << 20)) && two.hold(0));
+        drop(two);
+        assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,215 @@
+//! WASI preview 1 for core modules: wasmtime-wasi's functions, each behind one guard, and those that are done otherwise here.
+//!
+//! | file | holds | because wasmtime-wasi |
+//! |---|---|---|
+//! | here | the table of all functions, and the guard | asks nobody whether the process is to end |
+//! | `transfers` | `fd_read`, `fd_write`, `fd_pread`, `fd_pwrite` | copies the first buffer whole, refuses 128 MiB, answers `EINTR` to a read of nothing |
+//! | `listing` | `fd_readdir` | reads and looks at the whole folder at each call, fails for a file that goes meanwhile and for a name that is no text |
+//! | `paths` | `path_open`, folders whose names end in a slash | ends the process for want of a handle, takes the host's `EMFILE` for `EIO`, blocks a thread at a FIFO for ever |
+//! | `other` | `random_get`, `poll_oneoff`, `proc_exit`, sockets | holds the thread, ends the process for a long list, traps for some codes, writes to the host's log |
+//!
+//! Their functions are called as the linker would, by a module that wasmtime-wasi shows but does not promise; its version is
+//! pinned.
+
+mod listing;
+mod other;
+mod paths;
+mod scratch;
+mod transfers;
+
+use listing::Listings;
+use paths::Special;
+use std::sync::Arc;
+use wasmtime::{Caller, Extern, Linker, Result};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as theirs;
+use wiggle::GuestMemory;
+
+pub(super) use paths::SPECIAL_MAX;
+
+/// The import module of WASI preview 1.
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// What a call costs beside what it moves.
+const CALL_REDUCTIONS: u64 = 8;
+
+/// Error numbers of preview 1.
+mod errno {
+    pub(super) const SUCCESS: i32 = 0;
+    pub(super) const EIO: i32 = 29;
+    pub(super) const EMFILE: i32 = 33;
+    pub(super) const ENFILE: i32 = 41;
+    pub(super) const ENOMEM: i32 = 48;
+    pub(super) const ENOTSOCK: i32 = 57;
+}
+
+/// What a process that is a core module has of WASI.
+pub struct Preview1 {
+    wasi: WasiP1Ctx,
+    listings: Listings,
+    special: Special,
+    /// What the call that is under way has cost, in reductions.
+    cost: u64,
+    /// Handles that it may have, those that it begins with among them.
+    handles_max: usize,
+}
+
+impl Preview1 {
+    /// How many handles it has.
+    fn handles(&mut self) -> usize {
+        self.wasi.ctx().table.iter_mut().count()
+    }
+
+    pub(super) fn new(
+        wasi: WasiP1Ctx,
+        special: Arc<tokio::sync::Semaphore>,
+        handles_max: usize,
+    ) -> Preview1 {
+        Preview1 {
+            wasi,
+            listings: Listings::default(),
+            special: Special::new(special),
+            cost: 0,
+            handles_max,
+        }
+    }
+}
+
+/// What a store holds for a process that calls these functions.
+pub trait Guest: Send + 'static {
+    /// The process's context, made if this is its first call.
+    fn preview1(&mut self) -> &mut Preview1;
+
+    /// Fails if the process is to end: what it calls then is its last call, and has no effect.
+    fn survives(&self) -> Result<()>;
+
+    /// The host has worked for the process, so many reductions' worth. True if it has to give up its turn now.
+    fn pay(&mut self, reductions: u64) -> bool;
+}
+
+/// Links WASI preview 1.
+///
+/// # Errors
+///
+/// If the linker already has a function of this name.
+pub fn add_preview1<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
+    // Each function asks at its beginning whether the process is to end, and those that may take long at their end, too.
+    macro_rules! functions {
+        ($($kind:ident $path:path as $name:literal ($($argument:ident: $ty:ty),*);)+) => {
+            $(functions!(@$kind $path, $name, ($($argument: $ty),*));)+
+        };
+        (@now $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+            linker.func_wrap(PREVIEW1, $name, |mut caller: Caller<'_, T>, $($argument: $ty),*| {
+                let (mut memory, process) = enter(&mut caller)?;
+                $path(&mut process.wasi, &mut memory, $($argument),*)
+            })?;
+        };
+        (@later $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+            linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, T>, ($($argument,)*): ($($ty,)*)| {
+                Box::new(async move {
+                    let (mut memory, process) = enter(&mut caller)?;
+                    let result = $path(&mut process.wasi, &mut memory, $($argument),*).await?;
+                    leave(&mut caller).await?;
+                    Ok(result)
+                })
+            })?;
+        };
+        (@own $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+            linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, T>, ($($argument,)*): ($($ty,)*)| {
+                Box::new(async move {
+                    let (mut memory, process) = enter(&mut caller)?;
+                    let result = $path(process, &mut memory, $($argument),*).await?;
+                    leave(&mut caller).await?;
+                    Ok(result)
+                })
+            })?;
+        };
+    }
+    functions! {
+        now theirs::args_get as "args_get" (a: i32, b: i32);
+        now theirs::args_sizes_get as "args_sizes_get" (a: i32, b: i32);
+        now theirs::environ_get as "environ_get" (a: i32, b: i32);
+        now theirs::environ_sizes_get as "environ_sizes_get" (a: i32, b: i32);
+        now theirs::clock_res_get as "clock_res_get" (a: i32, b: i32);
+        now theirs::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
+        now theirs::fd_allocate as "fd_allocate" (a: i32, b: i64, c: i64);
+        now theirs::fd_fdstat_set_flags as "fd_fdstat_set_flags" (a: i32, b: i32);
+        now theirs::fd_fdstat_set_rights as "fd_fdstat_set_rights" (a: i32, b: i64, c: i64);
+        now theirs::fd_prestat_get as "fd_prestat_get" (a: i32, b: i32);
+        now theirs::fd_prestat_dir_name as "fd_prestat_dir_name" (a: i32, b: i32, c: i32);
+        now theirs::fd_tell as "fd_tell" (a: i32, b: i32);
+        now theirs::proc_raise as "proc_raise" (a: i32);
+        now theirs::sched_yield as "sched_yield" ();
+        now other::sock_accept as "sock_accept" (a: i32, b: i32, c: i32);
+        now other::sock_recv as "sock_recv" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        now other::sock_send as "sock_send" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        now other::sock_shutdown as "sock_shutdown" (a: i32, b: i32);
+        later theirs::fd_advise as "fd_advise" (a: i32, b: i64, c: i64, d: i32);
+        later theirs::fd_datasync as "fd_datasync" (a: i32);
+        later theirs::fd_fdstat_get as "fd_fdstat_get" (a: i32, b: i32);
+        later theirs::fd_filestat_get as "fd_filestat_get" (a: i32, b: i32);
+        later theirs::fd_filestat_set_size as "fd_filestat_set_size" (a: i32, b: i64);
+        later theirs::fd_filestat_set_times as "fd_filestat_set_times" (a: i32, b: i64, c: i64, d: i32);
+        later theirs::fd_seek as "fd_seek" (a: i32, b: i64, c: i32, d: i32);
+        later theirs::fd_sync as "fd_sync" (a: i32);
+        later theirs::path_filestat_get as "path_filestat_get" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        later theirs::path_filestat_set_times as "path_filestat_set_times"
+            (a: i32, b: i32, c: i32, d: i32, e: i64, f: i64, g: i32);
+        later theirs::path_link as "path_link" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32, g: i32);
+        later theirs::path_readlink as "path_readlink" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        later theirs::path_rename as "path_rename" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        later theirs::path_symlink as "path_symlink" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        later theirs::path_unlink_file as "path_unlink_file" (a: i32, b: i32, c: i32);
+        own transfers::fd_read as "fd_read" (a: i32, b: i32, c: i32, d: i32);
+        own transfers::fd_pread as "fd_pread" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own transfers::fd_write as "fd_write" (a: i32, b: i32, c: i32, d: i32);
+        own transfers::fd_pwrite as "fd_pwrite" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own listing::fd_readdir as "fd_readdir" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own paths::fd_close as "fd_close" (a: i32);
+        own paths::fd_renumber as "fd_renumber" (a: i32, b: i32);
+        own paths::path_open as "path_open"
+            (a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32);
+        own paths::path_create_directory as "path_create_directory" (a: i32, b: i32, c: i32);
+        own paths::path_remove_directory as "path_remove_directory" (a: i32, b: i32, c: i32);
+        own other::poll_oneoff as "poll_oneoff" (a: i32, b: i32, c: i32, d: i32);
+        own other::random_get as "random_get" (a: i32, b: i32);
+    }
+    linker.func_wrap(
+        PREVIEW1,
+        "proc_exit",
+        |caller: Caller<'_, T>, code: u32| -> Result<()> {
+            caller.data().survives()?;
+            Err(other::exit(code))
+        },
+    )?;
+    Ok(())
+}
+
+/// Ends a call: it is paid for, and has an effect only if the process is not to end.
+async fn leave<T: Guest>(caller: &mut Caller<'_, T>) -> Result<()> {
+    let data = caller.data_mut();
+    let cost = CALL_REDUCTIONS + std::mem::take(&mut data.preview1().cost);
+    if data.pay(cost) {
+        tokio::task::yield_now().await;
+    }
+    caller.data().survives()
+}
+
+/// The memory of a process that calls, and its context, if the process is not to end.
+fn enter<'a, T: Guest>(
+    caller: &'a mut Caller<'_, T>,
+) -> Result<(GuestMemory<'a>, &'a mut Preview1)> {
+    use theirs::WasiSnapshotPreview1 as _;
+    caller.data().survives()?;
+    let Some(memory) = caller.get_export("memory").and_then(Extern::into_memory) else {
+        return Err(wasmtime::Error::msg(
+            "the module does not export its memory as `memory`",
+        ));
+    };
+    let fuel = wasmtime::AsContextMut::as_context_mut(caller).hostcall_fuel();
+    let (bytes, data) = memory.data_and_store_mut(caller);
+    let process = data.preview1();
+    process.wasi.set_hostcall_fuel(fuel);
+    Ok((GuestMemory::Unshared(bytes), process))
+}

@@ -1,0 +1,227 @@
+//! Opening and closing: what there is too little of is an error of the guest's, and what never answers holds up nobody.
+
+use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
+use super::{Preview1, errno, theirs};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Result;
+use wasmtime_wasi::ResourceTableError;
+use wiggle::GuestMemory;
+
+/// Operations on FIFOs and devices that may be under way at once, of all processes together: each occupies a thread as long as
+/// it takes, which may be for ever. There are twice as many threads: whatever they do, files are read and written.
+pub(in crate::wasi) const SPECIAL_MAX: usize = 512;
+
+/// Where `filestat` has the type of a file, and what regular files, directories and links are.
+const TYPE_AT: usize = 16;
+const ORDINARY_TYPES: [u8; 3] = [3, 4, 7];
+
+/// Which of a process's descriptors stand for FIFOs and devices.
+pub(super) struct Special {
+    fds: HashSet<i32>,
+    places: Arc<Semaphore>,
+}
+
+/// A place for an operation on one.
+///
+/// If the process ends before the operation does, the operation goes on in its thread, and nobody learns when it is over: the
+/// place is lost then.
+pub(super) struct Occupied(Option<OwnedSemaphorePermit>);
+
+impl Special {
+    pub(super) fn new(places: Arc<Semaphore>) -> Special {
+        Special {
+            fds: HashSet::new(),
+            places,
+        }
+    }
+
+    /// A place for an operation, if this descriptor needs one. Waits until there is one.
+    pub(super) async fn occupy(&self, fd: i32) -> Option<Occupied> {
+        match self.fds.contains(&fd) {
+            true => Some(self.place().await),
+            false => None,
+        }
+    }
+
+    async fn place(&self) -> Occupied {
+        Occupied(self.places.clone().acquire_owned().await.ok())
+    }
+}
+
+impl Occupied {
+    /// The operation has ended.
+    pub(super) fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            place.forget();
+        }
+    }
+}
+
+pub(super) async fn fd_close(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+) -> Result<i32> {
+    process.listings.forget(fd);
+    process.special.fds.remove(&fd);
+    theirs::fd_close(&mut process.wasi, memory, fd).await
+}
+
+pub(super) async fn fd_renumber(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    from: i32,
+    to: i32,
+) -> Result<i32> {
+    let errno = theirs::fd_renumber(&mut process.wasi, memory, from, to).await?;
+    if errno == errno::SUCCESS && from != to {
+        process.listings.forget(from);
+        process.listings.forget(to);
+        process.special.fds.remove(&to);
+        if process.special.fds.remove(&from) {
+            process.special.fds.insert(to);
+        }
+    }
+    Ok(errno)
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are WASI's")]
+pub(super) async fn path_open(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    directory: i32,
+    lookup: i32,
+    path: i32,
+    path_length: i32,
+    flags: i32,
+    rights: i64,
+    inheriting: i64,
+    fd_flags: i32,
+    result: i32,
+) -> Result<i32> {
+    if process.handles() >= process.handles_max {
+        return Ok(errno::EMFILE);
+    }
+    let is_special = match scratch::part(memory, path, path_length) {
+        Some(path) => {
+            let path = Scratch::with(path);
+            is_special(process, path, directory, lookup, path_length).await?
+        }
+        None => false,
+    };
+    let place = match is_special {
+        true => Some(process.special.place().await),
+        false => None,
+    };
+    let opened = theirs::path_open(
+        &mut process.wasi,
+        memory,
+        directory,
+        lookup,
+        path,
+        path_length,
+        flags,
+        rights,
+        inheriting,
+        fd_flags,
+        result,
+    )
+    .await;
+    if let Some(place) = place {
+        place.release();
+    }
+    let errno = match opened {
+        Err(error) if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) => {
+            return Ok(errno::EMFILE);
+        }
+        opened => opened?,
+    };
+    if errno == errno::SUCCESS
+        && is_special
+        && let Some(fd) = scratch::part(memory, result, 4)
+        && let Some(fd) = fd.first_chunk()
+    {
+        process.special.fds.insert(i32::from_le_bytes(*fd));
+    }
+    Ok(match errno {
+        errno::EIO => want_of_descriptors().unwrap_or(errno),
+        errno => errno,
+    })
+}
+
+/// Is this neither a file nor a directory, nor nothing at all?
+async fn is_special(
+    process: &mut Preview1,
+    mut path: Scratch,
+    directory: i32,
+    lookup: i32,
+    path_length: i32,
+) -> Result<bool> {
+    let lent = &mut path.memory();
+    let wasi = &mut process.wasi;
+    let stat = theirs::path_filestat_get(
+        wasi,
+        lent,
+        directory,
+        lookup,
+        BYTES_AT,
+        path_length,
+        RESULT_AT,
+    );
+    Ok(match stat.await {
+        Ok(errno::SUCCESS) => !ORDINARY_TYPES.contains(&path.result_u8(TYPE_AT)),
+        // It is opened as if it were ordinary, and fails as that does.
+        Ok(_) => false,
+        // A socket, of which preview 1 has no type.
+        Err(_) => true,
+    })
+}
+
+/// wasmtime-wasi knows no such error, and says that something else went wrong: has the host no descriptor left?
+fn want_of_descriptors() -> Option<i32> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    match rustix::fs::open("/", flags, rustix::fs::Mode::empty()) {
+        Err(rustix::io::Errno::MFILE) => Some(errno::EMFILE),
+        Err(rustix::io::Errno::NFILE) => Some(errno::ENFILE),
+        _ => None,
+    }
+}
+
+pub(super) async fn path_create_directory(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    directory: i32,
+    path: i32,
+    path_length: i32,
+) -> Result<i32> {
+    let length = without_slashes(memory, path, path_length);
+    theirs::path_create_directory(&mut process.wasi, memory, directory, path, length).await
+}
+
+pub(super) async fn path_remove_directory(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    directory: i32,
+    path: i32,
+    path_length: i32,
+) -> Result<i32> {
+    let length = without_slashes(memory, path, path_length);
+    theirs::path_remove_directory(&mut process.wasi, memory, directory, path, length).await
+}
+
+/// The length of a path without slashes at its end, which POSIX allows for a directory, and wasmtime-wasi takes for `.` in it.
+fn without_slashes(memory: &mut GuestMemory<'_>, path: i32, length: i32) -> i32 {
+    let Some(bytes) = scratch::part(memory, path, length) else {
+        return length;
+    };
+    let end = bytes.iter().rposition(|byte| *byte != b'/');
+    end.map_or(length, |end| end as i32 + 1)
+}

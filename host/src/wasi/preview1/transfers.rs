@@ -1,0 +1,298 @@
+//! Reading and writing: any number of bytes, in pieces that neither hold a scheduler nor are copied whole.
+//!
+//! The guest's buffers are gathered into a piece, wasmtime-wasi's function is called for that, and what it has read is
+//! scattered over them. As POSIX has it, a transfer may be short: it ends with the first piece that is. What is wrong with the
+//! buffers is left to wasmtime-wasi to refuse.
+
+use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
+use super::{Preview1, errno, theirs};
+use wasmtime::Result;
+use wiggle::GuestMemory;
+
+/// What is transferred at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// More buffers in one call are left to the next. POSIX lets a host limit them, and names 1024.
+const BUFFERS_MAX: usize = 1024;
+/// Copying so many bytes costs a reduction.
+const BYTES_PER_REDUCTION: u64 = 64;
+/// The size of a buffer's address and length, in the list of buffers.
+const BUFFER_BYTES: usize = 8;
+/// What preview 1 says of a regular file in `fdstat`.
+const REGULAR_FILE: u8 = 4;
+
+pub(super) async fn fd_read(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: i32,
+    count: i32,
+    result: i32,
+) -> Result<i32> {
+    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
+        return theirs::fd_read(&mut process.wasi, memory, fd, buffers, count, result).await;
+    };
+    transfer(process, memory, fd, buffers_found, Way::In, None, result).await
+}
+
+pub(super) async fn fd_pread(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: i32,
+    count: i32,
+    offset: i64,
+    result: i32,
+) -> Result<i32> {
+    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
+        return theirs::fd_pread(
+            &mut process.wasi,
+            memory,
+            fd,
+            buffers,
+            count,
+            offset,
+            result,
+        )
+        .await;
+    };
+    let offset = Some(offset);
+    transfer(process, memory, fd, buffers_found, Way::In, offset, result).await
+}
+
+pub(super) async fn fd_write(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: i32,
+    count: i32,
+    result: i32,
+) -> Result<i32> {
+    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
+        return theirs::fd_write(&mut process.wasi, memory, fd, buffers, count, result).await;
+    };
+    transfer(process, memory, fd, buffers_found, Way::Out, None, result).await
+}
+
+pub(super) async fn fd_pwrite(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: i32,
+    count: i32,
+    offset: i64,
+    result: i32,
+) -> Result<i32> {
+    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
+        return theirs::fd_pwrite(
+            &mut process.wasi,
+            memory,
+            fd,
+            buffers,
+            count,
+            offset,
+            result,
+        )
+        .await;
+    };
+    let offset = Some(offset);
+    transfer(process, memory, fd, buffers_found, Way::Out, offset, result).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// The guest's buffers, all of which lie in its memory.
+struct Buffers {
+    list: Vec<(i32, i32)>,
+    bytes: usize,
+    /// How many there were, empty ones among them.
+    listed: usize,
+}
+
+impl Buffers {
+    /// None if anything lies outside of the memory, or at an address that is not aligned.
+    fn read(
+        memory: &mut GuestMemory<'_>,
+        buffers: i32,
+        count: i32,
+        result: i32,
+    ) -> Option<Buffers> {
+        let is_aligned = |address: i32| address & 3 == 0;
+        if !is_aligned(buffers) || !is_aligned(result) {
+            return None;
+        }
+        scratch::part(memory, result, 4)?;
+        let count = (count.cast_unsigned() as usize).min(BUFFERS_MAX);
+        let list = scratch::part(memory, buffers, (count * BUFFER_BYTES) as i32)?;
+        let list: Vec<(i32, i32)> = (list.as_chunks::<BUFFER_BYTES>().0.iter())
+            .map(|[a, b, c, d, e, f, g, h]| {
+                let address = i32::from_le_bytes([*a, *b, *c, *d]);
+                (address, i32::from_le_bytes([*e, *f, *g, *h]))
+            })
+            .filter(|(_, length)| *length != 0)
+            .collect();
+        let mut bytes = 0;
+        for (address, length) in &list {
+            bytes += scratch::part(memory, *address, *length)?.len();
+        }
+        // The answer has 32 bits.
+        let bytes = bytes.min(i32::MAX as usize);
+        Some(Buffers {
+            list,
+            bytes,
+            listed: count,
+        })
+    }
+
+    /// Calls `copy` with the parts of the guest's memory that hold so many bytes from there on.
+    fn each_part(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        mut from: usize,
+        mut bytes: usize,
+        mut copy: impl FnMut(&mut [u8]),
+    ) {
+        for (address, length) in &self.list {
+            let length_bytes = length.cast_unsigned() as usize;
+            if from >= length_bytes {
+                from -= length_bytes;
+                continue;
+            }
+            let part = scratch::part(memory, *address, *length);
+            let part = part.expect("all buffers were seen to lie within the memory");
+            let end = length_bytes.min(from + bytes);
+            bytes -= end - from;
+            copy(&mut part[from..end]);
+            from = 0;
+            if bytes == 0 {
+                return;
+            }
+        }
+    }
+}
+
+async fn transfer(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: Buffers,
+    way: Way,
+    offset: Option<i64>,
+    result: i32,
+) -> Result<i32> {
+    process.cost += buffers.listed as u64 + buffers.bytes as u64 / BYTES_PER_REDUCTION;
+    let mut done = 0;
+    let mut goes_on = None;
+    loop {
+        let wanted = (buffers.bytes - done).min(PIECE_BYTES);
+        if wanted == 0 && done > 0 {
+            break;
+        }
+        if wanted == 0 && way == Way::In {
+            // Nothing is wanted: nothing is waited for.
+            let mut scratch = Scratch::of(0);
+            let checked = file_type(process, &mut scratch, fd).await?;
+            if let Err(errno) = checked {
+                return Ok(errno);
+            }
+            break;
+        }
+        let (errno, moved) =
+            piece(process, memory, fd, &buffers, way, offset, done, wanted).await?;
+        if errno != errno::SUCCESS && done == 0 {
+            return Ok(errno);
+        }
+        done += moved;
+        if errno != errno::SUCCESS || moved < wanted || done == buffers.bytes {
+            break;
+        }
+        // Only a regular file surely has more at once; another one may have to wait, with bytes that have come already.
+        let is_file = match goes_on {
+            Some(is_file) => is_file,
+            None => {
+                let ty = file_type(process, &mut Scratch::of(0), fd).await?;
+                way == Way::Out || ty == Ok(REGULAR_FILE)
+            }
+        };
+        goes_on = Some(is_file);
+        if !is_file {
+            break;
+        }
+    }
+    let room = scratch::part(memory, result, 4);
+    let room = room.expect("the result was seen to lie within the memory");
+    room.copy_from_slice(&(done as u32).to_le_bytes());
+    Ok(errno::SUCCESS)
+}
+
+/// Transfers one piece: the error number, and how many bytes were moved.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, cut in two for its length"
+)]
+async fn piece(
+    process: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffers: &Buffers,
+    way: Way,
+    offset: Option<i64>,
+    done: usize,
+    wanted: usize,
+) -> Result<(i32, usize)> {
+    // The list of one buffer, and the buffer.
+    let mut scratch = Scratch::of(BUFFER_BYTES + wanted);
+    let (list, bytes) = scratch.bytes().split_at_mut(BUFFER_BYTES);
+    list[..4].copy_from_slice(&(BYTES_AT + BUFFER_BYTES as i32).to_le_bytes());
+    list[4..].copy_from_slice(&(wanted as u32).to_le_bytes());
+    if way == Way::Out {
+        let mut at = 0;
+        buffers.each_part(memory, done, wanted, |part| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        });
+    }
+    let occupied = process.special.occupy(fd).await;
+    let wasi = &mut process.wasi;
+    let at = offset.map(|offset| offset.wrapping_add(done as i64));
+    let lent = &mut scratch.memory();
+    let errno = match (way, at) {
+        (Way::In, None) => theirs::fd_read(wasi, lent, fd, BYTES_AT, 1, RESULT_AT).await,
+        (Way::In, Some(at)) => theirs::fd_pread(wasi, lent, fd, BYTES_AT, 1, at, RESULT_AT).await,
+        (Way::Out, None) => theirs::fd_write(wasi, lent, fd, BYTES_AT, 1, RESULT_AT).await,
+        (Way::Out, Some(at)) => theirs::fd_pwrite(wasi, lent, fd, BYTES_AT, 1, at, RESULT_AT).await,
+    }?;
+    if let Some(occupied) = occupied {
+        occupied.release();
+    }
+    let moved = match errno {
+        errno::SUCCESS => (scratch.result_u32(0) as usize).min(wanted),
+        _ => 0,
+    };
+    if way == Way::In {
+        let bytes = &scratch.bytes()[BUFFER_BYTES..BUFFER_BYTES + moved];
+        let mut at = 0;
+        buffers.each_part(memory, done, moved, |part| {
+            part.copy_from_slice(&bytes[at..at + part.len()]);
+            at += part.len();
+        });
+    }
+    Ok((errno, moved))
+}
+
+/// What a descriptor stands for, as preview 1 numbers it; or the error number.
+async fn file_type(
+    process: &mut Preview1,
+    scratch: &mut Scratch,
+    fd: i32,
+) -> Result<Result<u8, i32>> {
+    let lent = &mut scratch.memory();
+    let errno = theirs::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
+    Ok(match errno {
+        errno::SUCCESS => Ok(scratch.result_u8(0)),
+        errno => Err(errno),
+    })
+}

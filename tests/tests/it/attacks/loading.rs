@@ -1,0 +1,396 @@
+//! Files that are hard to load: they run, or are refused with the limit that they exceed, in the end.
+//!
+//! Nothing here measures time. A loader whose work grows with the square of a module's size does not come to an end,
+//! which the tests notice as they notice any program that hangs.
+
+use super::{Became, ran_or_refused, valid};
+use atoll_tests::{Atoll, guest};
+use std::fmt::Write;
+
+/// The code that the modules below exit with, by WASI.
+const EXIT_CODE: i32 = 7;
+/// The instructions for it, where the exit is function 0.
+const EXITS: &[u8] = &[0x41, 7, 0x10, 0];
+const END: &[u8] = &[0x0b];
+const HEAD: &[u8] = b"\0asm\x01\0\0\0";
+
+fn leb(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+/// Bytes behind their number.
+fn sized(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    [&leb(bytes.as_ref().len()), bytes.as_ref()].concat()
+}
+
+fn list(items: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = leb(items.len());
+    for item in items {
+        bytes.extend_from_slice(item.as_ref());
+    }
+    bytes
+}
+
+fn section(id: u8, contents: impl AsRef<[u8]>) -> Vec<u8> {
+    [vec![id], sized(contents)].concat()
+}
+
+fn custom(name: &str, contents: impl AsRef<[u8]>) -> Vec<u8> {
+    section(0, [&sized(name), contents.as_ref()].concat())
+}
+
+/// The sections of a module that exits. Function 0 is the exit, function 1 is `_start`, and both are followed by the
+/// functions that have the other bodies. Types 0 and 1 are those of `_start` and of the exit.
+fn sections(bodies: &[Vec<u8>], more_types: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut types = vec![vec![0x60, 0, 0], vec![0x60, 1, 0x7f, 0]];
+    types.extend_from_slice(more_types);
+    let exit = [
+        sized("wasi_snapshot_preview1"),
+        sized("proc_exit"),
+        vec![0, 1],
+    ]
+    .concat();
+    let exports = [
+        [sized("memory"), vec![2, 0]].concat(),
+        [sized("_start"), vec![0, 1]].concat(),
+    ];
+    let bodies: Vec<Vec<u8>> = bodies.iter().map(sized).collect();
+    vec![
+        section(1, list(&types)),
+        section(2, list(&[exit])),
+        section(3, list(&vec![[0u8]; bodies.len()])),
+        section(5, list(&[[0, 1]])),
+        section(7, list(&exports)),
+        section(10, list(&bodies)),
+    ]
+}
+
+fn module(sections: &[Vec<u8>]) -> Vec<u8> {
+    [HEAD, &sections.concat()].concat()
+}
+
+/// A body with so many locals of type `i32`.
+fn body(locals: usize, code: &[&[u8]]) -> Vec<u8> {
+    let locals = match locals {
+        0 => vec![0],
+        count => [vec![1], leb(count), vec![0x7f]].concat(),
+    };
+    [locals, code.concat(), END.to_vec()].concat()
+}
+
+/// A module of one function whose code is this, before or after which it exits.
+fn module_of(code: &[&[u8]]) -> Vec<u8> {
+    valid(module(&sections(&[body(0, code)], &[])))
+}
+
+/// A module that is large in some way runs to its end, or is refused in words that name the limit.
+#[track_caller]
+fn runs_or_exceeds_a_limit(what: &str, bytes: &[u8], code: i32) {
+    let outcome = Atoll::run(bytes).outcome();
+    if ran_or_refused(&outcome, code) == Became::Refused {
+        let is_named = outcome.stderr.contains("limit")
+            && outcome.stderr.chars().any(|char| char.is_ascii_digit());
+        assert!(is_named, "{what}: no limit is named\n{outcome}");
+    }
+}
+
+#[test]
+fn name_sections_that_are_malformed_are_no_reason_to_refuse_a_module() {
+    let name = |index: usize, name: &[u8]| [leb(index), sized(name)].concat();
+    let functions = |names: &[Vec<u8>]| [vec![1], sized(list(names))].concat();
+    let one = functions(&[name(1, b"f")]);
+    let contents: [(&str, Vec<u8>); 10] = [
+        ("empty", vec![]),
+        ("cut-off", vec![1, 0x7f, 1]),
+        ("named-twice", functions(&[name(1, b"f"), name(1, b"g")])),
+        ("no-such-function", functions(&[name(99_999, b"f")])),
+        ("not-utf8", functions(&[name(1, b"\xff\xfe")])),
+        (
+            "out-of-order",
+            [&[2, 1, 0], &functions(&[name(1, b"f")])[..]].concat(),
+        ),
+        ("huge-count", [vec![1], sized(leb(0xffff_ffff))].concat()),
+        ("huge-length", [&[1][..], &leb(0xffff_ffff)].concat()),
+        ("unknown-part", vec![99, 2, 1, 2]),
+        ("garbage", (0..64).collect()),
+    ];
+    let core = sections(&[body(0, &[EXITS])], &[]);
+    for (what, contents) in &contents {
+        let section = custom("name", contents);
+        let places = [
+            module(&[core.concat(), section.clone()]),
+            module(&[section.clone(), core.concat()]),
+            module(&[core.concat(), section, custom("name", &one)]),
+        ];
+        for bytes in places {
+            let outcome = Atoll::run(valid(bytes)).outcome();
+            assert!(
+                outcome.code == Some(EXIT_CODE) && outcome.stderr.is_empty(),
+                "{what}\n{outcome}"
+            );
+        }
+    }
+}
+
+#[test]
+fn custom_sections_may_hold_anything_anywhere() {
+    let core = sections(&[body(0, &[EXITS])], &[]);
+    let garbage: Vec<u8> = (200..=255).collect();
+    let mut modules = Vec::new();
+    for name in [
+        "",
+        "producers",
+        "target_features",
+        "linking",
+        "reloc.CODE",
+        "dylink.0",
+        ".debug_info",
+        ".debug_line",
+        "sourceMappingURL",
+        "build_id",
+        "metadata.code.branch_hint",
+        "metadata.code.trace_inst",
+        "external_debug_info",
+        "component-type",
+        "component-type:world",
+        "component-name",
+        "core-name",
+        "atoll:entry",
+    ] {
+        let section = custom(name, &garbage);
+        modules.push((
+            format!("`{name}` last"),
+            module(&[core.concat(), section.clone()]),
+        ));
+        let mut between = core.clone();
+        between.insert(1, section);
+        modules.push((format!("`{name}` second"), module(&between)));
+    }
+    let everywhere: Vec<Vec<u8>> = core
+        .iter()
+        .flat_map(|section| [custom("x", b"y"), section.clone()])
+        .collect();
+    modules.push(("one in front of each".into(), module(&everywhere)));
+    let ten_thousand = custom("x", b"").repeat(10_000);
+    modules.push((
+        "ten thousand".into(),
+        module(&[ten_thousand, core.concat()]),
+    ));
+    let large = custom(".debug_info", vec![0; 60 << 20]);
+    modules.push(("sixty megabytes".into(), module(&[core.concat(), large])));
+    for (what, bytes) in modules {
+        let outcome = Atoll::run(valid(bytes)).outcome();
+        assert!(
+            outcome.code == Some(EXIT_CODE) && outcome.stderr.is_empty(),
+            "{what}\n{outcome}"
+        );
+    }
+}
+
+#[test]
+fn a_command_s_start_runs_though_it_exports_a_function_called_run() {
+    // It knows nothing of Atoll.
+    let print = |text: &str| {
+        format!(
+            "(data (i32.const 64) \"{text}\\0a\")
+             (func $print
+               (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const {}))
+               (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16))))",
+            text.len() + 1
+        )
+    };
+    let command = format!(
+        "(module
+           (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+           (memory (export \"memory\") 1) {}
+           (func (export \"run\") (i32.store8 (i32.const 69) (i32.const 33)) (call $print))
+           (func (export \"_start\") (call $print)))",
+        print("start.")
+    );
+    let command = valid(command);
+    let runs = |options: &[&str], stdout: &str| {
+        Atoll::run(&command)
+            .options(options)
+            .outcome()
+            .code(0)
+            .stdout(stdout)
+            .stderr("");
+    };
+    runs(&[], "start.\n");
+    runs(&["--function", "_start"], "start.\n");
+    runs(&["--function", "run"], "start!\n");
+    let inspection = Atoll::inspect(&command).outcome().code(0);
+    assert!(
+        inspection.stdout.contains("entry      _start\n"),
+        "{inspection}"
+    );
+    // A spawn that names no function means the same.
+    let main = guest(
+        "(func (export \"run\")
+           (call $must (i32.eq (i32.const -1)
+             (call $try-start-in %\"command\" (i32.const 0) (i32.const 0) (i32.const 272))))
+           (call $await-end (i32.const 272)))",
+    );
+    Atoll::run(main)
+        .program("command", &command)
+        .outcome()
+        .code(0)
+        .stdout("start.\n");
+}
+
+/// A loop that ends at once.
+const LOOP: &[u8] = &[0x03, 0x40, 0x41, 0, 0x0d, 0, 0x0b];
+
+#[test]
+fn many_loops_in_one_function() {
+    for count in [8_000, 50_000, 200_000] {
+        let loops = LOOP.repeat(count);
+        let what = format!("{count} loops in sequence");
+        runs_or_exceeds_a_limit(&what, &module_of(&[&loops, EXITS]), EXIT_CODE);
+    }
+}
+
+#[test]
+fn many_loops_within_each_other() {
+    for count in [900, 5_000, 20_000] {
+        let starts = [0x03, 0x40].repeat(count);
+        // Each goes round if it is told to, which it is not.
+        let ends = [0x41, 0, 0x0d, 0, 0x0b].repeat(count);
+        let what = format!("{count} loops within each other");
+        runs_or_exceeds_a_limit(&what, &module_of(&[&starts, &ends, EXITS]), EXIT_CODE);
+    }
+}
+
+#[test]
+fn many_blocks_within_each_other() {
+    for (what, start) in [
+        ("blocks", &[0x02, 0x40][..]),
+        ("ifs", &[0x41, 0, 0x04, 0x40]),
+    ] {
+        for count in [5_000, 200_000] {
+            let code = [start.repeat(count), END.repeat(count)].concat();
+            let what = format!("{count} {what}");
+            runs_or_exceeds_a_limit(&what, &module_of(&[&code, EXITS]), EXIT_CODE);
+        }
+    }
+}
+
+#[test]
+fn a_function_with_a_large_body() {
+    const BYTES: usize = 1_600_000;
+    for (what, piece) in [
+        ("nothing", &[0x01][..]),
+        ("blocks", &[0x02, 0x40, 0x0c, 0, 0x0b]),
+        ("loops", LOOP),
+        ("arithmetic", &[0x41, 1, 0x41, 2, 0x6a, 0x1a]),
+        ("stores", &[0x41, 0, 0x41, 0, 0x36, 2, 0]),
+        ("growth", &[0x41, 0, 0x40, 0, 0x1a]),
+    ] {
+        let code = piece.repeat(BYTES / piece.len());
+        runs_or_exceeds_a_limit(what, &module_of(&[&code, EXITS]), EXIT_CODE);
+    }
+    // Calls of another function.
+    let calls = [0x10, 2].repeat(BYTES / 2);
+    let bodies = [body(0, &[&calls, EXITS]), body(0, &[])];
+    let bytes = valid(module(&sections(&bodies, &[])));
+    runs_or_exceeds_a_limit("calls", &bytes, EXIT_CODE);
+}
+
+#[test]
+fn a_function_with_as_many_locals_as_there_may_be() {
+    // The code that counts reductions must not need one more.
+    let count_to_ten: &[u8] = &[
+        0x03, 0x40, 0x20, 0, 0x41, 1, 0x6a, 0x22, 0, 0x41, 0x0a, 0x48, 0x0d, 0, 0x0b,
+    ];
+    for locals in [49_990, 49_999, 50_000] {
+        for call in [&[][..], &[0x10, 2]] {
+            let bodies = [body(locals, &[count_to_ten, call, EXITS]), body(0, &[])];
+            let bytes = valid(module(&sections(&bodies, &[])));
+            runs_or_exceeds_a_limit(&format!("{locals} locals"), &bytes, EXIT_CODE);
+        }
+    }
+}
+
+#[test]
+fn many_functions_with_many_locals() {
+    // Eight bytes each, so the file is small.
+    for count in [100, 200_000] {
+        let mut bodies = vec![body(0, &[EXITS])];
+        bodies.resize(count, body(49_999, &[]));
+        let bytes = valid(module(&sections(&bodies, &[])));
+        runs_or_exceeds_a_limit(&format!("{count} functions"), &bytes, EXIT_CODE);
+    }
+}
+
+#[test]
+fn many_imports_of_one_function() {
+    let import = "(import \"atoll:process/lifecycle@0.1.0\" \"yield-now\" (func))";
+    for (imports, calls) in [(1_000, 100_000), (90_000, 0), (90_000, 400_000)] {
+        let calls: String = (0..calls)
+            .map(|number| format!("(call {})", number % imports))
+            .collect();
+        // Behind the return, so that it is only loaded.
+        let text = format!(
+            "(module {} (memory (export \"memory\") 1) (func (export \"run\") (return) {calls}))",
+            import.repeat(imports)
+        );
+        runs_or_exceeds_a_limit(&format!("{imports} imports"), &valid(text), 0);
+    }
+}
+
+#[test]
+fn many_functions_that_a_table_mentions() {
+    for count in [10_000, 100_000] {
+        let functions = "(func)".repeat(count);
+        let mut indexes = String::new();
+        for index in 0..count {
+            let _ = write!(indexes, " {index}");
+        }
+        let text = format!(
+            "(module {functions} (table {count} funcref) (elem (i32.const 0) func {indexes})
+               (func (export \"run\") (table.set (i32.const 0) (table.get (i32.const 1)))))"
+        );
+        runs_or_exceeds_a_limit(&format!("{count} functions"), &valid(text), 0);
+    }
+}
+
+#[test]
+fn a_long_text() {
+    // As binary it would have a tenth of the size.
+    for bytes in [1 << 20, 60 << 20] {
+        let functions = "(func)".repeat(bytes / 6);
+        let text = format!("(module (func (export \"run\")) {functions})");
+        runs_or_exceeds_a_limit(&format!("{bytes} bytes"), text.as_bytes(), 0);
+    }
+    // Nothing but blanks and comments around a small module.
+    for filler in [" ", "\n", ";; nothing\n", "(; nothing ;)"] {
+        let filler = filler.repeat((30 << 20) / filler.len());
+        let text = format!("(module {filler} (func (export \"run\")))");
+        runs_or_exceeds_a_limit("blanks", text.as_bytes(), 0);
+    }
+}
+
+#[test]
+fn texts_within_texts_without_end() {
+    for text in [
+        "(".repeat(1 << 20),
+        format!("(module {}", "(func (block ".repeat(1 << 18)),
+        format!("(module (func {}", "(i32.add ".repeat(1 << 20)),
+        format!("(module {}", "(; ".repeat(1 << 20)),
+        format!("(component {}", "(component ".repeat(1 << 17)),
+        format!("(component (type {}", "(list ".repeat(1 << 18)),
+    ] {
+        let outcome = Atoll::run(text).outcome();
+        let became = ran_or_refused(&outcome, 0);
+        assert_eq!(became, Became::Refused, "{outcome}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Limits that the operating system sets: a guest is told by an error's number, and the program says what it lacks.
+
+use super::{granting, guest, temporary_folder};
+use atoll_tests::{Atoll, Outcome};
+
+/// Exits with 7.
+const SEVEN: &str = "(func (export \"run\") (call $proc_exit (i32.const 7)))";
+
+/// It has run to its end, or says in an orderly way why it can't.
+#[track_caller]
+fn check_runs_or_says_why(outcome: Outcome) {
+    let says_why = outcome.code == Some(1)
+        && outcome.stderr.starts_with("error: ")
+        && !outcome.stderr.contains("panicked");
+    assert!(
+        outcome.code == Some(7) || says_why,
+        "it neither runs nor says why\n{outcome}"
+    );
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_for_the_guest_alone() {
+    let folder = temporary_folder();
+    // 64 KiB at a time, until it fails: at most 10 MiB.
+    let body = "(func (export \"run\")
+          (local $file i32) (local $error i32) (local $count i32)
+          (call $must (i32.eqz (call $open %\"file\" (i32.const 1) (i64.const 64))))
+          (local.set $file (call $opened))
+          (block $end
+            (loop $again
+              (br_if $end (local.tee $error
+                (call $write-to (local.get $file) (i32.const 0x10000) (i32.const 0x10000))))
+              (br_if $again (i32.lt_u
+                (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 160)))))
+          (call $print-number (local.get $error)))";
+    // EFBIG is 22.
+    granting(Atoll::run(guest(body)), folder.path())
+        .after("ulimit -f 1024")
+        .outcome()
+        .code(0)
+        .stdout("22\n")
+        .stderr("");
+}
+
+/// Opens files until that fails, and tells the error's number; closes one, and opens one again.
+const OPENS_ALL: &str = "(func (export \"run\")
+      (local $error i32) (local $count i32) (local $first i32)
+      (call $must (i32.eqz (call $open %\"file\" (i32.const 1) (i64.const 66))))
+      (local.set $first (call $opened))
+      (block $end
+        (loop $again
+          (br_if $end (local.tee $error (call $open %\"file\" (i32.const 0) (i64.const 66))))
+          (br_if $again (i32.lt_u
+            (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 5000)))))
+      (call $print-number (local.get $error))
+      (call $print-number (call $fd_close (local.get $first)))
+      (call $print-number (call $open %\"file\" (i32.const 0) (i64.const 66)))
+      (call $print-number (call $write-to (call $opened) (i32.const 4096) (i32.const 1))))";
+
+/// EMFILE is 33; what comes after it succeeds.
+const TOO_MANY: &str = "33\n0\n0\n0\n";
+
+#[test]
+fn the_host_has_no_more_descriptors() {
+    let folder = temporary_folder();
+    granting(Atoll::run(guest(OPENS_ALL)), folder.path())
+        .after("ulimit -n 64")
+        .outcome()
+        .code(0)
+        .stdout(TOO_MANY)
+        .stderr("");
+}
+
+#[test]
+fn a_process_may_hold_no_more_handles() {
+    for options in [&["--max-handles", "8"][..], &[]] {
+        let folder = temporary_folder();
+        granting(Atoll::run(guest(OPENS_ALL)), folder.path())
+            .options(options.iter().copied())
+            .after("ulimit -n 1024")
+            .outcome()
+            .code(0)
+            .stdout(TOO_MANY)
+            .stderr("");
+    }
+}
+
+#[test]
+fn few_descriptors() {
+    for count in [3, 5, 8, 16, 24] {
+        let outcome = Atoll::run(guest(SEVEN))
+            .after(format!("ulimit -n {count}"))
+            .outcome();
+        // With three there is none to load the program's libraries with, which is not the program's to say.
+        if count == 3 && outcome.code == Some(127) {
+            continue;
+        }
+        check_runs_or_says_why(outcome);
+    }
+}
+
+#[test]
+fn few_threads() {
+    for count in 1..=12 {
+        // Each shell has one of these. The superuser is not held to it.
+        let outcome = Atoll::run(guest(SEVEN))
+            .after(format!(
+                "{{ ulimit -u {count} || ulimit -p {count}; }} 2>/dev/null"
+            ))
+            .outcome();
+        check_runs_or_says_why(outcome);
+    }
+}
+
+#[test]
+fn threads_whose_stacks_find_no_room() {
+    // The superuser as well: the more room each stack wants, the fewer threads there can be, from none on.
+    for threads in 1..=16 {
+        let outcome = Atoll::run(guest(SEVEN))
+            .env("RUST_MIN_STACK", (40_000_000_000u64 / threads).to_string())
+            .after("ulimit -v 67108864")
+            .outcome();
+        check_runs_or_says_why(outcome);
+    }
+}
+
+#[test]
+fn little_address_space() {
+    for gibibytes in 1..=8 {
+        let outcome = Atoll::run(guest(SEVEN))
+            .after(format!("ulimit -v {}", gibibytes << 20))
+            .outcome();
+        if outcome.code == Some(1) {
+            // How much was asked for, with its unit.
+            let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+            let says_how_much = outcome.stderr.starts_with("error: ")
+                && outcome.stderr.bytes().any(|byte| byte.is_ascii_digit())
+                && units.iter().any(|unit| outcome.stderr.contains(unit));
+            assert!(says_how_much, "{gibibytes} GiB\n{outcome}");
+        }
+        assert!(
+            gibibytes < 8 || outcome.code == Some(7),
+            "8 GiB are not enough\n{outcome}"
+        );
+        check_runs_or_says_why(outcome);
+    }
+}

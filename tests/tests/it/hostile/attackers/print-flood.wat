@@ -1,0 +1,23 @@
+;; Writes without end, and never the end of a line.
+(module
+  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
+  (import "atoll:process/mailbox@0.1.0" "send"
+    (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  ;; Tells who has started it that it is at work: tag 9.
+  (func $at-work
+    (call $argument (i32.const 8))
+    (call $tell (i32.load (i32.const 8)) (i32.const 9)))
+  (func $tell (param $pid i32) (param $tag i32)
+    (call $send (i64.load (local.get $pid)) (i64.load offset=8 (local.get $pid)) (local.get $tag)
+      (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+  (func (export "run")
+    (memory.fill (i32.const 4096) (i32.const 120) (i32.const 8000))
+    (i32.store (i32.const 512) (i32.const 4096))
+    (i32.store (i32.const 516) (i32.const 8000))
+    (call $at-work)
+    (loop $for-ever
+      (drop (call $fd_write (i32.const 1) (i32.const 512) (i32.const 1) (i32.const 520)))
+      (br $for-ever))))
