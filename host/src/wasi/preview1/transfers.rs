@@ -7,9 +7,10 @@
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
 use super::{Preview1, errno, theirs};
 use wasmtime::Result;
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wiggle::GuestMemory;
 
-/// What is transferred at a time.
+/// The host transfers so many bytes at a time.
 const PIECE_BYTES: usize = 256 << 10;
 /// More buffers in one call are left to the next. POSIX lets a host limit them, and names 1024.
 const BUFFERS_MAX: usize = 1024;
@@ -17,7 +18,7 @@ const BUFFERS_MAX: usize = 1024;
 const BYTES_PER_REDUCTION: u64 = 64;
 /// The size of a buffer's address and length, in the list of buffers.
 const BUFFER_BYTES: usize = 8;
-/// What preview 1 says of a regular file in `fdstat`.
+/// Preview 1's number for a regular file in `fdstat`.
 const REGULAR_FILE: u8 = 4;
 
 pub(super) async fn fd_read(
@@ -28,10 +29,13 @@ pub(super) async fn fd_read(
     count: i32,
     result: i32,
 ) -> Result<i32> {
-    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
-        return theirs::fd_read(&mut process.wasi, memory, fd, buffers, count, result).await;
+    let call = Call {
+        fd,
+        way: Way::In,
+        offset: None,
     };
-    transfer(process, memory, fd, buffers_found, Way::In, None, result).await
+    call.carry_out(process, memory, buffers, count, result)
+        .await
 }
 
 pub(super) async fn fd_pread(
@@ -43,20 +47,13 @@ pub(super) async fn fd_pread(
     offset: i64,
     result: i32,
 ) -> Result<i32> {
-    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
-        return theirs::fd_pread(
-            &mut process.wasi,
-            memory,
-            fd,
-            buffers,
-            count,
-            offset,
-            result,
-        )
-        .await;
+    let call = Call {
+        fd,
+        way: Way::In,
+        offset: Some(offset),
     };
-    let offset = Some(offset);
-    transfer(process, memory, fd, buffers_found, Way::In, offset, result).await
+    call.carry_out(process, memory, buffers, count, result)
+        .await
 }
 
 pub(super) async fn fd_write(
@@ -67,10 +64,13 @@ pub(super) async fn fd_write(
     count: i32,
     result: i32,
 ) -> Result<i32> {
-    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
-        return theirs::fd_write(&mut process.wasi, memory, fd, buffers, count, result).await;
+    let call = Call {
+        fd,
+        way: Way::Out,
+        offset: None,
     };
-    transfer(process, memory, fd, buffers_found, Way::Out, None, result).await
+    call.carry_out(process, memory, buffers, count, result)
+        .await
 }
 
 pub(super) async fn fd_pwrite(
@@ -82,20 +82,64 @@ pub(super) async fn fd_pwrite(
     offset: i64,
     result: i32,
 ) -> Result<i32> {
-    let Some(buffers_found) = Buffers::read(memory, buffers, count, result) else {
-        return theirs::fd_pwrite(
-            &mut process.wasi,
-            memory,
-            fd,
-            buffers,
-            count,
-            offset,
-            result,
-        )
-        .await;
+    let call = Call {
+        fd,
+        way: Way::Out,
+        offset: Some(offset),
     };
-    let offset = Some(offset);
-    transfer(process, memory, fd, buffers_found, Way::Out, offset, result).await
+    call.carry_out(process, memory, buffers, count, result)
+        .await
+}
+
+/// One of the four functions, and the descriptor and offset that the guest gave it.
+#[derive(Clone, Copy)]
+struct Call {
+    fd: i32,
+    way: Way,
+    /// None: the descriptor's own position.
+    offset: Option<i64>,
+}
+
+impl Call {
+    /// Transfers in pieces. A list of buffers that is wrong goes to wasmtime-wasi, which refuses it.
+    async fn carry_out(
+        self,
+        process: &mut Preview1,
+        memory: &mut GuestMemory<'_>,
+        buffers: i32,
+        count: i32,
+        result: i32,
+    ) -> Result<i32> {
+        match Buffers::read(memory, buffers, count, result) {
+            Some(buffers) => transfer(process, memory, self, buffers, result).await,
+            None => {
+                self.theirs(&mut process.wasi, memory, buffers, count, result)
+                    .await
+            }
+        }
+    }
+
+    /// Calls wasmtime-wasi's function.
+    async fn theirs(
+        self,
+        wasi: &mut WasiP1Ctx,
+        memory: &mut GuestMemory<'_>,
+        buffers: i32,
+        count: i32,
+        result: i32,
+    ) -> Result<i32> {
+        let fd = self.fd;
+        match (self.way, self.offset) {
+            (Way::In, None) => theirs::fd_read(wasi, memory, fd, buffers, count, result).await,
+            (Way::In, Some(at)) => {
+                theirs::fd_pread(wasi, memory, fd, buffers, count, at, result).await
+            }
+            (Way::Out, None) => theirs::fd_write(wasi, memory, fd, buffers, count, result).await,
+            (Way::Out, Some(at)) => {
+                theirs::fd_pwrite(wasi, memory, fd, buffers, count, at, result).await
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -177,12 +221,11 @@ impl Buffers {
 async fn transfer(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
-    fd: i32,
+    call: Call,
     buffers: Buffers,
-    way: Way,
-    offset: Option<i64>,
     result: i32,
 ) -> Result<i32> {
+    let Call { fd, way, .. } = call;
     process.cost += buffers.listed as u64 + buffers.bytes as u64 / BYTES_PER_REDUCTION;
     let mut done = 0;
     let mut goes_on = None;
@@ -200,8 +243,7 @@ async fn transfer(
             }
             break;
         }
-        let (errno, moved) =
-            piece(process, memory, fd, &buffers, way, offset, done, wanted).await?;
+        let (errno, moved) = piece(process, memory, call, &buffers, done, wanted).await?;
         if errno != errno::SUCCESS && done == 0 {
             return Ok(errno);
         }
@@ -229,17 +271,11 @@ async fn transfer(
 }
 
 /// Transfers one piece: the error number, and how many bytes were moved.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, cut in two for its length"
-)]
 async fn piece(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
-    fd: i32,
+    call: Call,
     buffers: &Buffers,
-    way: Way,
-    offset: Option<i64>,
     done: usize,
     wanted: usize,
 ) -> Result<(i32, usize)> {
@@ -248,23 +284,19 @@ async fn piece(
     let (list, bytes) = scratch.bytes().split_at_mut(BUFFER_BYTES);
     list[..4].copy_from_slice(&(BYTES_AT + BUFFER_BYTES as i32).to_le_bytes());
     list[4..].copy_from_slice(&(wanted as u32).to_le_bytes());
-    if way == Way::Out {
+    if call.way == Way::Out {
         let mut at = 0;
         buffers.each_part(memory, done, wanted, |part| {
             bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         });
     }
-    let occupied = process.special.occupy(fd).await;
-    let wasi = &mut process.wasi;
-    let at = offset.map(|offset| offset.wrapping_add(done as i64));
+    let occupied = process.special.occupy(call.fd).await;
+    let offset = call.offset.map(|offset| offset.wrapping_add(done as i64));
     let lent = &mut scratch.memory();
-    let errno = match (way, at) {
-        (Way::In, None) => theirs::fd_read(wasi, lent, fd, BYTES_AT, 1, RESULT_AT).await,
-        (Way::In, Some(at)) => theirs::fd_pread(wasi, lent, fd, BYTES_AT, 1, at, RESULT_AT).await,
-        (Way::Out, None) => theirs::fd_write(wasi, lent, fd, BYTES_AT, 1, RESULT_AT).await,
-        (Way::Out, Some(at)) => theirs::fd_pwrite(wasi, lent, fd, BYTES_AT, 1, at, RESULT_AT).await,
-    }?;
+    let errno = (Call { offset, ..call })
+        .theirs(&mut process.wasi, lent, BYTES_AT, 1, RESULT_AT)
+        .await?;
     if let Some(occupied) = occupied {
         occupied.release();
     }
@@ -272,7 +304,7 @@ async fn piece(
         errno::SUCCESS => (scratch.result_u32(0) as usize).min(wanted),
         _ => 0,
     };
-    if way == Way::In {
+    if call.way == Way::In {
         let bytes = &scratch.bytes()[BUFFER_BYTES..BUFFER_BYTES + moved];
         let mut at = 0;
         buffers.each_part(memory, done, moved, |part| {
