@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use std::fmt;
 
-/// What a shell adds to the number of the signal that ended a program.
+/// A shell adds this to the number of the signal that ended a program.
 const SIGNAL_CODE: i32 = 128;
 
 /// The end of a run: the exit code and what was printed.

@@ -26,7 +26,7 @@ pub(super) const TABLE_PLACE_BYTES: u64 = 8;
 /// So much of that is every instance's, and not counted.
 const INSTANCE_BYTES_FREE: u64 = 16 << 10;
 
-/// What has been seen of a module so far.
+/// The counts of a module's parts that are read so far.
 #[derive(Default, Debug)]
 pub(super) struct Bounds {
     locals: u64,

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-/// What files begin with; changed when their form is.
+/// Each file begins with this. It changes when the form of the files does.
 const MAGIC: &[u8; 16] = b"atoll code, v1\n\0";
 const DIGEST_BYTES: usize = 32;
 /// The most that is kept. Beyond that the files that were used longest ago go, down to three quarters.
@@ -31,7 +31,7 @@ pub(super) struct Cache {
     folder: PathBuf,
 }
 
-/// What can be kept: modules and components.
+/// The kinds of compiled code that the cache keeps: modules and components.
 pub(super) trait Compiled: Sized {
     /// Tells them apart.
     const KIND: &'static str;

@@ -636,7 +636,7 @@ mod tests {
     fn calls_of_the_hosts_library_cost_as_much_as_that() {
         let grow = "(drop (memory.grow (i32.const 0)))";
         assert_eq!(sites_of(grow), [(0, GROWTH_COST)]);
-        // What is paid at once is bounded.
+        // The process pays a bounded sum at once.
         assert_eq!(
             sites_of(&grow.repeat(2)),
             [(0, GROWTH_COST), (4, GROWTH_COST)]

@@ -11,7 +11,7 @@ use wasmparser::{Data, DataKind};
 
 /// A module with less data has it written when an instance is made.
 const DATA_BYTES_MAX: u64 = 1 << 20;
-/// What is written at a stretch.
+/// The process writes so many bytes at a stretch.
 const PIECE_BYTES: u32 = 256 << 10;
 
 /// The segments of a module that its processes may write.

@@ -398,7 +398,7 @@ impl Kind for Component {
         let message_bytes_max = current.shared.config.max_message as usize;
         let mut store = program.common.store(current, limits);
         store.set_fuel(FUEL).expect("the engine counts fuel");
-        // What a host call is handed is copied before it is looked at: no more than it may be.
+        // wasmtime copies a host call's arguments before the host looks at them: the fuel bounds the copy.
         store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
         store
             .fuel_async_yield_interval(Some(slice_reductions.into()))

@@ -14,7 +14,7 @@ const DEMANGLED_BYTES_MAX: usize = 4096;
 /// So much of what a name demangles to is looked at; less is shown.
 const LOOKED_AT_BYTES_MAX: usize = 4 * NAME_SHOWN_BYTES_MAX;
 
-/// What a guest's function is called, for people.
+/// The name of a guest's function, for people.
 pub(super) fn readable(name: &str) -> String {
     if name.len() > DEMANGLED_BYTES_MAX {
         return printable_name(name);

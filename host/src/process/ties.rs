@@ -52,7 +52,7 @@ impl Monitored {
     }
 }
 
-/// Who has made a link.
+/// Names the side that made a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LinkedBy {
     Itself,

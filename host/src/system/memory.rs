@@ -84,7 +84,7 @@ pub(super) fn limits() -> impl Iterator<Item = (u64, u64)> {
         let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
         text.trim().parse::<u64>().ok()
     });
-    // What is only kept of files goes when it is needed.
+    // The kernel drops cached file pages when a program needs the memory.
     let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
     let files = stat
         .lines()

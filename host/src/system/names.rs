@@ -77,7 +77,7 @@ pub(super) fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
 }
 
-/// What is kept of a text that may be a name: nobody has a longer one.
+/// The host keeps so many bytes of a text that may be a name: no name is longer.
 pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
 }

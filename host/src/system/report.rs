@@ -24,7 +24,7 @@ pub struct CrashReport {
 }
 
 impl CrashReport {
-    /// What would help, if that is known.
+    /// Tells the user how to mend it, if the host knows.
     fn hint(&self) -> Option<&'static str> {
         match &self.reason {
             ExitReason::Trap(text) if text.contains("call stack exhausted") => {

@@ -145,7 +145,7 @@ impl Lines {
         }
         let rest = line.bytes.split_off(count);
         let bytes = mem::replace(&mut line.bytes, rest);
-        // What is left keeps as much room as it needs.
+        // The rest of the line keeps only the room that it needs.
         let kept = line.bytes.len();
         let room_bytes = mem::replace(&mut line.room_bytes, kept) - kept;
         self.output
@@ -396,7 +396,7 @@ mod tests {
         for _ in 0..2 {
             stream.write(Bytes::from(line.clone())).unwrap();
         }
-        // What is left of the permit is room for another line.
+        // The rest of the permit makes room for another line.
         let rest = Bytes::from(vec![b'y'; piece - 2 * line.len()]);
         stream.write(rest.clone()).unwrap();
         assert_eq!(stream.check_write().unwrap(), 0);

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// What a reader that has not stopped takes for the last words of a program that is being ended.
+/// Atoll gives a reader so long to take the last output of a program that a signal ends.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// A system with its first process.
@@ -42,7 +42,7 @@ enum Happening {
     Written,
 }
 
-/// What happens, as it does.
+/// Gathers each [`Happening`] of a run, in the order in which they come.
 pub struct Happenings {
     tell: Sender<Happening>,
     receiver: Receiver<Happening>,
@@ -146,7 +146,7 @@ impl Lifetime<'_> {
             (Some((signal, _)), _) if was_signalled => Ok(signals::end_by(signal)),
             (_, Some(reason)) => match self.output.failure() {
                 None => match signalled {
-                    // What it wrote was not wanted any more.
+                    // The program had ended; the signal has ended the writing of its output.
                     Some((signal, _)) => Ok(signals::end_by(signal)),
                     None => Ok(exit_code(reason)),
                 },

@@ -44,7 +44,7 @@ fn tell(told: &clap::Error) -> ExitCode {
     }
 }
 
-/// What was to be printed has been, or else: why not. A reader that closes the pipe has seen enough.
+/// Turns the result of printing into Atoll's own. A reader that closes the pipe has seen enough: that is a success.
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(

@@ -64,7 +64,7 @@ pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
     let is_whole = is_stack_whole(&guest, std::ptr::from_ref(&left).addr());
     let state = guest.data_mut();
     let counted = state.pauses(left);
-    // What was done in one go beyond the slice is paid for with turns to come.
+    // The process pays with later turns for work that went beyond its slice.
     let slice = i64::from(state.current.shared.config.reductions);
     if left < -slice {
         handover::owes(left.unsigned_abs() / slice.unsigned_abs());

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A stack of which less is left is looked at.
 const NEAR_BYTES: usize = 2 * HOST_STACK_BYTES;
 
-/// What watches over a stack.
+/// Watches over a stack.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Canary {
     memory_start: usize,

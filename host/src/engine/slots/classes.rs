@@ -22,7 +22,7 @@ pub(super) struct Room {
     pub(super) cold: Vec<usize>,
     /// The same, of slots whose pages will be given back soon, and which hold anything.
     pub(super) left: Vec<usize>,
-    /// What the slots are cut from.
+    /// The slots are cut from this.
     extents: Vec<Extent>,
     /// What is left of the extent that was taken last.
     fresh: Range<usize>,

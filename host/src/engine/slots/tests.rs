@@ -28,7 +28,7 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 fn nothing_is_promised_that_slots_do_not_keep() {
     let slots = Slots::new(STACK, false).expect("the mapping can be had");
     let ty = || MemoryType::new(1, Some(1));
-    // What lies beyond a memory is accessible.
+    // The guest could access the bytes beyond such a memory.
     for (reserved, guard) in [(Some(64 * KIB), 0), (None, 4 * KIB), (Some(0), 4 * KIB)] {
         let refused = Memories(slots.clone()).new_memory(ty(), 64 * KIB, None, reserved, guard);
         assert!(refused.is_err(), "{reserved:?} {guard}");

@@ -10,7 +10,7 @@ use wasmparser::{
     ElementItems, ElementKind, Error, ExternalKind, Operator, Parser, Payload, TableInit, TypeRef,
 };
 
-/// What the table between shim and fixup is called.
+/// The name of the table between shim and fixup.
 pub(super) const TABLE: &str = "$imports";
 
 /// A module that is no guest.

@@ -20,7 +20,7 @@ use wiggle::GuestMemory;
 const LISTINGS_BYTES_MAX: usize = 64 << 20;
 /// An entry in front of its name: the next cookie, the file's number, the name's length, the type, padding.
 const HEAD_BYTES: usize = 24;
-/// What `path_open` is asked for: a directory.
+/// The flag of `path_open` that asks for a directory.
 const OFLAGS_DIRECTORY: i32 = 2;
 /// And for the right to read it.
 const RIGHTS_READ: i64 = 1 << 1 | 1 << 14;
@@ -32,7 +32,7 @@ pub(super) struct Listings {
     bytes: usize,
 }
 
-/// What a directory held when it was read.
+/// The entries of a directory, as the host read them.
 #[derive(Default)]
 struct Listing {
     /// Entries as guests see them, one behind the other; the next cookie is each one's place and 1.

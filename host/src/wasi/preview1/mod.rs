@@ -31,7 +31,7 @@ pub(super) use paths::SPECIAL_MAX;
 /// The import module of WASI preview 1.
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// What a call costs beside what it moves.
+/// A call costs so many reductions, and more for the bytes that it moves.
 const CALL_REDUCTIONS: u64 = 8;
 
 /// Error numbers of preview 1.
@@ -44,7 +44,7 @@ mod errno {
     pub(super) const ENOTSOCK: i32 = 57;
 }
 
-/// What a process that is a core module has of WASI.
+/// The WASI state of a process that is a core module.
 pub struct Preview1 {
     wasi: WasiP1Ctx,
     listings: Listings,

@@ -5,7 +5,7 @@ use atoll_tests::Atoll;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
-/// What is transferred in one call, if the host does as much.
+/// The guest asks for so many bytes in one call; the host may transfer fewer.
 const BYTES: u32 = 129 << 20;
 
 /// Reads or writes all of a memory's part of [`BYTES`] at 0x30000, and prints the first error's number, or else the last
