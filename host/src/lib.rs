@@ -21,7 +21,10 @@ mod system;
 mod text;
 mod wasi;
 
-pub use engine::{Allocator, Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path};
+pub use engine::{
+    Allocator, CompileKind, Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path,
+    compile_apart,
+};
 pub use process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,
     Pid, Reference, SELECTOR_TAGS_MAX, Selector,

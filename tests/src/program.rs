@@ -3,13 +3,16 @@
 use crate::Outcome;
 use crate::pipes::Stream;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -171,6 +174,7 @@ impl Atoll {
     }
 
     fn start_with(mut self, stdout_bytes: usize) -> Running {
+        reset_signals();
         let mut command = self.command();
         let words = format!("{command:?}");
         let [stdin, stdout, stderr] =
@@ -229,6 +233,19 @@ impl Atoll {
             .args(&self.args);
         command
     }
+}
+
+/// Has children begin with the signals that ask for an end as usual. Who ignores them passes that on, as shells do to what they
+/// start in the background, but who handles them does not.
+fn reset_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            let always = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_default(signal, always)
+                .expect("this signal may be handled");
+        }
+    });
 }
 
 /// A program that runs. One that is dropped without its outcome is killed.

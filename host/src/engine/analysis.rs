@@ -47,6 +47,8 @@ pub(crate) struct Analysis {
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
+    /// The code of the largest, in bytes.
+    pub(crate) largest_body: usize,
     /// How many parameters each of these has.
     pub(crate) params: Vec<u32>,
     /// Its code has operations whose cost is that of an operand.
@@ -191,6 +193,8 @@ impl Reader {
             }
             Payload::CodeSectionEntry(body) => {
                 self.locals(&body)?;
+                let largest = &mut self.analysis.largest_body;
+                *largest = body.range().len().max(*largest);
                 for operator in body.get_operators_reader().map_err(invalid)? {
                     let operator = operator.map_err(invalid)?;
                     self.analysis.bulk.extend(Bulk::of(&operator));

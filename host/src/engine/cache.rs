@@ -7,6 +7,7 @@
 //!
 //! Nothing here is a failure: without a cache a start is slower.
 
+use super::compiler::Compiled;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -15,8 +16,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::Engine;
 
 /// Each file begins with this. It changes when the form of the files does.
 const MAGIC: &[u8; 16] = b"atoll code, v1\n\0";
@@ -29,21 +29,6 @@ const FILE_BYTES_MAX: u64 = KEPT_BYTES_MAX / 2;
 /// A folder with compiled code.
 pub(super) struct Cache {
     folder: PathBuf,
-}
-
-/// The kinds of compiled code that the cache keeps: modules and components.
-pub(super) trait Compiled: Sized {
-    /// Tells them apart.
-    const KIND: &'static str;
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
-
-    /// # Safety
-    ///
-    /// The bytes are what [`Compiled::serialize`] made, by an engine of the same settings.
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
 impl Cache {
@@ -62,39 +47,41 @@ impl Cache {
         }
     }
 
-    /// Code for these bytes: that which was kept, if there is such, or else compiled now, and kept.
-    pub(super) fn compiled<C: Compiled>(
-        &self,
-        engine: &Engine,
-        bytes: &[u8],
-    ) -> wasmtime::Result<C> {
-        let path = self.folder.join(key::<C>(engine, bytes));
-        match read(&path) {
-            Ok(code) => {
-                // SAFETY: the file is this user's own, nobody else may write to it, and its digest says that it is as it was
-                // written; and its name says that it was written by an engine of the same settings, of this version.
-                match unsafe { C::deserialize(engine, &code) } {
-                    Ok(compiled) => return Ok(compiled),
-                    Err(error) => tracing::warn!("`{}` is not used: {error:#}", path.display()),
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+    /// Where the code for these bytes lies, or will.
+    pub(super) fn place<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
+        self.folder.join(key::<C>(engine, bytes))
+    }
+
+    /// The code that lies there, if it can be used.
+    pub(super) fn kept<C: Compiled>(&self, engine: &Engine, place: &Path) -> Option<C> {
+        let code = match read(place) {
+            Ok(code) => code,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!("`{}` is not used, and made anew: {error}", path.display());
+                tracing::warn!("`{}` is not used, and made anew: {error}", place.display());
+                return None;
+            }
+        };
+        // SAFETY: the file is this user's own, nobody else may write to it, and its digest says that it is as it was
+        // written; and its name says that it was written by an engine of the same settings, of this version.
+        match unsafe { C::deserialize(engine, &code) } {
+            Ok(compiled) => Some(compiled),
+            Err(error) => {
+                tracing::warn!("`{}` is not used: {error:#}", place.display());
+                None
             }
         }
-        let compiled = C::compile(engine, bytes)?;
-        let kept = compiled.serialize().map(|code| self.keep(&path, &code));
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::info!("`{}` is not kept: {error}", path.display()),
-            Err(error) => tracing::info!("`{}` is not kept: {error:#}", path.display()),
+    }
+
+    /// Keeps code there. If that fails, the next start is slower.
+    pub(super) fn keep(&self, place: &Path, code: &[u8]) {
+        if let Err(error) = self.write(place, code) {
+            tracing::info!("`{}` is not kept: {error}", place.display());
         }
-        Ok(compiled)
     }
 
     /// Puts code in its place at once: whoever reads sees all of it or nothing.
-    fn keep(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         if code.len() as u64 > FILE_BYTES_MAX {
             return Err(io::Error::other("it is too large"));
         }
@@ -190,7 +177,7 @@ fn key<C: Compiled>(engine: &Engine, bytes: &[u8]) -> String {
     engine.precompile_compatibility_hash().hash(&mut settings);
     let mut digest = Sha256::new();
     for part in [
-        C::KIND.as_bytes(),
+        C::KIND.name().as_bytes(),
         env!("CARGO_PKG_VERSION").as_bytes(),
         &settings.finish().to_le_bytes(),
         bytes,
@@ -226,38 +213,4 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     // It was used; if that can't be noted, it goes a little sooner.
     let _ = file.set_modified(SystemTime::now());
     Ok(code)
-}
-
-impl Compiled for Module {
-    const KIND: &'static str = "module";
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
-        Module::new(engine, bytes)
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        Module::serialize(self)
-    }
-
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
-        // SAFETY: as the caller's.
-        unsafe { Module::deserialize(engine, bytes) }
-    }
-}
-
-impl Compiled for Component {
-    const KIND: &'static str = "component";
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::new(engine, bytes)
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        Component::serialize(self)
-    }
-
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: as the caller's.
-        unsafe { Component::deserialize(engine, bytes) }
-    }
 }

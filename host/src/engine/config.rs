@@ -25,10 +25,19 @@ pub(super) fn engine(
     slots: &Arc<Slots>,
     counts: Counts,
 ) -> wasmtime::Result<wasmtime::Engine> {
-    let mut wasm = wasmtime::Config::new();
-    features::configure(&mut wasm);
+    let mut wasm = compiler(counts)?;
     wasm.with_host_memory(Arc::new(Memories(slots.clone())));
     wasm.with_host_stack(Arc::new(Stacks(slots.clone())));
+    wasm.max_wasm_stack(config.max_stack);
+    wasm.async_stack_size(stack_bytes(config));
+    wasm.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
+    wasmtime::Engine::new(&wasm)
+}
+
+/// What the compiler is told. What it makes runs in any engine that is configured so, whatever else it is told.
+pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
+    let mut wasm = wasmtime::Config::new();
+    features::configure(&mut wasm);
     wasm.memory_init_cow(false); // Copy-on-write images can't be mapped into host memories.
     wasm.memory_guard_size(0);
     wasm.guard_before_linear_memory(false);
@@ -36,8 +45,6 @@ pub(super) fn engine(
     // outgrow it, because beyond its size nothing would be: `(memory 0 1)` would be readable, and writable, below 64 KiB.
     wasm.memory_reservation(0);
     wasm.memory_reservation_for_growth(0);
-    wasm.max_wasm_stack(config.max_stack);
-    wasm.async_stack_size(stack_bytes(config));
     // Only the rewriter says which branches are hardly ever taken: what guests say of theirs is left out.
     wasm.wasm_branch_hinting(counts == Counts::Module);
     if counts == Counts::Fuel {
@@ -48,8 +55,7 @@ pub(super) fn engine(
     wasm.concurrency_support(false);
     // Functions are known by the name section; a hostile module's DWARF is not looked at.
     wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    wasm.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
-    wasmtime::Engine::new(&wasm)
+    Ok(wasm)
 }
 
 /// The size of every native stack.

@@ -270,7 +270,7 @@ impl Costs {
 }
 
 /// What an instruction is for the flow of control.
-enum Flow {
+pub(super) enum Flow {
     /// The next one follows.
     On,
     Call,
@@ -287,7 +287,7 @@ enum Flow {
     End,
 }
 
-fn flow(operator: &Operator<'_>) -> Flow {
+pub(super) fn flow(operator: &Operator<'_>) -> Flow {
     match operator {
         Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
             Flow::Call

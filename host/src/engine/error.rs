@@ -1,7 +1,8 @@
 //! Why a program can't be loaded.
 
 use super::features;
-use std::fmt;
+use crate::text::printable_lines;
+use std::fmt::{self, Write};
 
 /// Why a program can't be loaded: what is wrong, where, and what would help.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub enum LoadErrorKind {
     MemoryTooLarge,
     /// It could not be compiled.
     Compile,
+    /// Compiling it takes more time or memory than the limits `max_compile_time` and `max_compile_memory`.
+    TooCostly,
 }
 
 impl LoadError {
@@ -47,6 +50,37 @@ impl LoadError {
             kind,
             detail: detail.into(),
         }
+    }
+
+    /// What the compiler has to say.
+    pub(super) fn not_compiled(error: wasmtime::Error) -> LoadError {
+        LoadError::new(
+            LoadErrorKind::Compile,
+            printable_lines(&format!("{error:#}")),
+        )
+    }
+
+    /// The same, with other indexes where wasmtime names the functions of a module.
+    pub(super) fn with_indexes(mut self, index: impl Fn(u32) -> Option<u32>) -> LoadError {
+        const BEFORE: &str = "wasm[0]::function[";
+        let mut parts = self.detail.split(BEFORE);
+        let mut detail = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let known = part
+                .split_once(']')
+                .and_then(|(number, rest)| Some((index(number.parse().ok()?)?, rest)));
+            match known {
+                Some((index, rest)) => {
+                    let _ = write!(detail, "function {index}{rest}");
+                }
+                None => {
+                    detail += BEFORE;
+                    detail += part;
+                }
+            }
+        }
+        self.detail = detail;
+        self
     }
 
     /// What kind of error it is.
@@ -91,6 +125,9 @@ impl LoadError {
             LoadErrorKind::Compile => {
                 "check the module with another runtime or `wasm-tools validate`"
             }
+            LoadErrorKind::TooCostly => {
+                "raise --max-compile-time or --max-compile-memory, if you trust the program; or build it with smaller functions"
+            }
         }
     }
 }
@@ -112,6 +149,7 @@ impl fmt::Display for LoadError {
             LoadErrorKind::NoRealloc => "the module exports no `cabi_realloc`",
             LoadErrorKind::MemoryTooLarge => "the module's memory is too large",
             LoadErrorKind::Compile => "the module can't be compiled",
+            LoadErrorKind::TooCostly => "the module is too costly to compile",
         };
         write!(f, "{what}: {}", self.detail)
     }

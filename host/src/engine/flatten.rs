@@ -1,6 +1,6 @@
 //! The rewriter: makes a guest's core module callable without the host ever calling back into it.
 //!
-//! Six things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
+//! Seven things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
 //!
 //! - **Imports that may wait or return a list** become raw ones, with glue in the module ([`super::glue`]).
 //! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
@@ -8,10 +8,12 @@
 //! - **Tables.** Of functions only the entry is exported, and a table that never changes is resolved ([`super::tables`]).
 //! - **Much data** is written by the process itself ([`super::filling`]).
 //! - **Bulk memory operations** are cut into pieces ([`super::bulk`]), between which the process can be preempted.
+//! - **Branches with very many targets** become several ([`super::branches`]).
 //! - **Reductions** are counted, and a turn ends when a slice is used up ([`super::counting`]).
 
 use super::abi::{self, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
 use super::analysis::{Analysis, Bulk, ENTRY, GLOBAL_PREFIX};
+use super::branches;
 use super::bulk::bulk;
 use super::counting::{self, COUNTER, Cost, Counter, What};
 use super::error::{LoadError, LoadErrorKind};
@@ -549,8 +551,19 @@ impl Reencode for Rewriter<'_> {
         let local = params + locals.iter().map(|(count, _)| count).sum::<u32>();
         let operators = function.get_operators_reader()?;
         let sites = counting::sites(operators, local < LOCALS_MAX)?;
+        let mut next = local;
         if sites.iter().any(|site| site.what == What::Enters) {
             locals.push((1, ValType::I64));
+            next += 1;
+        }
+        // Behind that, one for branches with very many targets.
+        let mut index = None;
+        if branches::may_be_wide(&function)
+            && local < LOCALS_MAX
+            && branches::can_be_cut(function.get_operators_reader()?)?
+        {
+            locals.push((1, ValType::I32));
+            index = Some(next);
         }
         let mut sites = sites.iter().peekable();
         let mut hints = Vec::new();
@@ -578,7 +591,14 @@ impl Reencode for Rewriter<'_> {
             if counting::is_sized(&operator) {
                 hints.push(self.counter.charge_here(&mut body, Cost::Top));
             }
-            body.instruction(&self.instruction(operator)?);
+            match (&operator, index) {
+                (wasmparser::Operator::BrTable { targets }, Some(index))
+                    if branches::is_wide(targets) =>
+                {
+                    branches::write(&mut body.instructions(), targets, index)?;
+                }
+                _ => _ = body.instruction(&self.instruction(operator)?),
+            }
         }
         if body.byte_len() > FUNCTION_BYTES_MAX {
             let function = self.analysis.imported_functions + self.written;

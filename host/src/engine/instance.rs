@@ -10,6 +10,7 @@ use super::recycling::{Made, Parts, Recycling};
 use super::sizes::Sizes;
 use super::slots::{Canary, Home, HomeClass, Slots, Warm, Written, at_home};
 use super::state::{Exit, MemoryLimits, State};
+use crate::contract;
 use crate::process::{Budget, ExitReason};
 use crate::system::SpawnError;
 use crate::system::control::Ending;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
-use wasmtime::{Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
+use wasmtime::{CallHook, Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 
 /// A component's fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
 const FUEL: u64 = u64::MAX;
@@ -403,6 +404,11 @@ impl Kind for Component {
         store
             .fuel_async_yield_interval(Some(slice_reductions.into()))
             .expect("the engine counts fuel");
+        // No call of the host goes through: neither the contract's, nor WASI's, nor one of wasmtime's own.
+        store.call_hook(|guest, hook| match hook {
+            CallHook::CallingHost => contract::survives(&guest.data().current),
+            _ => Ok(()),
+        });
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;
         let returns_result = program.kind.wasi_entry == Some(function);
@@ -438,10 +444,12 @@ fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Resu
 }
 
 fn cannot_start(error: wasmtime::Error) -> SpawnError {
-    SpawnError::Other(format!(
-        "the program can't be instantiated: {}",
-        error.root_cause()
-    ))
+    let cause = error.root_cause().to_string();
+    // wasmtime has no type for it: the limits of the process, or of all, have refused a memory.
+    if cause.ends_with("exceeds memory limits") {
+        return SpawnError::NoMemory;
+    }
+    SpawnError::Other(format!("the program can't be instantiated: {cause}"))
 }
 
 /// What a finished call means for the process.

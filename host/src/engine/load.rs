@@ -2,14 +2,15 @@
 
 use super::analysis::Analysis;
 use super::bounds::TEXT_BYTES_MAX;
-use super::cache::{Cache, Compiled};
+use super::compiler::Compiler;
 use super::config::Counts;
 use super::error::{LoadError, LoadErrorKind as Kind};
+use super::flatten::Originals;
 use super::instance::{Common, Program};
 use super::sizes::{self, Sizes};
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
-use super::{config, flatten, unwrap};
+use super::{config, flatten, splitting, unwrap};
 use crate::contract;
 use crate::system::program::Runnable;
 use crate::system::{Config, Hibernation};
@@ -30,7 +31,7 @@ pub(crate) struct Engine {
     /// Made when there is the first.
     components: OnceLock<Components>,
     wasi: Arc<Wasi>,
-    cache: Option<Cache>,
+    compiler: Compiler,
     config: Config,
     grants: Grants,
 }
@@ -94,7 +95,7 @@ impl Engine {
             modules: Modules { engine, linker },
             components: OnceLock::new(),
             wasi,
-            cache: system.cache.then(Cache::open).flatten(),
+            compiler: Compiler::new(system),
             config: system.clone(),
             grants,
         })
@@ -194,7 +195,10 @@ impl Engine {
         self.check_memory(sizes)?;
         let rewritten = flatten::rewrite(bytes, analysis, self.config.reductions.into())?;
         let Modules { engine, linker } = &self.modules;
-        let module: Module = self.compiled(engine, &rewritten)?;
+        let module: Module = self.compiler.code(engine, &rewritten).map_err(|error| {
+            let originals = Originals::of(analysis);
+            error.with_indexes(|index| originals.index(index))
+        })?;
         let instance = linker.instantiate_pre(&module).map_err(unlinked)?;
         let home = match analysis.memory {
             Some((minimum, maximum)) => {
@@ -212,8 +216,8 @@ impl Engine {
     fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
         let sizes = sizes::of_component(bytes)?;
         self.check_memory(sizes)?;
-        let Components { engine, linker } = self.components().map_err(compile)?;
-        let component: Component = self.compiled(engine, bytes)?;
+        let Components { engine, linker } = self.components().map_err(LoadError::not_compiled)?;
+        let component: Component = self.compiler.code(engine, bytes)?;
         let ty = component.component_type();
         let mut imports = ty.imports(engine);
         if let Some((name, _)) = imports.find(|(name, _)| !self.grants.allow(name)) {
@@ -226,18 +230,6 @@ impl Engine {
         let program =
             Program::component(common, &component, instance).ok_or_else(|| no_entry(&[]))?;
         Ok(Arc::new(program))
-    }
-
-    fn compiled<C: Compiled>(
-        &self,
-        engine: &wasmtime::Engine,
-        bytes: &[u8],
-    ) -> Result<C, LoadError> {
-        let compiled = match &self.cache {
-            Some(cache) => cache.compiled(engine, bytes),
-            None => C::compile(engine, bytes),
-        };
-        compiled.map_err(compile)
     }
 
     fn check_memory(&self, sizes: Sizes) -> Result<(), LoadError> {
@@ -279,23 +271,31 @@ pub(super) fn sort(bytes: &[u8], bytes_max: u64) -> Result<Guest<'_>, LoadError>
     }
     let bytes = binary(bytes)?;
     if Parser::is_core_wasm(&bytes) {
-        let analysis = Box::new(Analysis::read(&bytes)?);
-        return Ok(Guest::Core {
-            bytes,
-            analysis,
-            unwrapped: false,
-        });
+        return core(bytes, false);
     }
     match unwrap::unwrap(&bytes)? {
-        Ok(module) => {
-            let analysis = Box::new(Analysis::read(&module)?);
-            Ok(Guest::Core {
-                bytes: module.into(),
-                analysis,
-                unwrapped: true,
-            })
-        }
+        Ok(module) => core(module.into(), true),
         Err(why) => Ok(Guest::Component { bytes, why }),
+    }
+}
+
+/// A core module, whose large functions are split.
+fn core(bytes: Cow<'_, [u8]>, unwrapped: bool) -> Result<Guest<'_>, LoadError> {
+    let guest = |bytes, analysis| Guest::Core {
+        bytes,
+        analysis: Box::new(analysis),
+        unwrapped,
+    };
+    let analysis = Analysis::read(&bytes)?;
+    if analysis.largest_body <= splitting::BODY_BYTES_MAX {
+        return Ok(guest(bytes, analysis));
+    }
+    match splitting::split(&bytes)? {
+        Some(split) => {
+            let analysis = Analysis::read(&split)?;
+            Ok(guest(split.into(), analysis))
+        }
+        None => Ok(guest(bytes, analysis)),
     }
 }
 
@@ -365,8 +365,4 @@ fn unlinked(error: wasmtime::Error) -> LoadError {
         Kind::WrongSignature
     };
     LoadError::new(kind, printable_lines(&text))
-}
-
-fn compile(error: wasmtime::Error) -> LoadError {
-    LoadError::new(Kind::Compile, printable_lines(&format!("{error:#}")))
 }

@@ -1,8 +1,8 @@
 //! The engine: wasmtime, and everything about it.
 //!
 //! This room knows configuration, loading, rewriting, instances, reductions and slots. It never sees links, names or the
-//! command line. The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`] and
-//! [`loan`].
+//! command line. The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`],
+//! [`loan`], and where compiled code is taken in, [`cache`] and [`compiler`].
 
 pub(crate) mod abi;
 pub(crate) mod loan;
@@ -11,8 +11,10 @@ pub(crate) mod state;
 mod analysis;
 mod arena;
 mod bounds;
+mod branches;
 mod bulk;
 mod cache;
+mod compiler;
 mod config;
 mod counting;
 mod error;
@@ -31,11 +33,13 @@ mod page_map;
 mod recycling;
 mod sizes;
 mod slots;
+mod splitting;
 mod tables;
 mod unwrap;
 mod words;
 
 pub use arena::Allocator;
+pub use compiler::{CompileKind, compile_apart};
 pub use error::{LoadError, LoadErrorKind};
 pub use inspect::{Import, ImportStatus, Inspection, Path};
 pub(crate) use instance::current_function;

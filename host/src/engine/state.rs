@@ -4,7 +4,7 @@ use super::arena::Room;
 use super::bounds::TABLE_PLACE_BYTES;
 use super::inhabitant::is_to_wait_at;
 use super::loan::Lender;
-use super::slots::Canary;
+use super::slots::{Canary, NotGrown};
 use crate::process::{Budget, ExitReason};
 use crate::system::control::Ending;
 use crate::system::current::Current;
@@ -22,8 +22,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 /// So many of them do not count as memory.
 const TABLE_ELEMENTS_FREE: usize = 2048;
-/// Instances, memories and tables that one process may consist of: a component has several.
+/// Instances and memories that one process may consist of: a component has several.
 const PARTS_MAX: usize = 64;
+/// The same for tables, of which a module may have a hundred.
+const TABLES_MAX: usize = 128;
 
 /// The data of one process's store.
 pub(crate) struct State {
@@ -302,12 +304,24 @@ impl ResourceLimiter for State {
         Ok(grows && self.holds(limits))
     }
 
+    /// A growth that was counted has not come about.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if let Some(NotGrown { grown_bytes }) = error.downcast_ref() {
+            let bytes = self.limits.bytes.saturating_sub(*grown_bytes as u64);
+            self.holds(MemoryLimits {
+                bytes,
+                ..self.limits
+            });
+        }
+        Ok(())
+    }
+
     fn instances(&self) -> usize {
         PARTS_MAX
     }
 
     fn tables(&self) -> usize {
-        PARTS_MAX
+        TABLES_MAX
     }
 
     fn memories(&self) -> usize {
@@ -349,8 +363,7 @@ impl MemoryLimits {
 }
 
 impl MemoryLimits {
-    // What a memory's or table's own maximum forbids is not counted, because it will not come about. A growth that
-    // fails for want of a slot stays counted: then there is no more to be had anyway.
+    // What a memory's or table's own maximum forbids is not counted, because it will not come about.
 
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let bytes = self.bytes.saturating_add((desired - current) as u64);

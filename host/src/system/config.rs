@@ -2,6 +2,7 @@
 
 use crate::wasi::{Grants, Output, WasiError};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,15 @@ pub struct Config {
     pub allow_debug: bool,
     /// Keep compiled code on disk, so that the next start is fast. Default: yes.
     pub cache: bool,
+    /// The program that compiles modules: `atoll`, of this version. It does so in a process of its own, which the two limits
+    /// below end and in which a fault of the compiler harms nobody. It must be the true one: what it makes is run. None:
+    /// modules are compiled in this process, without these limits. Default: none; `atoll run` names itself.
+    pub compiler: Option<PathBuf>,
+    /// Processor time that compiling one program may take, on all cores together. Default: 5 minutes.
+    pub max_compile_time: Duration,
+    /// Bytes of memory that compiling one program may take. Default: 4 GiB, or three quarters of what the machine, or the
+    /// control group, has if that is less.
+    pub max_compile_memory: u64,
     /// How long a process waits for mail before it is hibernated: packed into some hundred bytes, until its next
     /// signal. It may wait for twice as long; who calls `hibernate`, and everybody when memory runs short, is hibernated
     /// at once. Zero: whoever waits is. None: nobody ever is. Default: 10 s.
@@ -76,6 +86,9 @@ impl Default for Config {
             allow_inspect: false,
             allow_debug: false,
             cache: true,
+            compiler: None,
+            max_compile_time: Duration::from_secs(300),
+            max_compile_memory: super::memory::three_quarters().min(4 << 30),
             // Atoll's own tests hibernate whoever waits, and catch whatever touches them then.
             hibernate_after: Some(match cfg!(test) {
                 true => Duration::ZERO,

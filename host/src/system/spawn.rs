@@ -138,7 +138,7 @@ impl fmt::Display for SpawnError {
             SpawnError::TooManyProcesses => {
                 f.write_str("the system holds as many processes as it may")
             }
-            SpawnError::NoMemory => f.write_str("there is no memory for it within its limit"),
+            SpawnError::NoMemory => f.write_str("there is no memory for it within its limit (`--max-memory`) and that of all processes together (`--max-total-memory`)"),
             SpawnError::ArgumentTooLarge => {
                 f.write_str("the argument is larger than a message may be")
             }

@@ -1,6 +1,6 @@
 //! The command line, as data.
 
-use atoll::{DirGrant, NetGrant};
+use atoll::{CompileKind, DirGrant, NetGrant};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -29,6 +29,9 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what a file is, how it would be run, and what it imports, without running it.
     Inspect(Inspect),
+    /// Compile standard input to standard output: what `atoll run` starts, so that compiling has limits.
+    #[command(hide = true)]
+    Compile(Compile),
 }
 
 /// Run a program as the first process of a new system, and end with it.
@@ -111,6 +114,12 @@ pub struct Run {
     /// Native stack that one process's wasm frames may take.
     #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = size, help_heading = "Limits")]
     pub max_stack: u64,
+    /// Processor time that compiling a program may take.
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration, help_heading = "Limits")]
+    pub max_compile_time: Duration,
+    /// Memory that compiling a program may take [default: 4GiB, or three quarters of what there is].
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub max_compile_memory: Option<u64>,
     /// Files, sockets and other handles that one process may hold open.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_handles: Option<usize>,
@@ -146,6 +155,15 @@ pub struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Compile standard input to standard output, within limits.
+#[derive(Args)]
+pub struct Compile {
+    #[arg(value_parser = kind)]
+    pub kind: CompileKind,
+    pub milliseconds_max: u64,
+    pub bytes_max: u64,
 }
 
 const EXIT_CODES: &str = "\
@@ -227,6 +245,10 @@ fn hibernation(text: &str) -> Result<Hibernation, String> {
             .map(|time| Hibernation(Some(time)))
             .map_err(|error| format!("{error}; or write `never`")),
     }
+}
+
+fn kind(text: &str) -> Result<CompileKind, String> {
+    CompileKind::named(text).ok_or_else(|| "write `module` or `component`".into())
 }
 
 fn dir(text: &OsStr) -> Result<DirGrant, String> {

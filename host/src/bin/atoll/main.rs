@@ -7,10 +7,11 @@ mod run;
 mod signals;
 mod table;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Compile};
 use clap::Parser;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Lets hibernated processes be packed whole.
 #[global_allocator]
@@ -21,15 +22,24 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => return tell(&told),
     };
-    start_log(arguments.verbose);
+    // A process that compiles has a log of its own.
+    if !matches!(arguments.command, Command::Compile(_)) {
+        start_log(arguments.verbose);
+    }
     let result = match arguments.command {
         Command::Run(options) => run::run(*options),
         Command::Inspect(options) => inspect::inspect(&options).map(|()| ExitCode::SUCCESS),
+        Command::Compile(options) => Ok(compile(&options)),
     };
     result.unwrap_or_else(|failure| {
         failure.print();
         ExitCode::FAILURE
     })
+}
+
+fn compile(options: &Compile) -> ExitCode {
+    let time_max = Duration::from_millis(options.milliseconds_max);
+    atoll::compile_apart(options.kind, time_max, options.bytes_max)
 }
 
 /// Prints help, a version, or what is wrong with the command line.

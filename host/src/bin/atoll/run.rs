@@ -13,6 +13,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// This program, even if its file has been replaced meanwhile.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let happenings = Happenings::new(signals::heed())?;
     let output = Output::inherit();
@@ -71,6 +74,8 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
         allow_inspect: options.allow_inspect,
         allow_debug: options.allow_debug,
         cache: !options.no_cache,
+        compiler: Some(OWN_PROGRAM.into()),
+        max_compile_time: options.max_compile_time,
         hibernate_after: options.hibernate_after.0,
         poison: options.poison,
         grants: Grants {
@@ -93,6 +98,9 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
     }
     if let Some(bytes) = options.max_total_memory {
         config.max_total_memory = bytes;
+    }
+    if let Some(bytes) = options.max_compile_memory {
+        config.max_compile_memory = bytes;
     }
     if let Some(handles) = options.max_handles {
         config.grants.handles_max = handles;

@@ -3,8 +3,10 @@
 use super::blocks::BLOCK_BYTES;
 use super::home::claim;
 use super::{Home, HomeClass, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm};
+use crate::engine::arena;
 use crate::engine::page_map;
 use std::cell::Cell;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +19,14 @@ const REMAPPED_BYTES: usize = 16 * MIB;
 const REMAPPED_MAX: usize = 4096;
 
 /// A large slot.
-struct Large {
+pub(super) struct Large {
     slots: Arc<Slots>,
     size: usize,
     offset: usize,
     /// Its pages were moved here: it has mappings of its own.
     is_remapped: bool,
+    /// It counts as in use.
+    is_in_use: bool,
 }
 
 impl Large {
@@ -33,6 +37,7 @@ impl Large {
             size,
             offset,
             is_remapped: false,
+            is_in_use: true,
         })
     }
 
@@ -48,7 +53,7 @@ impl Large {
     /// # Safety
     ///
     /// As for [`Region::clean`].
-    unsafe fn clean(&mut self, used: usize) {
+    pub(super) unsafe fn clean(&mut self, used: usize) {
         // SAFETY: as the caller's.
         unsafe {
             if self.is_remapped && self.memory().map_again() {
@@ -61,9 +66,50 @@ impl Large {
     }
 }
 
+impl Large {
+    /// Its process has ended. What may have been touched of it is cleaned, now or soon.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::clean`].
+    unsafe fn leave(mut self, used: usize) {
+        self.is_used_no_more();
+        let slots = self.slots.clone();
+        // The list of those that are left may grow, and must not lie in an arena.
+        // SAFETY: the memory is its owner's alone, who leaves it.
+        let refused = arena::outside(|| unsafe { slots.reaper.take(self, used) });
+        if let Err(mut large) = refused {
+            // SAFETY: as the caller's.
+            unsafe { large.clean(used) };
+        }
+    }
+
+    fn is_used_no_more(&mut self) {
+        if std::mem::take(&mut self.is_in_use) {
+            self.slots.large_in_use.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Drop for Large {
     fn drop(&mut self) {
+        self.is_used_no_more();
         self.slots.give_back_large(self.offset, self.size);
+    }
+}
+
+/// A memory can't grow by so many bytes: no slot is free that is large enough.
+#[derive(Debug)]
+pub(in crate::engine) struct NotGrown {
+    pub(in crate::engine) grown_bytes: usize,
+}
+
+impl std::error::Error for NotGrown {}
+
+impl fmt::Display for NotGrown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.grown_bytes;
+        write!(f, "no slot is free for a memory with {bytes} bytes more")
     }
 }
 
@@ -127,9 +173,9 @@ unsafe impl LinearMemory for Memory {
 
     fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
         if size > self.byte_capacity() {
-            self.move_to_larger(size).map_err(|OutOfSlots| {
-                wasmtime::format_err!("no slot is free for a memory of {size} bytes")
-            })?;
+            let grown_bytes = size - self.size;
+            self.move_to_larger(size)
+                .map_err(|OutOfSlots| NotGrown { grown_bytes })?;
         }
         self.size = size;
         self.tell_home();
@@ -226,13 +272,13 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // What lies at home is cleaned when the home is given back.
-        let Some(large) = &mut self.large else {
+        let Some(large) = self.large.take() else {
             return;
         };
         let is_zero = self.home.as_ref().is_some_and(|home| home.forgot_memory());
         if !is_zero || large.is_remapped {
-            // SAFETY: the region is this memory's own until its slot is given back, right after this.
-            unsafe { large.clean(self.size) };
+            // SAFETY: the region is this memory's own, and nothing uses the memory any more.
+            unsafe { large.leave(self.size) };
         }
         if let Some(home) = &self.home {
             home.memory_is_at(Region {

@@ -24,6 +24,7 @@
 //! | `classes` | the home slots of one size, and which are free |
 //! | `reservation` | the mapping itself |
 //! | `departures` | packed slots, until their pages go back together |
+//! | `reaper` | large memories that were left, until they are clean |
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
 //! | `renewal` | memories that are made as new for the next process |
 //! | `region` | pages: cleaned, given back, made resident |
@@ -36,7 +37,7 @@
 //!
 //! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
 //! stack, and its arena, because it is written before it is read. The last owner of a home cleans
-//! it, or has its pages given back; whoever drops a memory that lies elsewhere cleans that.
+//! it, or has its pages given back; a memory that lies elsewhere is cleaned by whoever drops it, or by a thread for that.
 
 mod approach;
 mod blocks;
@@ -45,6 +46,7 @@ mod classes;
 mod departures;
 mod given;
 mod home;
+mod reaper;
 mod region;
 mod renewal;
 mod reservation;
@@ -54,7 +56,7 @@ mod tests;
 
 pub(super) use canary::Canary;
 pub(crate) use given::take_moved;
-pub(super) use given::{Memories, Stacks};
+pub(super) use given::{Memories, NotGrown, Stacks};
 pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
 pub(super) use renewal::{Image, Renewed, Watch};
@@ -63,6 +65,7 @@ use super::arena::{self, Zone};
 use blocks::{BLOCK_BYTES, Blocks};
 use classes::{Class, Extent, Whole};
 use departures::Departures;
+use reaper::Reaper;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -116,6 +119,7 @@ pub(crate) struct Slots {
     /// Who is awake where.
     stretches: Stretches,
     departures: Departures,
+    reaper: Reaper,
     /// What of the mapping's address space is free.
     blocks: Mutex<Blocks>,
     stack_bytes: usize,
@@ -241,6 +245,7 @@ impl Slots {
             // The first part of the mapping.
             stretches: Stretches::new(base),
             departures: Departures::default(),
+            reaper: Reaper::default(),
             blocks: Mutex::new(Blocks::of(Stretches::bytes(bytes)..bytes)),
             stack_bytes,
             home: HOME_MEMORY_BYTES.map(|memory| Class::new(memory + stack_bytes + ARENA_BYTES)),
@@ -390,7 +395,6 @@ impl Slots {
         arena::outside(|| lock(&self.blocks).give_back(offset, size));
         self.large_bytes
             .fetch_sub(BLOCK_BYTES[size], Ordering::AcqRel);
-        self.large_in_use.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How far an address is from the start of the mapping, in which it lies.

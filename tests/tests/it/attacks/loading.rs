@@ -296,13 +296,229 @@ fn a_function_with_a_large_body() {
         ("growth", &[0x41, 0, 0x40, 0, 0x1a]),
     ] {
         let code = piece.repeat(BYTES / piece.len());
-        runs_or_exceeds_a_limit(what, &module_of(&[&code, EXITS]), EXIT_CODE);
+        runs(what, &module_of(&[&code, EXITS]));
     }
-    // Calls of another function.
-    let calls = [0x10, 2].repeat(BYTES / 2);
-    let bodies = [body(0, &[&calls, EXITS]), body(0, &[])];
-    let bytes = valid(module(&sections(&bodies, &[])));
-    runs_or_exceeds_a_limit("calls", &bytes, EXIT_CODE);
+    runs("calls", &calls(BYTES, &[], &[]));
+}
+
+/// wasm allows a function 7,654,321 bytes. What counts reductions must not make one of nearly that size too large.
+const BODY_BYTES: usize = 7_654_000;
+
+#[test]
+fn a_function_of_loops_that_is_as_large_as_may_be() {
+    let code = LOOP.repeat(BODY_BYTES / LOOP.len());
+    runs("loops", &module_of(&[&code, EXITS]));
+}
+
+#[test]
+fn a_function_of_calls_that_is_as_large_as_may_be() {
+    // All in one block.
+    runs("calls", &calls(BODY_BYTES, &[0x02, 0x40], END));
+}
+
+/// A module whose first function calls another, in so many bytes, with this around the calls and the exit.
+fn calls(bytes: usize, before: &[u8], after: &[u8]) -> Vec<u8> {
+    let calls = [0x10, 2].repeat(bytes / 2);
+    let bodies = [body(0, &[before, &calls, EXITS, after]), body(0, &[])];
+    valid(module(&sections(&bodies, &[])))
+}
+
+#[track_caller]
+fn runs(what: &str, bytes: &[u8]) {
+    let outcome = Atoll::run(bytes).outcome();
+    assert!(
+        outcome.code == Some(EXIT_CODE) && outcome.stderr.is_empty(),
+        "{what}\n{outcome}"
+    );
+}
+
+#[test]
+fn a_branch_with_very_many_targets() {
+    // The compiler takes 65,520. Each place leads to the block that the number at the end says.
+    let targets = |count: usize| -> String {
+        let mut text = String::new();
+        for place in 0..count {
+            let _ = write!(text, " {}", place % 3);
+        }
+        text
+    };
+    for count in [65_519, 65_520, 65_521, 131_040, 300_000] {
+        let last = count - 1;
+        let text = format!(
+            "(func $choose (param i32) (result i32)
+               (block (block (block (block
+                 (br_table {} 3 (local.get 0)))
+                 (return (i32.const 0))) (return (i32.const 1))) (return (i32.const 2)))
+               (i32.const 9))
+             (func (export \"run\")
+               (call $print-number (call $choose (i32.const 0)))
+               (call $print-number (call $choose (i32.const 65519)))
+               (call $print-number (call $choose (i32.const {last})))
+               (call $print-number (call $choose (i32.const {count})))
+               (call $print-number (call $choose (i32.const -1))))",
+            targets(count)
+        );
+        let at = |place: usize| if place < count { place % 3 } else { 9 };
+        let stdout = format!("0\n{}\n{}\n9\n9\n", at(65_519), at(last));
+        Atoll::run(valid(guest(&text)))
+            .outcome()
+            .code(0)
+            .stdout(&stdout);
+    }
+    // Targets that take operands: the compiler says no.
+    let text = format!(
+        "(func (export \"run\")
+           (drop (block (result i32) (br_table {} 0 (i32.const 1) (i32.const 0)))))",
+        " 0".repeat(70_000)
+    );
+    Atoll::run(valid(guest(&text)))
+        .outcome()
+        .code(1)
+        .stderr_has("the module can't be compiled: ");
+}
+
+#[test]
+fn a_large_function_computes_the_same_in_pieces() {
+    // Three locals, each of which depends on the others: three million steps, with a call and a loop now and then.
+    let step = "(local.set $a (i32.add (local.get $a) (local.get $b)))
+        (local.set $b (i32.xor (local.get $b) (i32.rotl (local.get $a) (i32.const 5))))
+        (local.set $c (i64.add (local.get $c) (i64.extend_i32_u (local.get $b))))";
+    let call = "(local.set $a (call $other (local.get $a)))";
+    let round =
+        "(local.set $n (i32.const 3)) (loop (local.set $b (i32.add (local.get $b) (local.get $n)))
+        (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))";
+    let part = format!("{} {call} {round}", step.repeat(40));
+    let program = |repeats: usize, rounds: usize| {
+        let code = part.repeat(repeats);
+        valid(guest(&format!(
+            "(func $other (param i32) (result i32) (i32.mul (local.get 0) (i32.const 17)))
+             (func $large (param $a i32) (param $b i32) (param $c i64) (result i32 i32 i64) (local $n i32)
+               {code}
+               (local.get $a) (local.get $b) (local.get $c))
+             (func (export \"run\") (local $a i32) (local $b i32) (local $c i64) (local $round i32)
+               (local.set $b (i32.const 1))
+               (loop $again
+                 (call $large (local.get $a) (local.get $b) (local.get $c))
+                 local.set $c local.set $b local.set $a
+                 (br_if $again (i32.lt_u
+                   (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const {rounds}))))
+               (call $print-number (local.get $a))
+               (call $print-number (local.get $b))
+               (call $print-number (i32.wrap_i64 (local.get $c))))"
+        )))
+    };
+    // Each part is some 1,000 bytes.
+    let small = Atoll::run(program(40, 100)).outcome().code(0);
+    Atoll::run(program(4000, 1))
+        .outcome()
+        .code(0)
+        .stdout(&small.stdout);
+}
+
+#[test]
+fn a_trap_in_a_piece_names_the_function() {
+    let many = "(call $other)".repeat(2_000_000);
+    let text = format!(
+        "(module (func $other) (func $large {many} unreachable) (func (export \"run\") (call $large)))"
+    );
+    // The pieces come first: the trap is in the function itself. In the other one it is in a piece.
+    Atoll::run(valid(&text))
+        .outcome()
+        .code(134)
+        .stderr_has("large");
+    let text = text.replacen(" unreachable", "", 1).replacen(
+        "(func $other)",
+        "(global $left (mut i32) (i32.const 1000000))
+         (func $other (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+           (if (i32.eqz (global.get $left)) (then unreachable)))",
+        1,
+    );
+    Atoll::run(valid(text))
+        .outcome()
+        .code(134)
+        .stderr_has("large");
+}
+
+/// A function that is work for the compiler.
+fn heavy_function() -> String {
+    let code = "(local.set $a (i32.mul (local.get $a) (i32.add (local.get $a) (i32.load (local.get $a)))))";
+    format!("(func $heavy (param $a i32) {})", code.repeat(50_000))
+}
+
+/// A module in which it is function 1.
+fn heavy() -> Vec<u8> {
+    valid(format!(
+        "(module (memory 1) (func $light) {}
+           (func (export \"run\") (call $heavy (i32.const 0))))",
+        heavy_function()
+    ))
+}
+
+#[test]
+fn a_module_that_takes_too_much_to_compile_is_refused() {
+    for (limit, what) in [
+        (["--max-compile-time", "50ms"], "processor time than 50ms"),
+        (["--max-compile-memory", "40MiB"], "memory than 40 MiB"),
+    ] {
+        Atoll::run(heavy())
+            .options(limit)
+            .outcome()
+            .code(1)
+            .stdout("")
+            .stderr_has("can't be loaded: the module is too costly to compile: it takes more ")
+            .stderr_has(what)
+            .stderr_has("function 1::heavy")
+            .stderr_has("\n  hint: raise --max-compile-time");
+    }
+    Atoll::run(heavy()).outcome().code(0).stderr("");
+}
+
+#[test]
+fn components_have_the_same_limits() {
+    let component = heavy_component();
+    Atoll::run(&component)
+        .options(["--max-compile-time", "50ms"])
+        .outcome()
+        .code(1)
+        .stderr_has("the module is too costly to compile");
+    Atoll::run(&component).outcome().code(0).stderr("");
+}
+
+/// The same in a component that can't be unwrapped: it has two modules.
+fn heavy_component() -> Vec<u8> {
+    let text = format!(
+        "(component
+           (core module $other (func (export \"f\")))
+           (core module $module (import \"other\" \"f\" (func)) (memory 1) {}
+             (func (export \"run\") (call $heavy (i32.const 0))))
+           (core instance $other (instantiate $other))
+           (core instance $instance (instantiate $module (with \"other\" (instance $other))))
+           (func $run (canon lift (core func $instance \"run\")))
+           (export \"run\" (func $run)))",
+        heavy_function()
+    );
+    wat::parse_str(text).expect("the text is a component")
+}
+
+#[test]
+fn the_process_that_compiles_refuses_what_is_wrong() {
+    for (words, code, error) in [
+        (&["compile", "module", "1000", "100000000"][..], 1, ""),
+        (
+            &["compile", "code", "1000", "100000000"],
+            2,
+            "module` or `component",
+        ),
+        (&["compile", "module", "-1", "1"], 2, "unexpected argument"),
+        (&["compile"], 2, "required"),
+    ] {
+        Atoll::words(words.iter().copied())
+            .stdin("no wasm")
+            .outcome()
+            .code(code)
+            .stdout("")
+            .stderr_has(error);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A process that has been told to end does nothing more that others can see: it prints nothing and touches no file.
 
 use super::{granting, guest, guest_with_pages, temporary_folder};
-use atoll_tests::Atoll;
+use crate::wrap::Component;
+use atoll_tests::{Atoll, TIE_FUNCTIONS, TIES};
 use std::fs;
 
 /// A child does this, by which it is told to end, and then prints a line, leaves half of another, and makes a folder.
@@ -76,8 +77,8 @@ const ROUNDS: u32 = 10;
 
 /// A child says that it computes, does so for some tenth of a second without giving up its turn, and does this deed. Main
 /// kills it meanwhile, does this at once, waits for the child's end, and does that.
-fn killing(deed: &str, at_once: &str, at_the_end: &str) -> Atoll {
-    let body = format!(
+fn killing(deed: &str, at_once: &str, at_the_end: &str) -> String {
+    format!(
         "(func (export \"victim\")
            (local $count i32)
            (call $parent (i32.const 256))
@@ -101,18 +102,18 @@ fn killing(deed: &str, at_once: &str, at_the_end: &str) -> Atoll {
              {at_the_end}
              (br_if $again (i32.lt_u
                (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const {ROUNDS})))))"
-    );
-    Atoll::run(guest(&body)).options(["--schedulers", "2", "--reductions", "1000000000"])
+    )
 }
 
-#[test]
-fn a_process_that_is_killed_while_it_computes_prints_nothing() {
-    let atoll = killing(
-        "(drop (call $try-print (i32.const 1) %\"printed\"))",
-        "(call $print %\"killed\")",
-        "(call $print %\"down\")",
-    );
-    let outcome = atoll.outcome().code(0).stderr("");
+/// Runs it so that the child is never preempted.
+fn run_killing(guest: impl AsRef<[u8]>) -> Atoll {
+    Atoll::run(guest).options(["--schedulers", "2", "--reductions", "1000000000"])
+}
+
+/// Lines of the child come before the one that says that it was killed.
+#[track_caller]
+fn prints_nothing_when_killed(guest: impl AsRef<[u8]>) {
+    let outcome = run_killing(guest).outcome().code(0).stderr("");
     // A line before `killed` may be from before the signal, if the child had the only core.
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     let rounds: Vec<&[&str]> = lines.split_inclusive(|line| *line == "down").collect();
@@ -126,9 +127,30 @@ fn a_process_that_is_killed_while_it_computes_prints_nothing() {
 }
 
 #[test]
+fn a_process_that_is_killed_while_it_computes_prints_nothing() {
+    let body = killing(
+        "(drop (call $try-print (i32.const 1) %\"printed\"))",
+        "(call $print %\"killed\")",
+        "(call $print %\"down\")",
+    );
+    prints_nothing_when_killed(guest(&body));
+}
+
+#[test]
+fn a_component_that_is_killed_while_it_computes_prints_nothing() {
+    let body = killing(
+        "(call $print %\"printed\")",
+        "(call $print %\"killed\")",
+        "(call $print %\"down\")",
+    );
+    let body = format!("{TIE_FUNCTIONS} {body}");
+    prints_nothing_when_killed(Component::printing_with(TIES, "run victim", &body));
+}
+
+#[test]
 fn a_process_that_is_killed_while_it_computes_touches_no_file() {
     // What is there at once may be from before the signal.
-    let atoll = killing(
+    let body = killing(
         "(drop (call $path_create_directory (i32.const 3) %\"made\"))",
         "(local.set $is-early (i64.ne (call $length %\"made\") (i64.const -1)))",
         "(if (i32.eqz (local.get $is-early))
@@ -136,7 +158,10 @@ fn a_process_that_is_killed_while_it_computes_touches_no_file() {
          (drop (call $path_remove_directory (i32.const 3) %\"made\"))",
     );
     let folder = temporary_folder();
-    let outcome = granting(atoll, folder.path()).outcome().code(0).stderr("");
+    let outcome = granting(run_killing(guest(&body)), folder.path())
+        .outcome()
+        .code(0)
+        .stderr("");
     assert!(
         outcome.stdout.lines().all(|made| made == "0"),
         "a folder was made after the signal\n{outcome}"

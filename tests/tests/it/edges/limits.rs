@@ -145,3 +145,32 @@ fn little_address_space() {
         check_runs_or_says_why(outcome);
     }
 }
+
+#[test]
+fn a_growth_for_which_there_is_no_room_is_not_counted() {
+    // There is address space for the one growth, and not for the other.
+    let body = "(func (export \"run\")
+          (call $print-number (i32.eq (memory.grow (i32.const 49152)) (i32.const -1)))
+          (call $print-number (i32.ne (memory.grow (i32.const 1024)) (i32.const -1))))";
+    Atoll::run(guest(body))
+        .options(["--max-memory", "3100MiB", "--max-total-memory", "64GiB"])
+        .after("ulimit -v 4194304")
+        .outcome()
+        .code(0)
+        .stdout("1\n1\n");
+}
+
+#[test]
+fn no_memory_for_all_processes_together() {
+    let text = "(module (memory 65) (func (export \"run\")))";
+    Atoll::run(text)
+        .options(["--max-total-memory", "0"])
+        .outcome()
+        .code(1)
+        .stderr_has("(`--max-total-memory`)");
+    // Small processes are not counted.
+    Atoll::run("(module (memory 16) (func (export \"run\")))")
+        .options(["--max-total-memory", "0"])
+        .outcome()
+        .code(0);
+}

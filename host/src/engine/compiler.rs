@@ -1,0 +1,127 @@
+//! Compiles modules and components: in this process, or apart, in a process of its own.
+//!
+//! A module is its author's, and the compiler's work need not be in proportion to it. So compiling has limits of time and
+//! memory, and both can only be kept from outside: a thread that compiles can't be stopped. A process that compiles can, and a
+//! fault of the compiler ends that process alone. [`apart`] is the side that asks, [`worker`] the side that compiles.
+
+mod apart;
+mod worker;
+
+pub use worker::{CompileKind, compile_apart};
+
+use super::cache::Cache;
+use super::config::Counts;
+use super::error::LoadError;
+use crate::system::Config;
+use apart::Apart;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+/// How the programs of a system are compiled.
+pub(super) struct Compiler {
+    cache: Option<Cache>,
+    /// None: in this process.
+    apart: Option<Apart>,
+}
+
+/// The kinds of compiled code: modules and components.
+pub(super) trait Compiled: Sized {
+    const KIND: CompileKind;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+
+    /// # Safety
+    ///
+    /// The bytes are what [`Compiled::serialize`] made, or `Engine::precompile_module` and its like, with an engine of the same
+    /// settings.
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Compiler {
+    pub(super) fn new(config: &Config) -> Compiler {
+        Compiler {
+            cache: config.cache.then(Cache::open).flatten(),
+            apart: Apart::new(config),
+        }
+    }
+
+    /// Code for these bytes: that which was kept, if there is such, or else compiled now, and kept.
+    pub(super) fn code<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> Result<C, LoadError> {
+        let Some(cache) = &self.cache else {
+            return Ok(self.compile(engine, bytes)?.0);
+        };
+        let place = cache.place::<C>(engine, bytes);
+        if let Some(kept) = cache.kept(engine, &place) {
+            return Ok(kept);
+        }
+        let (compiled, code): (C, _) = self.compile(engine, bytes)?;
+        match code.map_or_else(|| compiled.serialize(), Ok) {
+            Ok(code) => cache.keep(&place, &code),
+            Err(error) => tracing::info!("compiled code is not kept: {error:#}"),
+        }
+        Ok(compiled)
+    }
+
+    /// Compiles; with the code as bytes, if compiling has left such.
+    fn compile<C: Compiled>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+    ) -> Result<(C, Option<Vec<u8>>), LoadError> {
+        let Some(apart) = &self.apart else {
+            let compiled = C::compile(engine, bytes).map_err(LoadError::not_compiled)?;
+            return Ok((compiled, None));
+        };
+        let code = apart.compile(C::KIND, bytes)?;
+        // SAFETY: the program that `Config::compiler` names has made this code, and its embedder promises that it is Atoll's. wasmtime
+        // refuses code that another version has made, or one with other settings.
+        let compiled = unsafe { C::deserialize(engine, &code) };
+        Ok((compiled.map_err(LoadError::not_compiled)?, Some(code)))
+    }
+}
+
+impl CompileKind {
+    /// Who counts the reductions of such code.
+    fn counts(self) -> Counts {
+        match self {
+            CompileKind::Module => Counts::Module,
+            CompileKind::Component => Counts::Fuel,
+        }
+    }
+}
+
+impl Compiled for Module {
+    const KIND: CompileKind = CompileKind::Module;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+        Module::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Module::serialize(self)
+    }
+
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+        // SAFETY: as the caller's.
+        unsafe { Module::deserialize(engine, bytes) }
+    }
+}
+
+impl Compiled for Component {
+    const KIND: CompileKind = CompileKind::Component;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        Component::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Component::serialize(self)
+    }
+
+    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: as the caller's.
+        unsafe { Component::deserialize(engine, bytes) }
+    }
+}

@@ -1,0 +1,198 @@
+//! A process that compiles one module or component, within limits of time and memory.
+//!
+//! It reads wasm from standard input and writes compiled code to standard output. A thread looks every few milliseconds what the
+//! process has taken. Beyond a limit it says on standard error which functions are being compiled, and ends the process. The
+//! kernel's limits stand behind that thread, in case it comes too late.
+
+use crate::engine::config;
+use log::{LevelFilter, Log, Metadata, Record};
+use rustix::process::{Resource, Rlimit};
+use std::fmt::{self, Write as _};
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+/// The exit codes of such a process: the compiler has refused the module, in words on standard error; compiling takes more
+/// time, or more memory, than it may.
+pub(super) const REFUSED: i32 = 1;
+pub(super) const OVER_TIME: i32 = 3;
+pub(super) const OVER_MEMORY: i32 = 4;
+
+/// How often the process looks at itself.
+const LOOKS_APART: Duration = Duration::from_millis(5);
+/// The kernel's limits are this much higher: its counts are others than those that the process makes.
+const MEMORY_MARGIN: u64 = 1 << 30;
+const TIME_MARGIN_SECONDS: u64 = 2;
+/// No more functions are named.
+const NAMED_MAX: usize = 4;
+
+/// What is to be compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompileKind {
+    /// A core module.
+    Module,
+    /// A component.
+    Component,
+}
+
+impl CompileKind {
+    /// What it is called on a command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            CompileKind::Module => "module",
+            CompileKind::Component => "component",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<CompileKind> {
+        [CompileKind::Module, CompileKind::Component]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// What the process does that [`Config::compiler`](crate::Config::compiler) starts: compiles standard input to standard output, in so
+/// much processor time and so many bytes of memory. To be called once, at the beginning of a program.
+pub fn compile_apart(kind: CompileKind, time_max: Duration, memory_max: u64) -> ExitCode {
+    match compile(kind, time_max, memory_max) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If nobody reads it, nobody asks any more.
+            let _ = write!(io::stderr(), "{error:#}");
+            ExitCode::from(REFUSED as u8)
+        }
+    }
+}
+
+fn compile(kind: CompileKind, time_max: Duration, memory_max: u64) -> wasmtime::Result<()> {
+    confine(time_max, memory_max)?;
+    log::set_logger(&UNDER_WAY)?;
+    log::set_max_level(LevelFilter::Trace);
+    std::thread::Builder::new().spawn(move || watch(time_max, memory_max))?;
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    let engine = wasmtime::Engine::new(&config::compiler(kind.counts())?)?;
+    let code = match kind {
+        CompileKind::Module => engine.precompile_module(&bytes)?,
+        CompileKind::Component => engine.precompile_component(&bytes)?,
+    };
+    io::stdout().lock().write_all(&code)?;
+    Ok(())
+}
+
+/// Sets the kernel's limits, and has the kernel end this process when the one that asks has ended.
+fn confine(time_max: Duration, memory_max: u64) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let lower = |resource, most: u64| {
+        let now = rustix::process::getrlimit(resource);
+        let least = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
+        let limits = Rlimit {
+            current: least(now.current),
+            maximum: least(now.maximum),
+        };
+        rustix::process::setrlimit(resource, limits)
+    };
+    lower(Resource::Core, 0)?;
+    lower(Resource::Data, memory_max.saturating_add(MEMORY_MARGIN))?;
+    let seconds = time_max.as_secs().saturating_add(TIME_MARGIN_SECONDS);
+    Ok(lower(Resource::Cpu, seconds)?)
+}
+
+/// Ends the process when it has taken more than it may.
+fn watch(time_max: Duration, memory_max: u64) {
+    loop {
+        std::thread::sleep(LOOKS_APART);
+        if processor_time() > time_max {
+            end(OVER_TIME);
+        }
+        if resident_bytes().is_some_and(|bytes| bytes > memory_max) {
+            end(OVER_MEMORY);
+        }
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn resident_bytes() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = counts.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Says what is being compiled, and ends.
+fn end(code: i32) -> ! {
+    let _ = io::stderr().write_all(UNDER_WAY.text().as_bytes());
+    std::process::exit(code);
+}
+
+/// The function that each thread compiles, as wasmtime calls it. wasmtime's log is the only way to learn of it.
+struct UnderWay(Mutex<Vec<(ThreadId, String)>>);
+
+static UNDER_WAY: UnderWay = UnderWay(Mutex::new(Vec::new()));
+
+/// Where wasmtime tells of each function, and how: two steps, each with a beginning and an end.
+const TOLD_BY: &str = "wasmtime_internal_cranelift::compiler";
+const BEGINS: [&str; 2] = ["compiling Wasm function: ", "finish compiling "];
+const ENDS: [&str; 2] = ["` translated to CLIF in ", "` compiled in "];
+/// So much of a line is looked at: names are a stranger's.
+const LINE_BYTES_MAX: usize = 512;
+
+impl UnderWay {
+    fn text(&self) -> String {
+        let functions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = functions.iter().map(|(_, function)| function.as_str());
+        let names: Vec<&str> = names.take(NAMED_MAX).collect();
+        names.join(", ")
+    }
+
+    fn set(&self, function: Option<&str>) {
+        let thread = std::thread::current().id();
+        let mut functions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.retain(|(of, _)| *of != thread);
+        functions.extend(function.map(|function| (thread, function.to_owned())));
+    }
+}
+
+impl Log for UnderWay {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == TOLD_BY
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut line = Line(String::new());
+        // It fails when the line is longer than what is looked at.
+        let _ = write!(line, "{}", record.args());
+        let line = line.0.as_str();
+        if let Some(begins) = BEGINS.iter().find_map(|text| line.strip_prefix(text)) {
+            // The symbol comes last, in quotation marks.
+            self.set(begins.split('"').nth(1));
+        } else if ENDS.iter().any(|text| line.contains(text)) {
+            self.set(None);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The first part of a text; writing more fails.
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(LINE_BYTES_MAX.saturating_sub(self.0.len()));
+        self.0.push_str(&text[..fits]);
+        match fits == text.len() {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
+    }
+}

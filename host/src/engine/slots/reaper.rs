@@ -1,0 +1,82 @@
+//! Cleans the large memories that processes leave behind, on a thread of its own.
+//!
+//! To give back a gigabyte takes the kernel a tenth of a second, in which a scheduler would run nobody. The process that touched
+//! it can't pay for that: it has ended. The kernel gives pages back faster than processes can touch them, and
+//! no more than [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
+
+use super::given::Large;
+use super::{GIB, MIB, lock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// A smaller memory is cleaned at once: a millisecond or two.
+const REAPED_BYTES_MIN: usize = 16 * MIB;
+/// The most that may wait, if there are several memories.
+const QUEUED_BYTES_MAX: usize = GIB;
+
+#[derive(Default)]
+pub(super) struct Reaper {
+    /// None as long as there is no thread.
+    sender: Mutex<Option<Sender<Left>>>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// A memory whose process has ended, and how much of it may have been touched.
+struct Left {
+    memory: Large,
+    used_bytes: usize,
+}
+
+impl Reaper {
+    /// Has a memory cleaned and given back soon; returns it if that is better done at once.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else has the memory any more.
+    pub(super) unsafe fn take(&self, memory: Large, used_bytes: usize) -> Result<(), Large> {
+        if used_bytes < REAPED_BYTES_MIN {
+            return Err(memory);
+        }
+        let queued = self.queued_bytes.fetch_add(used_bytes, Ordering::AcqRel);
+        let fits = queued == 0 || queued + used_bytes <= QUEUED_BYTES_MAX;
+        let left = Left { memory, used_bytes };
+        let refused = match fits {
+            true => self.send(left),
+            false => Err(left),
+        };
+        refused.map_err(|left| {
+            self.queued_bytes.fetch_sub(used_bytes, Ordering::AcqRel);
+            left.memory
+        })
+    }
+
+    fn send(&self, left: Left) -> Result<(), Left> {
+        let mut sender = lock(&self.sender);
+        if sender.is_none() {
+            let (new, receiver) = channel();
+            let queued_bytes = self.queued_bytes.clone();
+            let thread = std::thread::Builder::new()
+                .name("atoll-reaper".into())
+                .spawn(move || reap(receiver, &queued_bytes));
+            if thread.is_err() {
+                return Err(left);
+            }
+            *sender = Some(new);
+        }
+        match &*sender {
+            Some(sender) => sender.send(left).map_err(|unsent| unsent.0),
+            None => Err(left),
+        }
+    }
+}
+
+/// Until nobody can leave anything any more.
+fn reap(receiver: Receiver<Left>, queued_bytes: &AtomicUsize) {
+    for mut left in receiver {
+        // SAFETY: who has sent it promised that nobody else has it.
+        unsafe { left.memory.clean(left.used_bytes) };
+        drop(left.memory);
+        queued_bytes.fetch_sub(left.used_bytes, Ordering::AcqRel);
+    }
+}
