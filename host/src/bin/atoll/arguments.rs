@@ -175,7 +175,8 @@ Exit codes:
     134   it trapped
     137   it was killed
     138   it ran into one of its limits
-    143   SIGTERM has ended the system; SIGHUP: 129; by SIGINT it dies, which a shell shows as 130
+    143   SIGTERM has ended the system; SIGHUP: 129; by SIGINT it dies, which a shell shows as 130, or exits with 130 if
+          its last output was lost, because nobody took it
 
 Signals:
     SIGINT, SIGTERM, SIGHUP

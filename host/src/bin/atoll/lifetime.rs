@@ -7,7 +7,8 @@
 //! ```
 //!
 //! No end waits for a party outside: when a signal has come, output that nobody takes is waited for no longer than the grace
-//! time, and not at all after a second one.
+//! time, and not at all after a second one. Output that is lost so is a failure, which an exit code tells and a death by the signal would
+//! not.
 
 use crate::{Failure, signals, table};
 use atoll::{ExitReason, Output, System, Watch};
@@ -141,7 +142,12 @@ impl Lifetime<'_> {
         } else {
             self.grace
         };
-        self.write_output(happenings, &mut signalled, wait)?;
+        let is_written = self.write_output(happenings, &mut signalled, wait)?;
+        if !is_written && let Some((signal, _)) = signalled {
+            let text = "nobody takes the last output, which is lost";
+            Failure::new(text).print();
+            return Ok(signals::exit_code(signal));
+        }
         match (signalled, &reason) {
             (Some((signal, _)), _) if was_signalled => Ok(signals::end_by(signal)),
             (_, Some(reason)) => match self.output.failure() {
@@ -180,13 +186,14 @@ impl Lifetime<'_> {
         }
     }
 
-    /// Waits until all output is written. Once a signal has come, no longer than so long after it, or until the next.
+    /// Waits until all output is written, and says whether it is. Once a signal has come, it waits no longer than so long after it,
+    /// or until the next.
     fn write_output(
         &self,
         happenings: &Happenings,
         signalled: &mut Option<(i32, Instant)>,
         wait: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let output = self.output.clone();
         happenings.in_background(move |tell| {
             output.flush();
@@ -201,11 +208,12 @@ impl Lifetime<'_> {
                 }
             };
             match happening {
-                None | Some(Happening::Written) => return Ok(()),
+                None => return Ok(false),
+                Some(Happening::Written) => return Ok(true),
                 Some(Happening::Signal(SIGUSR1) | Happening::Ended(_) | Happening::Stopped) => {}
                 Some(Happening::Signal(signal)) => match signalled {
                     None => *signalled = Some((signal, Instant::now())),
-                    Some(_) => return Ok(()),
+                    Some(_) => return Ok(false),
                 },
             }
         }

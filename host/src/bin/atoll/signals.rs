@@ -43,6 +43,11 @@ pub fn end_by(signal: i32) -> ExitCode {
     if signal == SIGINT {
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     }
+    exit_code(signal)
+}
+
+/// The exit code that stands for such an end.
+pub fn exit_code(signal: i32) -> ExitCode {
     ExitCode::from((SIGNAL_EXIT_CODE + signal) as u8)
 }
 
