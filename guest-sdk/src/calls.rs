@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::atoll::process::mailbox;
+use crate::bindings::atoll_rt::process::mailbox;
 use crate::codec::{self, DecodeError};
 use crate::sending::{MESSAGE_TAG, REPLY_TAG, decode, send, send_bytes, send_named_bytes};
 use crate::time::nanoseconds;

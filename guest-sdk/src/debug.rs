@@ -4,7 +4,7 @@
 //! program that uses a function of this module is not loaded.
 
 use crate::Pid;
-use crate::bindings::atoll::process::debugging;
+use crate::bindings::atoll_rt::process::debugging;
 
 /// Suspends a process: when this has returned it gets no turn until it has been [resumed](resume) as often as it was
 /// suspended, or whoever suspended it has ended. It can still be signalled, and killed.

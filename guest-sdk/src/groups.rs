@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::bindings::atoll::process::groups;
-pub use crate::bindings::atoll::process::groups::MonitoredGroup;
+use crate::bindings::atoll_rt::process::groups;
+pub use crate::bindings::atoll_rt::process::groups::MonitoredGroup;
 use crate::receiving::receive_signal;
 use crate::{Event, GroupSignal, Pid, Reference, Selector};
 

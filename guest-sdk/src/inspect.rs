@@ -4,8 +4,8 @@
 //! grant, a program that uses a function of this module is not loaded.
 
 use crate::Pid;
-use crate::bindings::atoll::process::inspection;
-pub use crate::bindings::atoll::process::inspection::{ProcessInfo, Status, SystemCounters};
+use crate::bindings::atoll_rt::process::inspection;
+pub use crate::bindings::atoll_rt::process::inspection::{ProcessInfo, Status, SystemCounters};
 
 /// Every process that is alive, in no particular order. OTP: `processes/0`.
 pub fn processes() -> Vec<Pid> {

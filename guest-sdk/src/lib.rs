@@ -125,8 +125,8 @@ mod values;
 mod wasi;
 
 pub use args::{ArgumentError, arg_or, args};
-pub use bindings::atoll::process::mailbox::{Envelope, EventKinds, Selector};
-pub use bindings::atoll::process::types::{
+pub use bindings::atoll_rt::process::mailbox::{Envelope, EventKinds, Selector};
+pub use bindings::atoll_rt::process::types::{
     Budget, Destination, DownSignal, Event, ExitReason, ExitSignal, Format, GroupChange,
     GroupSignal, Message, Pid, Priority, Reference, TimerSignal,
 };

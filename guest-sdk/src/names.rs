@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::Pid;
-use crate::bindings::atoll::process::names;
+use crate::bindings::atoll_rt::process::names;
 
 /// Gives a process a name of 1 to 255 bytes. OTP: `register/2`.
 ///

@@ -12,7 +12,7 @@ use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
 
-use crate::bindings::atoll::process::lifecycle;
+use crate::bindings::atoll_rt::process::lifecycle;
 use crate::{ExitReason, Pid, Priority, codec, output};
 
 /// Makes a function the program's entry: what the first process of a system runs.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::bindings::atoll::process::mailbox;
+use crate::bindings::atoll_rt::process::mailbox;
 use crate::codec::DecodeError;
 use crate::sending::{MESSAGE_TAG, decode};
 use crate::time::nanoseconds;

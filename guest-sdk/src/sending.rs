@@ -14,7 +14,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::atoll::process::mailbox;
+use crate::bindings::atoll_rt::process::mailbox;
 use crate::codec::{self, DecodeError};
 use crate::{Envelope, Format, Message, Pid};
 

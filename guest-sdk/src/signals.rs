@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::bindings::atoll::process::signals;
+use crate::bindings::atoll_rt::process::signals;
 use crate::receiving::receive_signal;
 use crate::{
     Destination, DownSignal, Event, EventKinds, ExitReason, ExitSignal, Pid, Reference, Selector,

@@ -17,7 +17,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::atoll::process::spawning::{self, SpawnOption};
+use crate::bindings::atoll_rt::process::spawning::{self, SpawnOption};
 use crate::{Outcome, Pid, Priority, Reference, codec, make_reference, process};
 
 /// The exported function in which every process of [`Spawn::function`] begins. The colon keeps it apart from any name that

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bindings::atoll::process::timers;
+use crate::bindings::atoll_rt::process::timers;
 use crate::receiving::receive_signal;
 use crate::sending::MESSAGE_TAG;
 use crate::time::nanoseconds;

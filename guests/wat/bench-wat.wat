@@ -50,14 +50,14 @@
 ;;      320  what the clock said (8 bytes), and what it said when the work began (8 bytes)
 ;;     1024  the scratch buffer, to the end of the page
 (module
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "receive"
+  (import "atoll-rt:process/mailbox@0.2.0" "receive"
     (func $receive (param i32 i64 i64 i32 i64 i32)))
-  (import "atoll:process/mailbox@0.1.0" "make-reference" (func $make-reference (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/mailbox@0.2.0" "make-reference" (func $make-reference (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock-time-get (param i32 i64 i32) (result i32)))
 

@@ -21,16 +21,16 @@
 ;;     1024  the heap, from which cabi_realloc takes
 (module
   ;; send(pid node, pid id, tag, is there a reference, its node, its id, format, payload, payload length)
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   ;; receive(selector's case, its two values, is there a timeout, nanoseconds, where to put the event)
-  (import "atoll:process/mailbox@0.1.0" "receive"
+  (import "atoll-rt:process/mailbox@0.2.0" "receive"
     (func $receive (param i32 i64 i64 i32 i64 i32)))
   ;; make-reference(where to put it)
-  (import "atoll:process/mailbox@0.1.0" "make-reference"
+  (import "atoll-rt:process/mailbox@0.2.0" "make-reference"
     (func $make-reference (param i32)))
   ;; spawn(is there a program, its name, length, function, length, argument, length, options, how many, result)
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
   ;; fd_write(file, what to write, how many pieces, where to put how much was written) -> 0, or an error
   (import "wasi_snapshot_preview1" "fd_write"

@@ -1,13 +1,13 @@
 //! A Rust program that runs untrusted guests beside its own tasks.
 //!
 //! ```text
-//! cargo run --release -p atoll --example embed
+//! cargo run --release -p atoll-rt --example embed
 //! ```
 //!
 //! It talks to a guest that answers, while another one spins for ever, a third crashes and a fourth takes all the memory
 //! it can get. None of them disturbs the others, or the program's own task, which goes on ticking.
 
-use atoll::{Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Selector, Spawn, System};
+use atoll_rt::{Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Selector, Spawn, System};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,8 +17,8 @@ use std::time::Duration;
 /// read from a file; the text of a module is as good to `System::load`.
 const ECHO: &str = r#"
 (module
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
-  (import "atoll:process/mailbox@0.1.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (memory (export "memory") 1)
   ;; Where the host puts what it hands out: there is one message at a time.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))

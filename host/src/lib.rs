@@ -2,7 +2,7 @@
 //!
 //! Every process is a wasm instance with a memory of its own; schedulers, one per core, preempt it after some
 //! thousand reductions; processes share nothing and talk by messages. A guest is written against the WIT package
-//! `atoll:process` in any language, or is a plain WASI program. This crate is the runtime as a library; the program
+//! `atoll-rt:process` in any language, or is a plain WASI program. This crate is the runtime as a library; the program
 //! `atoll` is made of it.
 //!
 //! A Rust program that embeds it builds a [`System`], loads programs, spawns their functions, exchanges messages with
@@ -12,27 +12,29 @@
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
+mod abi;
 mod broken;
 mod contract;
 mod engine;
 mod process;
+mod rewriter;
+mod runtime;
 mod scheduler;
 mod system;
 mod text;
 mod wasi;
 
-pub use engine::{
-    Allocator, CompileKind, Import, ImportStatus, Inspection, LoadError, LoadErrorKind, Path,
-    compile_apart,
-};
+pub use engine::{Allocator, CompileKind, compile_apart};
 pub use process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,
     Pid, Reference, SELECTOR_TAGS_MAX, Selector,
 };
+pub use rewriter::{LoadError, LoadErrorKind};
+pub use runtime::{HostMailbox, Import, ImportStatus, Inspection, Path, System, Watch};
 pub use scheduler::{Counters as SchedulerCounters, Priority};
 pub use system::{
-    Config, Counters, CrashHook, CrashReport, Error, Hibernation, Holdings, HostMailbox,
-    ProcessInfo, Program, RegisterError, Spawn, SpawnError, Status, System, Watch,
+    Config, Counters, CrashHook, CrashReport, Error, Hibernation, Holdings, ProcessInfo, Program,
+    RegisterError, Spawn, SpawnError, Status,
 };
 pub use text::{NAME_SHOWN_BYTES_MAX, printable, printable_name};
 pub use wasi::{

@@ -5,14 +5,14 @@
 //! do then is lose a message, or change what a later one does. No test asserts a length of time: where a time-out has to be
 //! over, a later one of the same system is waited for.
 
-use atoll::{Config, Event, HostMailbox, Message, Outgoing, Pid, Selector, Spawn, System};
+use atoll_rt::{Config, Event, HostMailbox, Message, Outgoing, Pid, Selector, Spawn, System};
 use std::time::Duration;
 
 /// Functions that answer a message, each in its way, until it is one with tag 9.
 const GUEST: &str = r#"(module
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
-  (import "atoll:process/mailbox@0.1.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "reply" (func $reply (param i64 i64 i64 i64 i32 i32 i32 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "reply" (func $reply (param i64 i64 i64 i64 i32 i32 i32 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   ;; Waits for a message that is not the last one. Its sender is at 16, its tag at 32, its reference at 48, the payload's
@@ -191,8 +191,10 @@ async fn what_arrives_after_a_receive_was_dropped_is_received_later() {
 /// order is right.
 async fn check_nothing_is_lost(timeout: Option<Duration>, selector: fn(u32) -> Selector) {
     let mut scene = Scene::new("counts");
+    // One receive is dropped for sure; how many are while the guest sends depends on the machine.
+    scene.drop_receive(NEVER).await;
     scene.mailbox.send(scene.guest, Outgoing::new(1, b"some"));
-    let (mut next, mut dropped) = (0, 0);
+    let mut next = 0;
     while next < COUNT {
         tokio::select! {
             // The receive is polled first, and dropped if it is not ready.
@@ -201,11 +203,9 @@ async fn check_nothing_is_lost(timeout: Option<Duration>, selector: fn(u32) -> S
                 assert_eq!(message(received).tag, next);
                 next += 1;
             }
-            () = tokio::task::yield_now() => dropped += 1,
+            () = tokio::task::yield_now() => {}
         }
     }
-    // The first at least was not ready before the guest had its turn.
-    assert!(dropped > 0);
     let nothing = scene
         .mailbox
         .receive(Selector::Any, Some(Duration::ZERO))

@@ -24,16 +24,16 @@ use std::fmt::Write;
 const TEXTS_AT: usize = 4096;
 
 const CONTRACT: &str = r#"
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/lifecycle@0.1.0" "exit" (func $exit (param i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "is-alive" (func $is-alive (param i64 i64) (result i32)))
-  (import "atoll:process/lifecycle@0.1.0" "yield-now" (func $yield-now))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "is-alive" (func $is-alive (param i64 i64) (result i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "yield-now" (func $yield-now))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
-  (import "atoll:process/mailbox@0.1.0" "make-reference" (func $make-reference (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "make-reference" (func $make-reference (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
 "#;
 

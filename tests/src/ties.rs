@@ -23,45 +23,45 @@ use crate::Guest;
 
 /// Imports of the contract's other interfaces that need no grant.
 pub const TIES: &str = r#"
-  (import "atoll:process/lifecycle@0.1.0" "set-priority" (func $set-priority (param i32) (result i32)))
-  (import "atoll:process/lifecycle@0.1.0" "hibernate" (func $hibernate))
-  (import "atoll:process/mailbox@0.1.0" "send-named"
+  (import "atoll-rt:process/lifecycle@0.2.0" "set-priority" (func $set-priority (param i32) (result i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "hibernate" (func $hibernate))
+  (import "atoll-rt:process/mailbox@0.2.0" "send-named"
     (func $send-named (param i32 i32 i32 i32 i64 i64 i32 i32 i32) (result i32)))
-  (import "atoll:process/mailbox@0.1.0" "call"
+  (import "atoll-rt:process/mailbox@0.2.0" "call"
     (func $call (param i32 i64 i64 i32 i32 i32 i32 i32 i64 i32)))
-  (import "atoll:process/mailbox@0.1.0" "reply" (func $reply (param i64 i64 i64 i64 i32 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "alias" (func $alias (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "unalias" (func $unalias (param i64 i64) (result i32)))
-  (import "atoll:process/signals@0.1.0" "exit-process" (func $exit-process (param i64 i64 i32 i32 i32)))
-  (import "atoll:process/signals@0.1.0" "trap-exit" (func $trap-exit (param i32) (result i32)))
-  (import "atoll:process/signals@0.1.0" "link" (func $link (param i64 i64)))
-  (import "atoll:process/signals@0.1.0" "unlink" (func $unlink (param i64 i64)))
-  (import "atoll:process/signals@0.1.0" "monitor" (func $monitor (param i32 i64 i64 i32)))
-  (import "atoll:process/signals@0.1.0" "demonitor" (func $demonitor (param i64 i64 i32) (result i32)))
-  (import "atoll:process/names@0.1.0" "register" (func $register (param i32 i32 i64 i64 i32)))
-  (import "atoll:process/names@0.1.0" "unregister" (func $unregister (param i32 i32) (result i32)))
-  (import "atoll:process/names@0.1.0" "whereis" (func $whereis (param i32 i32 i32)))
-  (import "atoll:process/names@0.1.0" "registered" (func $registered (param i32)))
-  (import "atoll:process/groups@0.1.0" "join" (func $join (param i32 i32 i64 i64 i32)))
-  (import "atoll:process/groups@0.1.0" "leave" (func $leave (param i32 i32 i64 i64) (result i32)))
-  (import "atoll:process/groups@0.1.0" "members" (func $members (param i32 i32 i32)))
-  (import "atoll:process/groups@0.1.0" "which-groups" (func $which-groups (param i32)))
-  (import "atoll:process/groups@0.1.0" "monitor" (func $monitor-group (param i32 i32 i32)))
-  (import "atoll:process/groups@0.1.0" "demonitor" (func $demonitor-group (param i64 i64) (result i32)))
-  (import "atoll:process/timers@0.1.0" "send-after"
+  (import "atoll-rt:process/mailbox@0.2.0" "reply" (func $reply (param i64 i64 i64 i64 i32 i32 i32 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "alias" (func $alias (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "unalias" (func $unalias (param i64 i64) (result i32)))
+  (import "atoll-rt:process/signals@0.2.0" "exit-process" (func $exit-process (param i64 i64 i32 i32 i32)))
+  (import "atoll-rt:process/signals@0.2.0" "trap-exit" (func $trap-exit (param i32) (result i32)))
+  (import "atoll-rt:process/signals@0.2.0" "link" (func $link (param i64 i64)))
+  (import "atoll-rt:process/signals@0.2.0" "unlink" (func $unlink (param i64 i64)))
+  (import "atoll-rt:process/signals@0.2.0" "monitor" (func $monitor (param i32 i64 i64 i32)))
+  (import "atoll-rt:process/signals@0.2.0" "demonitor" (func $demonitor (param i64 i64 i32) (result i32)))
+  (import "atoll-rt:process/names@0.2.0" "register" (func $register (param i32 i32 i64 i64 i32)))
+  (import "atoll-rt:process/names@0.2.0" "unregister" (func $unregister (param i32 i32) (result i32)))
+  (import "atoll-rt:process/names@0.2.0" "whereis" (func $whereis (param i32 i32 i32)))
+  (import "atoll-rt:process/names@0.2.0" "registered" (func $registered (param i32)))
+  (import "atoll-rt:process/groups@0.2.0" "join" (func $join (param i32 i32 i64 i64 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "leave" (func $leave (param i32 i32 i64 i64) (result i32)))
+  (import "atoll-rt:process/groups@0.2.0" "members" (func $members (param i32 i32 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "which-groups" (func $which-groups (param i32)))
+  (import "atoll-rt:process/groups@0.2.0" "monitor" (func $monitor-group (param i32 i32 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "demonitor" (func $demonitor-group (param i64 i64) (result i32)))
+  (import "atoll-rt:process/timers@0.2.0" "send-after"
     (func $send-after (param i64 i32 i64 i64 i32 i32 i64 i64 i32 i32 i32 i32)))
-  (import "atoll:process/timers@0.1.0" "start-timer" (func $start-timer (param i64 i32 i64 i64 i32 i32)))
-  (import "atoll:process/timers@0.1.0" "cancel-timer" (func $cancel-timer (param i64 i64 i32)))
-  (import "atoll:process/timers@0.1.0" "read-timer" (func $read-timer (param i64 i64 i32)))
+  (import "atoll-rt:process/timers@0.2.0" "start-timer" (func $start-timer (param i64 i32 i64 i64 i32 i32)))
+  (import "atoll-rt:process/timers@0.2.0" "cancel-timer" (func $cancel-timer (param i64 i64 i32)))
+  (import "atoll-rt:process/timers@0.2.0" "read-timer" (func $read-timer (param i64 i64 i32)))
 "#;
 
 /// Imports that `--allow-inspect` and `--allow-debug` grant.
 pub const TOOLS: &str = r#"
-  (import "atoll:process/inspection@0.1.0" "processes" (func $processes (param i32)))
-  (import "atoll:process/inspection@0.1.0" "info" (func $info (param i64 i64 i32)))
-  (import "atoll:process/inspection@0.1.0" "counters" (func $counters (param i32)))
-  (import "atoll:process/debugging@0.1.0" "suspend" (func $suspend (param i64 i64) (result i32)))
-  (import "atoll:process/debugging@0.1.0" "resume" (func $resume (param i64 i64) (result i32)))
+  (import "atoll-rt:process/inspection@0.2.0" "processes" (func $processes (param i32)))
+  (import "atoll-rt:process/inspection@0.2.0" "info" (func $info (param i64 i64 i32)))
+  (import "atoll-rt:process/inspection@0.2.0" "counters" (func $counters (param i32)))
+  (import "atoll-rt:process/debugging@0.2.0" "suspend" (func $suspend (param i64 i64) (result i32)))
+  (import "atoll-rt:process/debugging@0.2.0" "resume" (func $resume (param i64 i64) (result i32)))
 "#;
 
 /// Functions on top of [`TIES`].

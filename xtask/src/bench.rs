@@ -20,8 +20,8 @@ use crate::targets::Target;
 use crate::test::with_paths;
 use crate::workspace::{Workspace, capture, is_on_path};
 
-/// Where the Erlang programs are, from the root of the checkout: they are no part of the repository.
-const ERLANG_FOLDER: &str = "../shared/bench/erlang";
+/// Where the Erlang programs are, from the root of the checkout.
+const ERLANG_FOLDER: &str = "tests/erlang";
 /// What our names end with.
 const GUEST_SUFFIXES: [&str; 2] = ["_bare", "_rust"];
 
@@ -281,9 +281,6 @@ fn figures_in(output: &str) -> Vec<Figure> {
 /// The script that measures Erlang, with Erlang there to run it.
 fn find_erlang(workspace: &Workspace) -> Result<PathBuf> {
     let script = workspace.root.join(ERLANG_FOLDER).join("run_all.sh");
-    if !script.is_file() {
-        bail!("Erlang can't be measured: there is no {ERLANG_FOLDER} beside this checkout");
-    }
     if !is_on_path("erlc") && !packages::install(&["erlang-base"], "to measure Erlang") {
         bail!(
             "Erlang can't be measured: erlc is missing. On Debian, `apt-get install erlang-base`."

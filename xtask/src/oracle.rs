@@ -46,7 +46,14 @@ fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
         return workspace.build_atoll();
     }
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--package", "atoll", "--bin", "atoll"]);
+    cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "atoll-rt",
+        "--bin",
+        "atoll",
+    ]);
     run(cargo.args(["--features", BREAKABLE]))
 }
 

@@ -51,15 +51,20 @@ impl Workspace {
 
     /// Builds the program `atoll`.
     pub fn build_atoll(&self) -> Result<()> {
-        run(self
-            .cargo()
-            .args(["build", "--release", "--package", "atoll", "--bin", "atoll"]))
+        run(self.cargo().args([
+            "build",
+            "--release",
+            "--package",
+            "atoll-rt",
+            "--bin",
+            "atoll",
+        ]))
     }
 
     /// Builds `atoll` and the program that measures, as fast as users' builds are, and says in which folder they are.
     pub fn build_dist(&self) -> Result<PathBuf> {
         // Together: cargo would compile for each alone what they have in common.
-        let packages = ["--package", "atoll", "--package", "atoll-tests"];
+        let packages = ["--package", "atoll-rt", "--package", "atoll-tests"];
         let programs = ["--bin", "atoll", "--bin", "atoll-bench"];
         run(self
             .cargo()

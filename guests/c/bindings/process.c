@@ -3,146 +3,146 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `atoll:process/lifecycle@0.1.0`
+// Imported Functions from `atoll-rt:process/lifecycle@0.2.0`
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("self")))
-extern void __wasm_import_atoll_process_lifecycle_self(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("self")))
+extern void __wasm_import_atoll_rt_process_lifecycle_self(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("argument")))
-extern void __wasm_import_atoll_process_lifecycle_argument(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("argument")))
+extern void __wasm_import_atoll_rt_process_lifecycle_argument(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("exit")))
-extern void __wasm_import_atoll_process_lifecycle_exit(int32_t, uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("exit")))
+extern void __wasm_import_atoll_rt_process_lifecycle_exit(int32_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("is-alive")))
-extern int32_t __wasm_import_atoll_process_lifecycle_is_alive(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("is-alive")))
+extern int32_t __wasm_import_atoll_rt_process_lifecycle_is_alive(int64_t, int64_t);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("yield-now")))
-extern void __wasm_import_atoll_process_lifecycle_yield_now(void);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("yield-now")))
+extern void __wasm_import_atoll_rt_process_lifecycle_yield_now(void);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("set-priority")))
-extern int32_t __wasm_import_atoll_process_lifecycle_set_priority(int32_t);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("set-priority")))
+extern int32_t __wasm_import_atoll_rt_process_lifecycle_set_priority(int32_t);
 
-__attribute__((__import_module__("atoll:process/lifecycle@0.1.0"), __import_name__("hibernate")))
-extern void __wasm_import_atoll_process_lifecycle_hibernate(void);
+__attribute__((__import_module__("atoll-rt:process/lifecycle@0.2.0"), __import_name__("hibernate")))
+extern void __wasm_import_atoll_rt_process_lifecycle_hibernate(void);
 
-// Imported Functions from `atoll:process/mailbox@0.1.0`
+// Imported Functions from `atoll-rt:process/mailbox@0.2.0`
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("send")))
-extern void __wasm_import_atoll_process_mailbox_send(int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("send")))
+extern void __wasm_import_atoll_rt_process_mailbox_send(int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("send-named")))
-extern int32_t __wasm_import_atoll_process_mailbox_send_named(uint8_t *, size_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("send-named")))
+extern int32_t __wasm_import_atoll_rt_process_mailbox_send_named(uint8_t *, size_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("receive")))
-extern void __wasm_import_atoll_process_mailbox_receive(int32_t, int64_t, int64_t, int32_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("receive")))
+extern void __wasm_import_atoll_rt_process_mailbox_receive(int32_t, int64_t, int64_t, int32_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("make-reference")))
-extern void __wasm_import_atoll_process_mailbox_make_reference(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("make-reference")))
+extern void __wasm_import_atoll_rt_process_mailbox_make_reference(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("call")))
-extern void __wasm_import_atoll_process_mailbox_call(int32_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("call")))
+extern void __wasm_import_atoll_rt_process_mailbox_call(int32_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("reply")))
-extern void __wasm_import_atoll_process_mailbox_reply(int64_t, int64_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("reply")))
+extern void __wasm_import_atoll_rt_process_mailbox_reply(int64_t, int64_t, int64_t, int64_t, int32_t, int32_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("alias")))
-extern void __wasm_import_atoll_process_mailbox_alias(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("alias")))
+extern void __wasm_import_atoll_rt_process_mailbox_alias(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/mailbox@0.1.0"), __import_name__("unalias")))
-extern int32_t __wasm_import_atoll_process_mailbox_unalias(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("unalias")))
+extern int32_t __wasm_import_atoll_rt_process_mailbox_unalias(int64_t, int64_t);
 
-// Imported Functions from `atoll:process/signals@0.1.0`
+// Imported Functions from `atoll-rt:process/signals@0.2.0`
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("exit-process")))
-extern void __wasm_import_atoll_process_signals_exit_process(int64_t, int64_t, int32_t, uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("exit-process")))
+extern void __wasm_import_atoll_rt_process_signals_exit_process(int64_t, int64_t, int32_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("trap-exit")))
-extern int32_t __wasm_import_atoll_process_signals_trap_exit(int32_t);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("trap-exit")))
+extern int32_t __wasm_import_atoll_rt_process_signals_trap_exit(int32_t);
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("link")))
-extern void __wasm_import_atoll_process_signals_link(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("link")))
+extern void __wasm_import_atoll_rt_process_signals_link(int64_t, int64_t);
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("unlink")))
-extern void __wasm_import_atoll_process_signals_unlink(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("unlink")))
+extern void __wasm_import_atoll_rt_process_signals_unlink(int64_t, int64_t);
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("monitor")))
-extern void __wasm_import_atoll_process_signals_monitor(int32_t, int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("monitor")))
+extern void __wasm_import_atoll_rt_process_signals_monitor(int32_t, int64_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/signals@0.1.0"), __import_name__("demonitor")))
-extern int32_t __wasm_import_atoll_process_signals_demonitor(int64_t, int64_t, int32_t);
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("demonitor")))
+extern int32_t __wasm_import_atoll_rt_process_signals_demonitor(int64_t, int64_t, int32_t);
 
-// Imported Functions from `atoll:process/names@0.1.0`
+// Imported Functions from `atoll-rt:process/names@0.2.0`
 
-__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("register")))
-extern void __wasm_import_atoll_process_names_register(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/names@0.2.0"), __import_name__("register")))
+extern void __wasm_import_atoll_rt_process_names_register(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("unregister")))
-extern int32_t __wasm_import_atoll_process_names_unregister(uint8_t *, size_t);
+__attribute__((__import_module__("atoll-rt:process/names@0.2.0"), __import_name__("unregister")))
+extern int32_t __wasm_import_atoll_rt_process_names_unregister(uint8_t *, size_t);
 
-__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("whereis")))
-extern void __wasm_import_atoll_process_names_whereis(uint8_t *, size_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/names@0.2.0"), __import_name__("whereis")))
+extern void __wasm_import_atoll_rt_process_names_whereis(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/names@0.1.0"), __import_name__("registered")))
-extern void __wasm_import_atoll_process_names_registered(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/names@0.2.0"), __import_name__("registered")))
+extern void __wasm_import_atoll_rt_process_names_registered(uint8_t *);
 
-// Imported Functions from `atoll:process/groups@0.1.0`
+// Imported Functions from `atoll-rt:process/groups@0.2.0`
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("join")))
-extern void __wasm_import_atoll_process_groups_join(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("join")))
+extern void __wasm_import_atoll_rt_process_groups_join(uint8_t *, size_t, int64_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("leave")))
-extern int32_t __wasm_import_atoll_process_groups_leave(uint8_t *, size_t, int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("leave")))
+extern int32_t __wasm_import_atoll_rt_process_groups_leave(uint8_t *, size_t, int64_t, int64_t);
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("members")))
-extern void __wasm_import_atoll_process_groups_members(uint8_t *, size_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("members")))
+extern void __wasm_import_atoll_rt_process_groups_members(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("which-groups")))
-extern void __wasm_import_atoll_process_groups_which_groups(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("which-groups")))
+extern void __wasm_import_atoll_rt_process_groups_which_groups(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("monitor")))
-extern void __wasm_import_atoll_process_groups_monitor(uint8_t *, size_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("monitor")))
+extern void __wasm_import_atoll_rt_process_groups_monitor(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/groups@0.1.0"), __import_name__("demonitor")))
-extern int32_t __wasm_import_atoll_process_groups_demonitor(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/groups@0.2.0"), __import_name__("demonitor")))
+extern int32_t __wasm_import_atoll_rt_process_groups_demonitor(int64_t, int64_t);
 
-// Imported Functions from `atoll:process/timers@0.1.0`
+// Imported Functions from `atoll-rt:process/timers@0.2.0`
 
-__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("send-after")))
-extern void __wasm_import_atoll_process_timers_send_after(int64_t, int32_t, int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/timers@0.2.0"), __import_name__("send-after")))
+extern void __wasm_import_atoll_rt_process_timers_send_after(int64_t, int32_t, int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("start-timer")))
-extern void __wasm_import_atoll_process_timers_start_timer(int64_t, int32_t, int64_t, int64_t, int32_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/timers@0.2.0"), __import_name__("start-timer")))
+extern void __wasm_import_atoll_rt_process_timers_start_timer(int64_t, int32_t, int64_t, int64_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("cancel-timer")))
-extern void __wasm_import_atoll_process_timers_cancel_timer(int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/timers@0.2.0"), __import_name__("cancel-timer")))
+extern void __wasm_import_atoll_rt_process_timers_cancel_timer(int64_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/timers@0.1.0"), __import_name__("read-timer")))
-extern void __wasm_import_atoll_process_timers_read_timer(int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/timers@0.2.0"), __import_name__("read-timer")))
+extern void __wasm_import_atoll_rt_process_timers_read_timer(int64_t, int64_t, uint8_t *);
 
-// Imported Functions from `atoll:process/spawning@0.1.0`
+// Imported Functions from `atoll-rt:process/spawning@0.2.0`
 
-__attribute__((__import_module__("atoll:process/spawning@0.1.0"), __import_name__("spawn")))
-extern void __wasm_import_atoll_process_spawning_spawn(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/spawning@0.2.0"), __import_name__("spawn")))
+extern void __wasm_import_atoll_rt_process_spawning_spawn(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-// Imported Functions from `atoll:process/inspection@0.1.0`
+// Imported Functions from `atoll-rt:process/inspection@0.2.0`
 
-__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("processes")))
-extern void __wasm_import_atoll_process_inspection_processes(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/inspection@0.2.0"), __import_name__("processes")))
+extern void __wasm_import_atoll_rt_process_inspection_processes(uint8_t *);
 
-__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("info")))
-extern void __wasm_import_atoll_process_inspection_info(int64_t, int64_t, uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/inspection@0.2.0"), __import_name__("info")))
+extern void __wasm_import_atoll_rt_process_inspection_info(int64_t, int64_t, uint8_t *);
 
-__attribute__((__import_module__("atoll:process/inspection@0.1.0"), __import_name__("counters")))
-extern void __wasm_import_atoll_process_inspection_counters(uint8_t *);
+__attribute__((__import_module__("atoll-rt:process/inspection@0.2.0"), __import_name__("counters")))
+extern void __wasm_import_atoll_rt_process_inspection_counters(uint8_t *);
 
-// Imported Functions from `atoll:process/debugging@0.1.0`
+// Imported Functions from `atoll-rt:process/debugging@0.2.0`
 
-__attribute__((__import_module__("atoll:process/debugging@0.1.0"), __import_name__("suspend")))
-extern int32_t __wasm_import_atoll_process_debugging_suspend(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/debugging@0.2.0"), __import_name__("suspend")))
+extern int32_t __wasm_import_atoll_rt_process_debugging_suspend(int64_t, int64_t);
 
-__attribute__((__import_module__("atoll:process/debugging@0.1.0"), __import_name__("resume")))
-extern int32_t __wasm_import_atoll_process_debugging_resume(int64_t, int64_t);
+__attribute__((__import_module__("atoll-rt:process/debugging@0.2.0"), __import_name__("resume")))
+extern int32_t __wasm_import_atoll_rt_process_debugging_resume(int64_t, int64_t);
 
 // Exported Functions from `process`
 
@@ -160,7 +160,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 
 // Helper Functions
 
-void atoll_process_types_destination_free(atoll_process_types_destination_t *ptr) {
+void atoll_rt_process_types_destination_free(atoll_rt_process_types_destination_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 0: {
       break;
@@ -182,7 +182,7 @@ void process_list_u8_free(process_list_u8_t *ptr) {
   }
 }
 
-void atoll_process_types_exit_reason_free(atoll_process_types_exit_reason_t *ptr) {
+void atoll_rt_process_types_exit_reason_free(atoll_rt_process_types_exit_reason_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 2: {
       process_list_u8_free(&ptr->val.shutdown_with);
@@ -205,37 +205,37 @@ void atoll_process_types_exit_reason_free(atoll_process_types_exit_reason_t *ptr
   }
 }
 
-void atoll_process_types_option_reference_free(atoll_process_types_option_reference_t *ptr) {
+void atoll_rt_process_types_option_reference_free(atoll_rt_process_types_option_reference_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void atoll_process_types_message_free(atoll_process_types_message_t *ptr) {
-  atoll_process_types_option_reference_free(&ptr->reference);
+void atoll_rt_process_types_message_free(atoll_rt_process_types_message_t *ptr) {
+  atoll_rt_process_types_option_reference_free(&ptr->reference);
   process_list_u8_free(&ptr->payload);
 }
 
-void atoll_process_types_exit_signal_free(atoll_process_types_exit_signal_t *ptr) {
-  atoll_process_types_exit_reason_free(&ptr->reason);
+void atoll_rt_process_types_exit_signal_free(atoll_rt_process_types_exit_signal_t *ptr) {
+  atoll_rt_process_types_exit_reason_free(&ptr->reason);
 }
 
-void atoll_process_types_down_signal_free(atoll_process_types_down_signal_t *ptr) {
-  atoll_process_types_destination_free(&ptr->target);
-  atoll_process_types_exit_reason_free(&ptr->reason);
+void atoll_rt_process_types_down_signal_free(atoll_rt_process_types_down_signal_t *ptr) {
+  atoll_rt_process_types_destination_free(&ptr->target);
+  atoll_rt_process_types_exit_reason_free(&ptr->reason);
 }
 
-void atoll_process_types_event_free(atoll_process_types_event_t *ptr) {
+void atoll_rt_process_types_event_free(atoll_rt_process_types_event_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 0: {
-      atoll_process_types_message_free(&ptr->val.message);
+      atoll_rt_process_types_message_free(&ptr->val.message);
       break;
     }
     case 1: {
-      atoll_process_types_exit_signal_free(&ptr->val.exit);
+      atoll_rt_process_types_exit_signal_free(&ptr->val.exit);
       break;
     }
     case 2: {
-      atoll_process_types_down_signal_free(&ptr->val.down);
+      atoll_rt_process_types_down_signal_free(&ptr->val.down);
       break;
     }
     case 3: {
@@ -247,33 +247,33 @@ void atoll_process_types_event_free(atoll_process_types_event_t *ptr) {
   }
 }
 
-void atoll_process_lifecycle_exit_reason_free(atoll_process_lifecycle_exit_reason_t *ptr) {
-  atoll_process_types_exit_reason_free(ptr);
+void atoll_rt_process_lifecycle_exit_reason_free(atoll_rt_process_lifecycle_exit_reason_t *ptr) {
+  atoll_rt_process_types_exit_reason_free(ptr);
 }
 
-void atoll_process_mailbox_destination_free(atoll_process_mailbox_destination_t *ptr) {
-  atoll_process_types_destination_free(ptr);
+void atoll_rt_process_mailbox_destination_free(atoll_rt_process_mailbox_destination_t *ptr) {
+  atoll_rt_process_types_destination_free(ptr);
 }
 
-void atoll_process_mailbox_message_free(atoll_process_mailbox_message_t *ptr) {
-  atoll_process_types_message_free(ptr);
+void atoll_rt_process_mailbox_message_free(atoll_rt_process_mailbox_message_t *ptr) {
+  atoll_rt_process_types_message_free(ptr);
 }
 
-void atoll_process_mailbox_event_free(atoll_process_mailbox_event_t *ptr) {
-  atoll_process_types_event_free(ptr);
+void atoll_rt_process_mailbox_event_free(atoll_rt_process_mailbox_event_t *ptr) {
+  atoll_rt_process_types_event_free(ptr);
 }
 
-void atoll_process_mailbox_exit_reason_free(atoll_process_mailbox_exit_reason_t *ptr) {
-  atoll_process_types_exit_reason_free(ptr);
+void atoll_rt_process_mailbox_exit_reason_free(atoll_rt_process_mailbox_exit_reason_t *ptr) {
+  atoll_rt_process_types_exit_reason_free(ptr);
 }
 
-void atoll_process_mailbox_option_reference_free(atoll_process_mailbox_option_reference_t *ptr) {
+void atoll_rt_process_mailbox_option_reference_free(atoll_rt_process_mailbox_option_reference_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void atoll_process_mailbox_envelope_free(atoll_process_mailbox_envelope_t *ptr) {
-  atoll_process_mailbox_option_reference_free(&ptr->reference);
+void atoll_rt_process_mailbox_envelope_free(atoll_rt_process_mailbox_envelope_t *ptr) {
+  atoll_rt_process_mailbox_option_reference_free(&ptr->reference);
 }
 
 void process_list_u32_free(process_list_u32_t *ptr) {
@@ -286,7 +286,7 @@ void process_list_u32_free(process_list_u32_t *ptr) {
   }
 }
 
-void atoll_process_mailbox_selector_free(atoll_process_mailbox_selector_t *ptr) {
+void atoll_rt_process_mailbox_selector_free(atoll_rt_process_mailbox_selector_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 1: {
       break;
@@ -304,49 +304,49 @@ void atoll_process_mailbox_selector_free(atoll_process_mailbox_selector_t *ptr) 
   }
 }
 
-void atoll_process_mailbox_call_error_free(atoll_process_mailbox_call_error_t *ptr) {
+void atoll_rt_process_mailbox_call_error_free(atoll_rt_process_mailbox_call_error_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 1: {
-      atoll_process_mailbox_exit_reason_free(&ptr->val.down);
+      atoll_rt_process_mailbox_exit_reason_free(&ptr->val.down);
       break;
     }
   }
 }
 
-void atoll_process_mailbox_option_duration_free(atoll_process_mailbox_option_duration_t *ptr) {
+void atoll_rt_process_mailbox_option_duration_free(atoll_rt_process_mailbox_option_duration_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void atoll_process_mailbox_option_event_free(atoll_process_mailbox_option_event_t *ptr) {
+void atoll_rt_process_mailbox_option_event_free(atoll_rt_process_mailbox_option_event_t *ptr) {
   if (ptr->is_some) {
-    atoll_process_mailbox_event_free(&ptr->val);
+    atoll_rt_process_mailbox_event_free(&ptr->val);
   }
 }
 
-void atoll_process_mailbox_result_message_call_error_free(atoll_process_mailbox_result_message_call_error_t *ptr) {
+void atoll_rt_process_mailbox_result_message_call_error_free(atoll_rt_process_mailbox_result_message_call_error_t *ptr) {
   if (!ptr->is_err) {
-    atoll_process_mailbox_message_free(&ptr->val.ok);
+    atoll_rt_process_mailbox_message_free(&ptr->val.ok);
   } else {
-    atoll_process_mailbox_call_error_free(&ptr->val.err);
+    atoll_rt_process_mailbox_call_error_free(&ptr->val.err);
   }
 }
 
-void atoll_process_signals_destination_free(atoll_process_signals_destination_t *ptr) {
-  atoll_process_types_destination_free(ptr);
+void atoll_rt_process_signals_destination_free(atoll_rt_process_signals_destination_t *ptr) {
+  atoll_rt_process_types_destination_free(ptr);
 }
 
-void atoll_process_signals_exit_reason_free(atoll_process_signals_exit_reason_t *ptr) {
-  atoll_process_types_exit_reason_free(ptr);
+void atoll_rt_process_signals_exit_reason_free(atoll_rt_process_signals_exit_reason_t *ptr) {
+  atoll_rt_process_types_exit_reason_free(ptr);
 }
 
-void atoll_process_names_result_void_register_error_free(atoll_process_names_result_void_register_error_t *ptr) {
+void atoll_rt_process_names_result_void_register_error_free(atoll_rt_process_names_result_void_register_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
   }
 }
 
-void atoll_process_names_option_pid_free(atoll_process_names_option_pid_t *ptr) {
+void atoll_rt_process_names_option_pid_free(atoll_rt_process_names_option_pid_t *ptr) {
   if (ptr->is_some) {
   }
 }
@@ -362,40 +362,40 @@ void process_list_string_free(process_list_string_t *ptr) {
   }
 }
 
-void atoll_process_groups_list_pid_free(atoll_process_groups_list_pid_t *ptr) {
+void atoll_rt_process_groups_list_pid_free(atoll_rt_process_groups_list_pid_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    atoll_process_groups_pid_t *list_ptr = ptr->ptr;
+    atoll_rt_process_groups_pid_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
     }
     free(list_ptr);
   }
 }
 
-void atoll_process_groups_monitored_group_free(atoll_process_groups_monitored_group_t *ptr) {
-  atoll_process_groups_list_pid_free(&ptr->members);
+void atoll_rt_process_groups_monitored_group_free(atoll_rt_process_groups_monitored_group_t *ptr) {
+  atoll_rt_process_groups_list_pid_free(&ptr->members);
 }
 
-void atoll_process_groups_result_void_join_error_free(atoll_process_groups_result_void_join_error_t *ptr) {
+void atoll_rt_process_groups_result_void_join_error_free(atoll_rt_process_groups_result_void_join_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
   }
 }
 
-void atoll_process_timers_destination_free(atoll_process_timers_destination_t *ptr) {
-  atoll_process_types_destination_free(ptr);
+void atoll_rt_process_timers_destination_free(atoll_rt_process_timers_destination_t *ptr) {
+  atoll_rt_process_types_destination_free(ptr);
 }
 
-void atoll_process_timers_envelope_free(atoll_process_timers_envelope_t *ptr) {
-  atoll_process_mailbox_envelope_free(ptr);
+void atoll_rt_process_timers_envelope_free(atoll_rt_process_timers_envelope_t *ptr) {
+  atoll_rt_process_mailbox_envelope_free(ptr);
 }
 
-void atoll_process_timers_option_duration_free(atoll_process_timers_option_duration_t *ptr) {
+void atoll_rt_process_timers_option_duration_free(atoll_rt_process_timers_option_duration_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void atoll_process_spawning_spawn_option_free(atoll_process_spawning_spawn_option_t *ptr) {
+void atoll_rt_process_spawning_spawn_option_free(atoll_rt_process_spawning_spawn_option_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 1: {
       break;
@@ -420,7 +420,7 @@ void atoll_process_spawning_spawn_option_free(atoll_process_spawning_spawn_optio
   }
 }
 
-void atoll_process_spawning_spawn_error_free(atoll_process_spawning_spawn_error_t *ptr) {
+void atoll_rt_process_spawning_spawn_error_free(atoll_rt_process_spawning_spawn_error_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 6: {
       process_string_free(&ptr->val.not_supported);
@@ -439,69 +439,69 @@ void process_option_string_free(process_option_string_t *ptr) {
   }
 }
 
-void atoll_process_spawning_list_spawn_option_free(atoll_process_spawning_list_spawn_option_t *ptr) {
+void atoll_rt_process_spawning_list_spawn_option_free(atoll_rt_process_spawning_list_spawn_option_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    atoll_process_spawning_spawn_option_t *list_ptr = ptr->ptr;
+    atoll_rt_process_spawning_spawn_option_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
-      atoll_process_spawning_spawn_option_free(&list_ptr[i]);
+      atoll_rt_process_spawning_spawn_option_free(&list_ptr[i]);
     }
     free(list_ptr);
   }
 }
 
-void atoll_process_spawning_result_pid_spawn_error_free(atoll_process_spawning_result_pid_spawn_error_t *ptr) {
+void atoll_rt_process_spawning_result_pid_spawn_error_free(atoll_rt_process_spawning_result_pid_spawn_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
-    atoll_process_spawning_spawn_error_free(&ptr->val.err);
+    atoll_rt_process_spawning_spawn_error_free(&ptr->val.err);
   }
 }
 
-void atoll_process_inspection_destination_free(atoll_process_inspection_destination_t *ptr) {
-  atoll_process_types_destination_free(ptr);
+void atoll_rt_process_inspection_destination_free(atoll_rt_process_inspection_destination_t *ptr) {
+  atoll_rt_process_types_destination_free(ptr);
 }
 
-void atoll_process_inspection_option_pid_free(atoll_process_inspection_option_pid_t *ptr) {
+void atoll_rt_process_inspection_option_pid_free(atoll_rt_process_inspection_option_pid_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void atoll_process_inspection_list_pid_free(atoll_process_inspection_list_pid_t *ptr) {
+void atoll_rt_process_inspection_list_pid_free(atoll_rt_process_inspection_list_pid_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    atoll_process_inspection_pid_t *list_ptr = ptr->ptr;
+    atoll_rt_process_inspection_pid_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
     }
     free(list_ptr);
   }
 }
 
-void atoll_process_inspection_list_destination_free(atoll_process_inspection_list_destination_t *ptr) {
+void atoll_rt_process_inspection_list_destination_free(atoll_rt_process_inspection_list_destination_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    atoll_process_inspection_destination_t *list_ptr = ptr->ptr;
+    atoll_rt_process_inspection_destination_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
-      atoll_process_inspection_destination_free(&list_ptr[i]);
+      atoll_rt_process_inspection_destination_free(&list_ptr[i]);
     }
     free(list_ptr);
   }
 }
 
-void atoll_process_inspection_process_info_free(atoll_process_inspection_process_info_t *ptr) {
-  atoll_process_inspection_option_pid_free(&ptr->parent);
+void atoll_rt_process_inspection_process_info_free(atoll_rt_process_inspection_process_info_t *ptr) {
+  atoll_rt_process_inspection_option_pid_free(&ptr->parent);
   process_option_string_free(&ptr->name);
   process_option_string_free(&ptr->label);
   process_string_free(&ptr->program);
   process_string_free(&ptr->function);
   process_string_free(&ptr->current_function);
-  atoll_process_inspection_list_pid_free(&ptr->links);
-  atoll_process_inspection_list_destination_free(&ptr->monitors);
-  atoll_process_inspection_list_pid_free(&ptr->monitored_by);
+  atoll_rt_process_inspection_list_pid_free(&ptr->links);
+  atoll_rt_process_inspection_list_destination_free(&ptr->monitors);
+  atoll_rt_process_inspection_list_pid_free(&ptr->monitored_by);
 }
 
-void atoll_process_inspection_option_process_info_free(atoll_process_inspection_option_process_info_t *ptr) {
+void atoll_rt_process_inspection_option_process_info_free(atoll_rt_process_inspection_option_process_info_t *ptr) {
   if (ptr->is_some) {
-    atoll_process_inspection_process_info_free(&ptr->val);
+    atoll_rt_process_inspection_process_info_free(&ptr->val);
   }
 }
 
@@ -532,26 +532,26 @@ void process_string_free(process_string_t *ret) {
 
 // Component Adapters
 
-void atoll_process_lifecycle_self(atoll_process_lifecycle_pid_t *ret) {
+void atoll_rt_process_lifecycle_self(atoll_rt_process_lifecycle_pid_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_lifecycle_self(ptr);
-  *ret = (atoll_process_types_pid_t) {
+  __wasm_import_atoll_rt_process_lifecycle_self(ptr);
+  *ret = (atoll_rt_process_types_pid_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-void atoll_process_lifecycle_argument(process_list_u8_t *ret) {
+void atoll_rt_process_lifecycle_argument(process_list_u8_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_lifecycle_argument(ptr);
+  __wasm_import_atoll_rt_process_lifecycle_argument(ptr);
   *ret = (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
-void atoll_process_lifecycle_exit(atoll_process_lifecycle_exit_reason_t *reason) {
+void atoll_rt_process_lifecycle_exit(atoll_rt_process_lifecycle_exit_reason_t *reason) {
   int32_t variant;
   uint8_t * variant10;
   size_t variant11;
@@ -607,7 +607,7 @@ void atoll_process_lifecycle_exit(atoll_process_lifecycle_exit_reason_t *reason)
       break;
     }
     case 8: {
-      const atoll_process_types_budget_t *payload7 = &(*reason).val.exhausted;
+      const atoll_rt_process_types_budget_t *payload7 = &(*reason).val.exhausted;
       variant = 8;
       variant10 = (uint8_t *) (int32_t) *payload7;
       variant11 = 0;
@@ -628,33 +628,33 @@ void atoll_process_lifecycle_exit(atoll_process_lifecycle_exit_reason_t *reason)
       break;
     }
   }
-  __wasm_import_atoll_process_lifecycle_exit(variant, variant10, variant11);
+  __wasm_import_atoll_rt_process_lifecycle_exit(variant, variant10, variant11);
 }
 
-bool atoll_process_lifecycle_is_alive(atoll_process_lifecycle_pid_t *process) {
-  int32_t ret = __wasm_import_atoll_process_lifecycle_is_alive((int64_t) ((*process).node), (int64_t) ((*process).id));
+bool atoll_rt_process_lifecycle_is_alive(atoll_rt_process_lifecycle_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_rt_process_lifecycle_is_alive((int64_t) ((*process).node), (int64_t) ((*process).id));
   return ret;
 }
 
-void atoll_process_lifecycle_yield_now(void) {
-  __wasm_import_atoll_process_lifecycle_yield_now();
+void atoll_rt_process_lifecycle_yield_now(void) {
+  __wasm_import_atoll_rt_process_lifecycle_yield_now();
 }
 
-atoll_process_lifecycle_priority_t atoll_process_lifecycle_set_priority(atoll_process_lifecycle_priority_t priority) {
-  int32_t ret = __wasm_import_atoll_process_lifecycle_set_priority((int32_t) priority);
+atoll_rt_process_lifecycle_priority_t atoll_rt_process_lifecycle_set_priority(atoll_rt_process_lifecycle_priority_t priority) {
+  int32_t ret = __wasm_import_atoll_rt_process_lifecycle_set_priority((int32_t) priority);
   return ret;
 }
 
-void atoll_process_lifecycle_hibernate(void) {
-  __wasm_import_atoll_process_lifecycle_hibernate();
+void atoll_rt_process_lifecycle_hibernate(void) {
+  __wasm_import_atoll_rt_process_lifecycle_hibernate();
 }
 
-void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
+void atoll_rt_process_mailbox_send(atoll_rt_process_mailbox_pid_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
   int32_t option;
   int64_t option2;
   int64_t option3;
   if (((*envelope).reference).is_some) {
-    const atoll_process_mailbox_reference_t *payload1 = &((*envelope).reference).val;
+    const atoll_rt_process_mailbox_reference_t *payload1 = &((*envelope).reference).val;
     option = 1;
     option2 = (int64_t) ((*payload1).node);
     option3 = (int64_t) ((*payload1).id);
@@ -663,15 +663,15 @@ void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_m
     option2 = 0;
     option3 = 0;
   }
-  __wasm_import_atoll_process_mailbox_send((int64_t) ((*to).node), (int64_t) ((*to).id), (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
+  __wasm_import_atoll_rt_process_mailbox_send((int64_t) ((*to).node), (int64_t) ((*to).id), (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
 }
 
-bool atoll_process_mailbox_send_named(process_string_t *name, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
+bool atoll_rt_process_mailbox_send_named(process_string_t *name, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
   int32_t option;
   int64_t option2;
   int64_t option3;
   if (((*envelope).reference).is_some) {
-    const atoll_process_mailbox_reference_t *payload1 = &((*envelope).reference).val;
+    const atoll_rt_process_mailbox_reference_t *payload1 = &((*envelope).reference).val;
     option = 1;
     option2 = (int64_t) ((*payload1).node);
     option3 = (int64_t) ((*payload1).id);
@@ -680,14 +680,14 @@ bool atoll_process_mailbox_send_named(process_string_t *name, atoll_process_mail
     option2 = 0;
     option3 = 0;
   }
-  int32_t ret = __wasm_import_atoll_process_mailbox_send_named((uint8_t *) (*name).ptr, (*name).len, (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
+  int32_t ret = __wasm_import_atoll_rt_process_mailbox_send_named((uint8_t *) (*name).ptr, (*name).len, (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
   return ret;
 }
 
-bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_event_t *ret) {
+bool atoll_rt_process_mailbox_receive(atoll_rt_process_mailbox_selector_t *selector, atoll_rt_process_mailbox_duration_t *maybe_timeout, atoll_rt_process_mailbox_event_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[(72+2*sizeof(void*))];
-  atoll_process_mailbox_option_duration_t timeout;
+  atoll_rt_process_mailbox_option_duration_t timeout;
   timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
     timeout.val = *maybe_timeout;
   }
@@ -716,14 +716,14 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
       break;
     }
     case 3: {
-      const atoll_process_mailbox_reference_t *payload2 = &(*selector).val.reference;
+      const atoll_rt_process_mailbox_reference_t *payload2 = &(*selector).val.reference;
       variant = 3;
       variant4 = (int64_t) ((*payload2).node);
       variant5 = (int64_t) ((*payload2).id);
       break;
     }
     case 4: {
-      const atoll_process_mailbox_event_kinds_t *payload3 = &(*selector).val.kinds;
+      const atoll_rt_process_mailbox_event_kinds_t *payload3 = &(*selector).val.kinds;
       variant = 4;
       variant4 = (int64_t) *payload3;
       variant5 = 0;
@@ -733,7 +733,7 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
   int32_t option;
   int64_t option8;
   if ((timeout).is_some) {
-    const atoll_process_mailbox_duration_t *payload7 = &(timeout).val;
+    const atoll_rt_process_mailbox_duration_t *payload7 = &(timeout).val;
     option = 1;
     option8 = (int64_t) (*payload7);
   } else {
@@ -741,8 +741,8 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
     option8 = 0;
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_mailbox_receive(variant, variant4, variant5, option, option8, ptr);
-  atoll_process_mailbox_option_event_t option14;
+  __wasm_import_atoll_rt_process_mailbox_receive(variant, variant4, variant5, option, option8, ptr);
+  atoll_rt_process_mailbox_option_event_t option14;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       option14.is_some = false;
@@ -750,11 +750,11 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
     }
     case 1: {
       option14.is_some = true;
-      atoll_process_types_event_t variant13;
+      atoll_rt_process_types_event_t variant13;
       variant13.tag = (int32_t) *((uint8_t*) (ptr + 8));
       switch ((int32_t) variant13.tag) {
         case 0: {
-          atoll_process_types_option_reference_t option9;
+          atoll_rt_process_types_option_reference_t option9;
           switch ((int32_t) *((uint8_t*) (ptr + 40))) {
             case 0: {
               option9.is_some = false;
@@ -762,27 +762,27 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
             }
             case 1: {
               option9.is_some = true;
-              option9.val = (atoll_process_types_reference_t) {
+              option9.val = (atoll_rt_process_types_reference_t) {
                 (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
                 (uint64_t) (uint64_t) (*((int64_t*) (ptr + 56))),
               };
               break;
             }
           }
-          variant13.val.message = (atoll_process_types_message_t) {
-            (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+          variant13.val.message = (atoll_rt_process_types_message_t) {
+            (atoll_rt_process_types_pid_t) (atoll_rt_process_types_pid_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
             (uint32_t) (uint32_t) (*((int32_t*) (ptr + 32))),
-            (atoll_process_types_option_reference_t) option9,
-            (atoll_process_types_format_t) (int32_t) *((uint8_t*) (ptr + 64)),
+            (atoll_rt_process_types_option_reference_t) option9,
+            (atoll_rt_process_types_format_t) (int32_t) *((uint8_t*) (ptr + 64)),
             (process_list_u8_t) (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+1*sizeof(void*))))), (*((size_t*) (ptr + (64+2*sizeof(void*))))) },
           };
           break;
         }
         case 1: {
-          atoll_process_types_exit_reason_t variant10;
+          atoll_rt_process_types_exit_reason_t variant10;
           variant10.tag = (int32_t) *((uint8_t*) (ptr + 32));
           switch ((int32_t) variant10.tag) {
             case 0: {
@@ -824,21 +824,21 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
           }
-          variant13.val.exit = (atoll_process_types_exit_signal_t) {
-            (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+          variant13.val.exit = (atoll_rt_process_types_exit_signal_t) {
+            (atoll_rt_process_types_pid_t) (atoll_rt_process_types_pid_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
-            (atoll_process_types_exit_reason_t) variant10,
+            (atoll_rt_process_types_exit_reason_t) variant10,
           };
           break;
         }
         case 2: {
-          atoll_process_types_destination_t variant11;
+          atoll_rt_process_types_destination_t variant11;
           variant11.tag = (int32_t) *((uint8_t*) (ptr + 32));
           switch ((int32_t) variant11.tag) {
             case 0: {
-              variant11.val.process = (atoll_process_types_pid_t) {
+              variant11.val.process = (atoll_rt_process_types_pid_t) {
                 (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
                 (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
               };
@@ -849,7 +849,7 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
           }
-          atoll_process_types_exit_reason_t variant12;
+          atoll_rt_process_types_exit_reason_t variant12;
           variant12.tag = (int32_t) *((uint8_t*) (ptr + 56));
           switch ((int32_t) variant12.tag) {
             case 0: {
@@ -891,19 +891,19 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
               break;
             }
           }
-          variant13.val.down = (atoll_process_types_down_signal_t) {
-            (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
+          variant13.val.down = (atoll_rt_process_types_down_signal_t) {
+            (atoll_rt_process_types_reference_t) (atoll_rt_process_types_reference_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
-            (atoll_process_types_destination_t) variant11,
-            (atoll_process_types_exit_reason_t) variant12,
+            (atoll_rt_process_types_destination_t) variant11,
+            (atoll_rt_process_types_exit_reason_t) variant12,
           };
           break;
         }
         case 3: {
-          variant13.val.timer = (atoll_process_types_timer_signal_t) {
-            (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
+          variant13.val.timer = (atoll_rt_process_types_timer_signal_t) {
+            (atoll_rt_process_types_reference_t) (atoll_rt_process_types_reference_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
@@ -912,13 +912,13 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
           break;
         }
         case 4: {
-          variant13.val.group = (atoll_process_types_group_signal_t) {
-            (atoll_process_types_reference_t) (atoll_process_types_reference_t) {
+          variant13.val.group = (atoll_rt_process_types_group_signal_t) {
+            (atoll_rt_process_types_reference_t) (atoll_rt_process_types_reference_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
             },
-            (atoll_process_types_group_change_t) (int32_t) *((uint8_t*) (ptr + 32)),
-            (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+            (atoll_rt_process_types_group_change_t) (int32_t) *((uint8_t*) (ptr + 32)),
+            (atoll_rt_process_types_pid_t) (atoll_rt_process_types_pid_t) {
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
               (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
             },
@@ -935,21 +935,21 @@ bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, a
   return option14.is_some;
 }
 
-void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference_t *ret) {
+void atoll_rt_process_mailbox_make_reference(atoll_rt_process_mailbox_reference_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_mailbox_make_reference(ptr);
-  *ret = (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_mailbox_make_reference(ptr);
+  *ret = (atoll_rt_process_types_reference_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_message_t *ret, atoll_process_mailbox_call_error_t *err) {
+bool atoll_rt_process_mailbox_call(atoll_rt_process_mailbox_destination_t *to, uint32_t tag, atoll_rt_process_mailbox_format_t format, process_list_u8_t *payload, atoll_rt_process_mailbox_duration_t *maybe_timeout, atoll_rt_process_mailbox_message_t *ret, atoll_rt_process_mailbox_call_error_t *err) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[(64+2*sizeof(void*))];
-  atoll_process_mailbox_option_duration_t timeout;
+  atoll_rt_process_mailbox_option_duration_t timeout;
   timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
     timeout.val = *maybe_timeout;
   }
@@ -958,7 +958,7 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
   int64_t variant3;
   switch ((int32_t) (*to).tag) {
     case 0: {
-      const atoll_process_types_pid_t *payload0 = &(*to).val.process;
+      const atoll_rt_process_types_pid_t *payload0 = &(*to).val.process;
       variant = 0;
       variant2 = (int64_t) ((*payload0).node);
       variant3 = (int64_t) ((*payload0).id);
@@ -975,7 +975,7 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
   int32_t option;
   int64_t option6;
   if ((timeout).is_some) {
-    const atoll_process_mailbox_duration_t *payload5 = &(timeout).val;
+    const atoll_rt_process_mailbox_duration_t *payload5 = &(timeout).val;
     option = 1;
     option6 = (int64_t) (*payload5);
   } else {
@@ -983,12 +983,12 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
     option6 = 0;
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_mailbox_call(variant, variant2, variant3, (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len, option, option6, ptr);
-  atoll_process_mailbox_result_message_call_error_t result;
+  __wasm_import_atoll_rt_process_mailbox_call(variant, variant2, variant3, (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len, option, option6, ptr);
+  atoll_rt_process_mailbox_result_message_call_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;
-      atoll_process_types_option_reference_t option7;
+      atoll_rt_process_types_option_reference_t option7;
       switch ((int32_t) *((uint8_t*) (ptr + 32))) {
         case 0: {
           option7.is_some = false;
@@ -996,7 +996,7 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
         }
         case 1: {
           option7.is_some = true;
-          option7.val = (atoll_process_types_reference_t) {
+          option7.val = (atoll_rt_process_types_reference_t) {
             (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
             (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
           };
@@ -1004,28 +1004,28 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
         }
       }
 
-      result.val.ok = (atoll_process_types_message_t) {
-        (atoll_process_types_pid_t) (atoll_process_types_pid_t) {
+      result.val.ok = (atoll_rt_process_types_message_t) {
+        (atoll_rt_process_types_pid_t) (atoll_rt_process_types_pid_t) {
           (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
           (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
         },
         (uint32_t) (uint32_t) (*((int32_t*) (ptr + 24))),
-        (atoll_process_types_option_reference_t) option7,
-        (atoll_process_types_format_t) (int32_t) *((uint8_t*) (ptr + 56)),
+        (atoll_rt_process_types_option_reference_t) option7,
+        (atoll_rt_process_types_format_t) (int32_t) *((uint8_t*) (ptr + 56)),
         (process_list_u8_t) (process_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (56+1*sizeof(void*))))), (*((size_t*) (ptr + (56+2*sizeof(void*))))) },
       };
       break;
     }
     case 1: {
       result.is_err = true;
-      atoll_process_mailbox_call_error_t variant9;
+      atoll_rt_process_mailbox_call_error_t variant9;
       variant9.tag = (int32_t) *((uint8_t*) (ptr + 8));
       switch ((int32_t) variant9.tag) {
         case 0: {
           break;
         }
         case 1: {
-          atoll_process_types_exit_reason_t variant8;
+          atoll_rt_process_types_exit_reason_t variant8;
           variant8.tag = (int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))));
           switch ((int32_t) variant8.tag) {
             case 0: {
@@ -1085,27 +1085,27 @@ bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_
   }
 }
 
-void atoll_process_mailbox_reply(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_reference_t *request, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload) {
-  __wasm_import_atoll_process_mailbox_reply((int64_t) ((*to).node), (int64_t) ((*to).id), (int64_t) ((*request).node), (int64_t) ((*request).id), (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len);
+void atoll_rt_process_mailbox_reply(atoll_rt_process_mailbox_pid_t *to, atoll_rt_process_mailbox_reference_t *request, uint32_t tag, atoll_rt_process_mailbox_format_t format, process_list_u8_t *payload) {
+  __wasm_import_atoll_rt_process_mailbox_reply((int64_t) ((*to).node), (int64_t) ((*to).id), (int64_t) ((*request).node), (int64_t) ((*request).id), (int32_t) (tag), (int32_t) format, (uint8_t *) (*payload).ptr, (*payload).len);
 }
 
-void atoll_process_mailbox_alias(atoll_process_mailbox_reference_t *ret) {
+void atoll_rt_process_mailbox_alias(atoll_rt_process_mailbox_reference_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_mailbox_alias(ptr);
-  *ret = (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_mailbox_alias(ptr);
+  *ret = (atoll_rt_process_types_reference_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-bool atoll_process_mailbox_unalias(atoll_process_mailbox_reference_t *alias) {
-  int32_t ret = __wasm_import_atoll_process_mailbox_unalias((int64_t) ((*alias).node), (int64_t) ((*alias).id));
+bool atoll_rt_process_mailbox_unalias(atoll_rt_process_mailbox_reference_t *alias) {
+  int32_t ret = __wasm_import_atoll_rt_process_mailbox_unalias((int64_t) ((*alias).node), (int64_t) ((*alias).id));
   return ret;
 }
 
-void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, atoll_process_signals_exit_reason_t *reason) {
+void atoll_rt_process_signals_exit_process(atoll_rt_process_signals_pid_t *process, atoll_rt_process_signals_exit_reason_t *reason) {
   int32_t variant;
   uint8_t * variant10;
   size_t variant11;
@@ -1161,7 +1161,7 @@ void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, at
       break;
     }
     case 8: {
-      const atoll_process_types_budget_t *payload7 = &(*reason).val.exhausted;
+      const atoll_rt_process_types_budget_t *payload7 = &(*reason).val.exhausted;
       variant = 8;
       variant10 = (uint8_t *) (int32_t) *payload7;
       variant11 = 0;
@@ -1182,23 +1182,23 @@ void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, at
       break;
     }
   }
-  __wasm_import_atoll_process_signals_exit_process((int64_t) ((*process).node), (int64_t) ((*process).id), variant, variant10, variant11);
+  __wasm_import_atoll_rt_process_signals_exit_process((int64_t) ((*process).node), (int64_t) ((*process).id), variant, variant10, variant11);
 }
 
-bool atoll_process_signals_trap_exit(bool trap) {
-  int32_t ret = __wasm_import_atoll_process_signals_trap_exit(trap);
+bool atoll_rt_process_signals_trap_exit(bool trap) {
+  int32_t ret = __wasm_import_atoll_rt_process_signals_trap_exit(trap);
   return ret;
 }
 
-void atoll_process_signals_link(atoll_process_signals_pid_t *process) {
-  __wasm_import_atoll_process_signals_link((int64_t) ((*process).node), (int64_t) ((*process).id));
+void atoll_rt_process_signals_link(atoll_rt_process_signals_pid_t *process) {
+  __wasm_import_atoll_rt_process_signals_link((int64_t) ((*process).node), (int64_t) ((*process).id));
 }
 
-void atoll_process_signals_unlink(atoll_process_signals_pid_t *process) {
-  __wasm_import_atoll_process_signals_unlink((int64_t) ((*process).node), (int64_t) ((*process).id));
+void atoll_rt_process_signals_unlink(atoll_rt_process_signals_pid_t *process) {
+  __wasm_import_atoll_rt_process_signals_unlink((int64_t) ((*process).node), (int64_t) ((*process).id));
 }
 
-void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, atoll_process_signals_reference_t *ret) {
+void atoll_rt_process_signals_monitor(atoll_rt_process_signals_destination_t *target, atoll_rt_process_signals_reference_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   int32_t variant;
@@ -1206,7 +1206,7 @@ void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, 
   int64_t variant2;
   switch ((int32_t) (*target).tag) {
     case 0: {
-      const atoll_process_types_pid_t *payload = &(*target).val.process;
+      const atoll_rt_process_types_pid_t *payload = &(*target).val.process;
       variant = 0;
       variant1 = (int64_t) ((*payload).node);
       variant2 = (int64_t) ((*payload).id);
@@ -1221,24 +1221,24 @@ void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, 
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_signals_monitor(variant, variant1, variant2, ptr);
-  *ret = (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_signals_monitor(variant, variant1, variant2, ptr);
+  *ret = (atoll_rt_process_types_reference_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-bool atoll_process_signals_demonitor(atoll_process_signals_reference_t *monitor, bool flush) {
-  int32_t ret = __wasm_import_atoll_process_signals_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id), flush);
+bool atoll_rt_process_signals_demonitor(atoll_rt_process_signals_reference_t *monitor, bool flush) {
+  int32_t ret = __wasm_import_atoll_rt_process_signals_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id), flush);
   return ret;
 }
 
-bool atoll_process_names_register(process_string_t *name, atoll_process_names_pid_t *process, atoll_process_names_register_error_t *err) {
+bool atoll_rt_process_names_register(process_string_t *name, atoll_rt_process_names_pid_t *process, atoll_rt_process_names_register_error_t *err) {
   __attribute__((__aligned__(1)))
   uint8_t ret_area[2];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_names_register((uint8_t *) (*name).ptr, (*name).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
-  atoll_process_names_result_void_register_error_t result;
+  __wasm_import_atoll_rt_process_names_register((uint8_t *) (*name).ptr, (*name).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_rt_process_names_result_void_register_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;
@@ -1258,17 +1258,17 @@ bool atoll_process_names_register(process_string_t *name, atoll_process_names_pi
   }
 }
 
-bool atoll_process_names_unregister(process_string_t *name) {
-  int32_t ret = __wasm_import_atoll_process_names_unregister((uint8_t *) (*name).ptr, (*name).len);
+bool atoll_rt_process_names_unregister(process_string_t *name) {
+  int32_t ret = __wasm_import_atoll_rt_process_names_unregister((uint8_t *) (*name).ptr, (*name).len);
   return ret;
 }
 
-bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid_t *ret) {
+bool atoll_rt_process_names_whereis(process_string_t *name, atoll_rt_process_names_pid_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[24];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_names_whereis((uint8_t *) (*name).ptr, (*name).len, ptr);
-  atoll_process_names_option_pid_t option;
+  __wasm_import_atoll_rt_process_names_whereis((uint8_t *) (*name).ptr, (*name).len, ptr);
+  atoll_rt_process_names_option_pid_t option;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       option.is_some = false;
@@ -1276,7 +1276,7 @@ bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid
     }
     case 1: {
       option.is_some = true;
-      option.val = (atoll_process_types_pid_t) {
+      option.val = (atoll_rt_process_types_pid_t) {
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
       };
@@ -1287,20 +1287,20 @@ bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid
   return option.is_some;
 }
 
-void atoll_process_names_registered(process_list_string_t *ret) {
+void atoll_rt_process_names_registered(process_list_string_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_names_registered(ptr);
+  __wasm_import_atoll_rt_process_names_registered(ptr);
   *ret = (process_list_string_t) { (process_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
-bool atoll_process_groups_join(process_string_t *group, atoll_process_groups_pid_t *process, atoll_process_groups_join_error_t *err) {
+bool atoll_rt_process_groups_join(process_string_t *group, atoll_rt_process_groups_pid_t *process, atoll_rt_process_groups_join_error_t *err) {
   __attribute__((__aligned__(1)))
   uint8_t ret_area[2];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_groups_join((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
-  atoll_process_groups_result_void_join_error_t result;
+  __wasm_import_atoll_rt_process_groups_join((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_rt_process_groups_result_void_join_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;
@@ -1320,47 +1320,47 @@ bool atoll_process_groups_join(process_string_t *group, atoll_process_groups_pid
   }
 }
 
-bool atoll_process_groups_leave(process_string_t *group, atoll_process_groups_pid_t *process) {
-  int32_t ret = __wasm_import_atoll_process_groups_leave((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id));
+bool atoll_rt_process_groups_leave(process_string_t *group, atoll_rt_process_groups_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_rt_process_groups_leave((uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*process).node), (int64_t) ((*process).id));
   return ret;
 }
 
-void atoll_process_groups_members(process_string_t *group, atoll_process_groups_list_pid_t *ret) {
+void atoll_rt_process_groups_members(process_string_t *group, atoll_rt_process_groups_list_pid_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_groups_members((uint8_t *) (*group).ptr, (*group).len, ptr);
-  *ret = (atoll_process_groups_list_pid_t) { (atoll_process_groups_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+  __wasm_import_atoll_rt_process_groups_members((uint8_t *) (*group).ptr, (*group).len, ptr);
+  *ret = (atoll_rt_process_groups_list_pid_t) { (atoll_rt_process_groups_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
-void atoll_process_groups_which_groups(process_list_string_t *ret) {
+void atoll_rt_process_groups_which_groups(process_list_string_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_groups_which_groups(ptr);
+  __wasm_import_atoll_rt_process_groups_which_groups(ptr);
   *ret = (process_list_string_t) { (process_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
-void atoll_process_groups_monitor(process_string_t *group, atoll_process_groups_monitored_group_t *ret) {
+void atoll_rt_process_groups_monitor(process_string_t *group, atoll_rt_process_groups_monitored_group_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[(16+2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_groups_monitor((uint8_t *) (*group).ptr, (*group).len, ptr);
-  *ret = (atoll_process_groups_monitored_group_t) {
-    (atoll_process_groups_reference_t) (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_groups_monitor((uint8_t *) (*group).ptr, (*group).len, ptr);
+  *ret = (atoll_rt_process_groups_monitored_group_t) {
+    (atoll_rt_process_groups_reference_t) (atoll_rt_process_types_reference_t) {
       (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
       (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
     },
-    (atoll_process_groups_list_pid_t) (atoll_process_groups_list_pid_t) { (atoll_process_groups_pid_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+    (atoll_rt_process_groups_list_pid_t) (atoll_rt_process_groups_list_pid_t) { (atoll_rt_process_groups_pid_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
   };
 }
 
-bool atoll_process_groups_demonitor(atoll_process_groups_reference_t *monitor) {
-  int32_t ret = __wasm_import_atoll_process_groups_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id));
+bool atoll_rt_process_groups_demonitor(atoll_rt_process_groups_reference_t *monitor) {
+  int32_t ret = __wasm_import_atoll_rt_process_groups_demonitor((int64_t) ((*monitor).node), (int64_t) ((*monitor).id));
   return ret;
 }
 
-void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, atoll_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_process_timers_reference_t *ret) {
+void atoll_rt_process_timers_send_after(atoll_rt_process_timers_duration_t delay, atoll_rt_process_timers_destination_t *to, atoll_rt_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_rt_process_timers_reference_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   int32_t variant;
@@ -1368,7 +1368,7 @@ void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atol
   int64_t variant3;
   switch ((int32_t) (*to).tag) {
     case 0: {
-      const atoll_process_types_pid_t *payload0 = &(*to).val.process;
+      const atoll_rt_process_types_pid_t *payload0 = &(*to).val.process;
       variant = 0;
       variant2 = (int64_t) ((*payload0).node);
       variant3 = (int64_t) ((*payload0).id);
@@ -1386,7 +1386,7 @@ void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atol
   int64_t option6;
   int64_t option7;
   if (((*envelope).reference).is_some) {
-    const atoll_process_mailbox_reference_t *payload5 = &((*envelope).reference).val;
+    const atoll_rt_process_mailbox_reference_t *payload5 = &((*envelope).reference).val;
     option = 1;
     option6 = (int64_t) ((*payload5).node);
     option7 = (int64_t) ((*payload5).id);
@@ -1396,14 +1396,14 @@ void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atol
     option7 = 0;
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_timers_send_after((int64_t) (delay), variant, variant2, variant3, (int32_t) ((*envelope).tag), option, option6, option7, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len, ptr);
-  *ret = (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_timers_send_after((int64_t) (delay), variant, variant2, variant3, (int32_t) ((*envelope).tag), option, option6, option7, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len, ptr);
+  *ret = (atoll_rt_process_types_reference_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, uint32_t tag, atoll_process_timers_reference_t *ret) {
+void atoll_rt_process_timers_start_timer(atoll_rt_process_timers_duration_t delay, atoll_rt_process_timers_destination_t *to, uint32_t tag, atoll_rt_process_timers_reference_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   int32_t variant;
@@ -1411,7 +1411,7 @@ void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, ato
   int64_t variant2;
   switch ((int32_t) (*to).tag) {
     case 0: {
-      const atoll_process_types_pid_t *payload = &(*to).val.process;
+      const atoll_rt_process_types_pid_t *payload = &(*to).val.process;
       variant = 0;
       variant1 = (int64_t) ((*payload).node);
       variant2 = (int64_t) ((*payload).id);
@@ -1426,19 +1426,19 @@ void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, ato
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_timers_start_timer((int64_t) (delay), variant, variant1, variant2, (int32_t) (tag), ptr);
-  *ret = (atoll_process_types_reference_t) {
+  __wasm_import_atoll_rt_process_timers_start_timer((int64_t) (delay), variant, variant1, variant2, (int32_t) (tag), ptr);
+  *ret = (atoll_rt_process_types_reference_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
   };
 }
 
-bool atoll_process_timers_cancel_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret) {
+bool atoll_rt_process_timers_cancel_timer(atoll_rt_process_timers_reference_t *timer, atoll_rt_process_timers_duration_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_timers_cancel_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
-  atoll_process_timers_option_duration_t option;
+  __wasm_import_atoll_rt_process_timers_cancel_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
+  atoll_rt_process_timers_option_duration_t option;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       option.is_some = false;
@@ -1454,12 +1454,12 @@ bool atoll_process_timers_cancel_timer(atoll_process_timers_reference_t *timer, 
   return option.is_some;
 }
 
-bool atoll_process_timers_read_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret) {
+bool atoll_rt_process_timers_read_timer(atoll_rt_process_timers_reference_t *timer, atoll_rt_process_timers_duration_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[16];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_timers_read_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
-  atoll_process_timers_option_duration_t option;
+  __wasm_import_atoll_rt_process_timers_read_timer((int64_t) ((*timer).node), (int64_t) ((*timer).id), ptr);
+  atoll_rt_process_timers_option_duration_t option;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       option.is_some = false;
@@ -1475,7 +1475,7 @@ bool atoll_process_timers_read_timer(atoll_process_timers_reference_t *timer, at
   return option.is_some;
 }
 
-bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_process_spawning_list_spawn_option_t *options, atoll_process_spawning_pid_t *ret, atoll_process_spawning_spawn_error_t *err) {
+bool atoll_rt_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_rt_process_spawning_list_spawn_option_t *options, atoll_rt_process_spawning_pid_t *ret, atoll_rt_process_spawning_spawn_error_t *err) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[(16+2*sizeof(void*))];
   process_option_string_t program;
@@ -1496,12 +1496,12 @@ bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_strin
     option2 = 0;
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_spawning_spawn(option, option1, option2, (uint8_t *) (*function).ptr, (*function).len, (uint8_t *) (*argument).ptr, (*argument).len, (uint8_t *) (*options).ptr, (*options).len, ptr);
-  atoll_process_spawning_result_pid_spawn_error_t result;
+  __wasm_import_atoll_rt_process_spawning_spawn(option, option1, option2, (uint8_t *) (*function).ptr, (*function).len, (uint8_t *) (*argument).ptr, (*argument).len, (uint8_t *) (*options).ptr, (*options).len, ptr);
+  atoll_rt_process_spawning_result_pid_spawn_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;
-      result.val.ok = (atoll_process_types_pid_t) {
+      result.val.ok = (atoll_rt_process_types_pid_t) {
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
       };
@@ -1509,7 +1509,7 @@ bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_strin
     }
     case 1: {
       result.is_err = true;
-      atoll_process_spawning_spawn_error_t variant;
+      atoll_rt_process_spawning_spawn_error_t variant;
       variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
       switch ((int32_t) variant.tag) {
         case 0: {
@@ -1553,20 +1553,20 @@ bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_strin
   }
 }
 
-void atoll_process_inspection_processes(atoll_process_inspection_list_pid_t *ret) {
+void atoll_rt_process_inspection_processes(atoll_rt_process_inspection_list_pid_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_inspection_processes(ptr);
-  *ret = (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+  __wasm_import_atoll_rt_process_inspection_processes(ptr);
+  *ret = (atoll_rt_process_inspection_list_pid_t) { (atoll_rt_process_inspection_pid_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
-bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atoll_process_inspection_process_info_t *ret) {
+bool atoll_rt_process_inspection_info(atoll_rt_process_inspection_pid_t *process, atoll_rt_process_inspection_process_info_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[(88+18*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_inspection_info((int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
-  atoll_process_inspection_option_process_info_t option2;
+  __wasm_import_atoll_rt_process_inspection_info((int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
+  atoll_rt_process_inspection_option_process_info_t option2;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       option2.is_some = false;
@@ -1574,7 +1574,7 @@ bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atol
     }
     case 1: {
       option2.is_some = true;
-      atoll_process_inspection_option_pid_t option;
+      atoll_rt_process_inspection_option_pid_t option;
       switch ((int32_t) *((uint8_t*) (ptr + 64))) {
         case 0: {
           option.is_some = false;
@@ -1582,7 +1582,7 @@ bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atol
         }
         case 1: {
           option.is_some = true;
-          option.val = (atoll_process_types_pid_t) {
+          option.val = (atoll_rt_process_types_pid_t) {
             (uint64_t) (uint64_t) (*((int64_t*) (ptr + 72))),
             (uint64_t) (uint64_t) (*((int64_t*) (ptr + 80))),
           };
@@ -1614,9 +1614,9 @@ bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atol
         }
       }
 
-      option2.val = (atoll_process_inspection_process_info_t) {
-        (atoll_process_inspection_status_t) (int32_t) *((uint8_t*) (ptr + 8)),
-        (atoll_process_inspection_priority_t) (int32_t) *((uint8_t*) (ptr + 9)),
+      option2.val = (atoll_rt_process_inspection_process_info_t) {
+        (atoll_rt_process_inspection_status_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (atoll_rt_process_inspection_priority_t) (int32_t) *((uint8_t*) (ptr + 9)),
         (bool) (int32_t) *((uint8_t*) (ptr + 10)),
         (bool) (int32_t) *((uint8_t*) (ptr + 11)),
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
@@ -1624,16 +1624,16 @@ bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atol
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 40))),
         (uint64_t) (uint64_t) (*((int64_t*) (ptr + 48))),
-        (atoll_process_inspection_duration_t) (uint64_t) (*((int64_t*) (ptr + 56))),
-        (atoll_process_inspection_option_pid_t) option,
+        (atoll_rt_process_inspection_duration_t) (uint64_t) (*((int64_t*) (ptr + 56))),
+        (atoll_rt_process_inspection_option_pid_t) option,
         (process_option_string_t) option0,
         (process_option_string_t) option1,
         (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+6*sizeof(void*))))), (*((size_t*) (ptr + (88+7*sizeof(void*))))) },
         (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+8*sizeof(void*))))), (*((size_t*) (ptr + (88+9*sizeof(void*))))) },
         (process_string_t) (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (88+10*sizeof(void*))))), (*((size_t*) (ptr + (88+11*sizeof(void*))))) },
-        (atoll_process_inspection_list_pid_t) (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+12*sizeof(void*))))), (*((size_t*) (ptr + (88+13*sizeof(void*))))) },
-        (atoll_process_inspection_list_destination_t) (atoll_process_inspection_list_destination_t) { (atoll_process_inspection_destination_t*)(*((uint8_t **) (ptr + (88+14*sizeof(void*))))), (*((size_t*) (ptr + (88+15*sizeof(void*))))) },
-        (atoll_process_inspection_list_pid_t) (atoll_process_inspection_list_pid_t) { (atoll_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+16*sizeof(void*))))), (*((size_t*) (ptr + (88+17*sizeof(void*))))) },
+        (atoll_rt_process_inspection_list_pid_t) (atoll_rt_process_inspection_list_pid_t) { (atoll_rt_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+12*sizeof(void*))))), (*((size_t*) (ptr + (88+13*sizeof(void*))))) },
+        (atoll_rt_process_inspection_list_destination_t) (atoll_rt_process_inspection_list_destination_t) { (atoll_rt_process_inspection_destination_t*)(*((uint8_t **) (ptr + (88+14*sizeof(void*))))), (*((size_t*) (ptr + (88+15*sizeof(void*))))) },
+        (atoll_rt_process_inspection_list_pid_t) (atoll_rt_process_inspection_list_pid_t) { (atoll_rt_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+16*sizeof(void*))))), (*((size_t*) (ptr + (88+17*sizeof(void*))))) },
       };
       break;
     }
@@ -1642,12 +1642,12 @@ bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atol
   return option2.is_some;
 }
 
-void atoll_process_inspection_counters(atoll_process_inspection_system_counters_t *ret) {
+void atoll_rt_process_inspection_counters(atoll_rt_process_inspection_system_counters_t *ret) {
   __attribute__((__aligned__(8)))
   uint8_t ret_area[56];
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_atoll_process_inspection_counters(ptr);
-  *ret = (atoll_process_inspection_system_counters_t) {
+  __wasm_import_atoll_rt_process_inspection_counters(ptr);
+  *ret = (atoll_rt_process_inspection_system_counters_t) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 0))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 8))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 16))),
@@ -1658,13 +1658,13 @@ void atoll_process_inspection_counters(atoll_process_inspection_system_counters_
   };
 }
 
-bool atoll_process_debugging_suspend(atoll_process_debugging_pid_t *process) {
-  int32_t ret = __wasm_import_atoll_process_debugging_suspend((int64_t) ((*process).node), (int64_t) ((*process).id));
+bool atoll_rt_process_debugging_suspend(atoll_rt_process_debugging_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_rt_process_debugging_suspend((int64_t) ((*process).node), (int64_t) ((*process).id));
   return ret;
 }
 
-bool atoll_process_debugging_resume(atoll_process_debugging_pid_t *process) {
-  int32_t ret = __wasm_import_atoll_process_debugging_resume((int64_t) ((*process).node), (int64_t) ((*process).id));
+bool atoll_rt_process_debugging_resume(atoll_rt_process_debugging_pid_t *process) {
+  int32_t ret = __wasm_import_atoll_rt_process_debugging_resume((int64_t) ((*process).node), (int64_t) ((*process).id));
   return ret;
 }
 

@@ -18,70 +18,70 @@ typedef struct process_string_t {
 // 
 // Both fields stay below 2^53, so that a JavaScript number carries them exactly. An id can't be guessed:
 // to know a pid is to have the right to signal its process. OTP: `pid()`.
-typedef struct atoll_process_types_pid_t {
+typedef struct atoll_rt_process_types_pid_t {
   // The node that the process lives on.
   uint64_t   node;
   // The process on that node.
   uint64_t   id;
-} atoll_process_types_pid_t;
+} atoll_rt_process_types_pid_t;
 
 // A unique value, to tell the answer to one request from every other message. Same bounds as a pid's.
 // OTP: `reference()`.
-typedef struct atoll_process_types_reference_t {
+typedef struct atoll_rt_process_types_reference_t {
   // The node that made the reference.
   uint64_t   node;
   // The reference on that node.
   uint64_t   id;
-} atoll_process_types_reference_t;
+} atoll_rt_process_types_reference_t;
 
 // A length of time in nanoseconds.
-typedef uint64_t atoll_process_types_duration_t;
+typedef uint64_t atoll_rt_process_types_duration_t;
 
 // Whom to signal: a process by its pid, or whichever process has a name at that moment.
-typedef struct atoll_process_types_destination_t {
+typedef struct atoll_rt_process_types_destination_t {
   uint8_t tag;
   union {
-    atoll_process_types_pid_t     process;
+    atoll_rt_process_types_pid_t     process;
     process_string_t     name;
   } val;
-} atoll_process_types_destination_t;
+} atoll_rt_process_types_destination_t;
 
 // This process.
-#define ATOLL_PROCESS_TYPES_DESTINATION_PROCESS 0
+#define ATOLL_RT_PROCESS_TYPES_DESTINATION_PROCESS 0
 // The process that is registered under this name.
-#define ATOLL_PROCESS_TYPES_DESTINATION_NAME 1
+#define ATOLL_RT_PROCESS_TYPES_DESTINATION_NAME 1
 
 // How urgently a process wants to run. OTP: `process_flag(priority, …)`.
 // 
 // Of eight turns, seven go to `high` processes as long as there are any that can run; of the turns that are left,
 // seven of eight go to `normal` ones and one to `low` ones. So nobody starves, which in OTP is not so.
-typedef uint8_t atoll_process_types_priority_t;
+typedef uint8_t atoll_rt_process_types_priority_t;
 
-#define ATOLL_PROCESS_TYPES_PRIORITY_LOW 0
-#define ATOLL_PROCESS_TYPES_PRIORITY_NORMAL 1
-#define ATOLL_PROCESS_TYPES_PRIORITY_HIGH 2
+#define ATOLL_RT_PROCESS_TYPES_PRIORITY_LOW 0
+#define ATOLL_RT_PROCESS_TYPES_PRIORITY_NORMAL 1
+#define ATOLL_RT_PROCESS_TYPES_PRIORITY_HIGH 2
 
 // How a payload is to be read. The host carries the mark and never looks inside.
-typedef uint8_t atoll_process_types_format_t;
+typedef uint8_t atoll_rt_process_types_format_t;
 
 // Bytes whose meaning sender and receiver agree on.
-#define ATOLL_PROCESS_TYPES_FORMAT_RAW 0
+#define ATOLL_RT_PROCESS_TYPES_FORMAT_RAW 0
 // Erlang's external term format.
-#define ATOLL_PROCESS_TYPES_FORMAT_EXTERNAL_TERM 1
+#define ATOLL_RT_PROCESS_TYPES_FORMAT_EXTERNAL_TERM 1
 
 // What a process had used up when it was ended.
-typedef uint8_t atoll_process_types_budget_t;
+typedef uint8_t atoll_rt_process_types_budget_t;
 
 // Its linear memory or its tables, at start.
-#define ATOLL_PROCESS_TYPES_BUDGET_MEMORY 0
+#define ATOLL_RT_PROCESS_TYPES_BUDGET_MEMORY 0
 // The bytes waiting in its mailbox.
-#define ATOLL_PROCESS_TYPES_BUDGET_MAILBOX 1
+#define ATOLL_RT_PROCESS_TYPES_BUDGET_MAILBOX 1
 // The size of one message.
-#define ATOLL_PROCESS_TYPES_BUDGET_MESSAGE 2
+#define ATOLL_RT_PROCESS_TYPES_BUDGET_MESSAGE 2
 // Its reductions, where they are limited.
-#define ATOLL_PROCESS_TYPES_BUDGET_REDUCTIONS 3
+#define ATOLL_RT_PROCESS_TYPES_BUDGET_REDUCTIONS 3
 // What the host holds on its behalf: open files, timers, pending operations.
-#define ATOLL_PROCESS_TYPES_BUDGET_RESOURCES 4
+#define ATOLL_RT_PROCESS_TYPES_BUDGET_RESOURCES 4
 
 typedef struct {
   uint8_t *ptr;
@@ -89,174 +89,174 @@ typedef struct {
 } process_list_u8_t;
 
 // Why a process ended.
-typedef struct atoll_process_types_exit_reason_t {
+typedef struct atoll_rt_process_types_exit_reason_t {
   uint8_t tag;
   union {
     process_list_u8_t     shutdown_with;
     process_string_t     trap;
-    atoll_process_types_budget_t     exhausted;
+    atoll_rt_process_types_budget_t     exhausted;
     uint32_t     exit_code;
     process_list_u8_t     other;
   } val;
-} atoll_process_types_exit_reason_t;
+} atoll_rt_process_types_exit_reason_t;
 
 // Its function returned, or it asked to end so.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_NORMAL 0
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_NORMAL 0
 // It was asked to end, and did, as part of an orderly stop.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_SHUTDOWN 1
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_SHUTDOWN 1
 // The same, with a term of its own.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_SHUTDOWN_WITH 2
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_SHUTDOWN_WITH 2
 // As a signal sent by `exit-process`: die at once, which can't be trapped; the process ends with `killed`.
 // As a process's own reason, or through a link, a reason like any other.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_KILL 3
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_KILL 3
 // It was ended by `kill`.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_KILLED 4
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_KILLED 4
 // There was no such process.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_NOPROC 5
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_NOPROC 5
 // The connection to the process's node was lost.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_NOCONNECTION 6
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_NOCONNECTION 6
 // It trapped: the trap's text. What Erlang calls an error.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_TRAP 7
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_TRAP 7
 // It ran into one of its limits.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_EXHAUSTED 8
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_EXHAUSTED 8
 // A WASI program's exit code other than 0.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_EXIT_CODE 9
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_EXIT_CODE 9
 // A reason of the process's own.
-#define ATOLL_PROCESS_TYPES_EXIT_REASON_OTHER 10
+#define ATOLL_RT_PROCESS_TYPES_EXIT_REASON_OTHER 10
 
 typedef struct {
   bool is_some;
-  atoll_process_types_reference_t val;
-} atoll_process_types_option_reference_t;
+  atoll_rt_process_types_reference_t val;
+} atoll_rt_process_types_option_reference_t;
 
 // A message as it is received.
-typedef struct atoll_process_types_message_t {
+typedef struct atoll_rt_process_types_message_t {
   // Who sent it: filled in by the host, never by the sender.
-  atoll_process_types_pid_t   sender;
+  atoll_rt_process_types_pid_t   sender;
   // The sender's mark, to select by.
   uint32_t   tag;
   // The request that this belongs to, if any.
-  atoll_process_types_option_reference_t   reference;
+  atoll_rt_process_types_option_reference_t   reference;
   // How to read the payload.
-  atoll_process_types_format_t   format;
+  atoll_rt_process_types_format_t   format;
   // The bytes.
   process_list_u8_t   payload;
-} atoll_process_types_message_t;
+} atoll_rt_process_types_message_t;
 
 // A linked process ended, or somebody sent an exit signal, and this process traps exits. OTP: `{'EXIT', From, Reason}`.
-typedef struct atoll_process_types_exit_signal_t {
+typedef struct atoll_rt_process_types_exit_signal_t {
   // The process that ended or that sent the signal.
-  atoll_process_types_pid_t   sender;
+  atoll_rt_process_types_pid_t   sender;
   // Why.
-  atoll_process_types_exit_reason_t   reason;
-} atoll_process_types_exit_signal_t;
+  atoll_rt_process_types_exit_reason_t   reason;
+} atoll_rt_process_types_exit_signal_t;
 
 // A monitored process ended, or was not there. OTP: `{'DOWN', Monitor, process, Target, Reason}`.
-typedef struct atoll_process_types_down_signal_t {
+typedef struct atoll_rt_process_types_down_signal_t {
   // The monitor that this answers.
-  atoll_process_types_reference_t   monitor;
+  atoll_rt_process_types_reference_t   monitor;
   // What was monitored, as it was said: the pid, or the name.
-  atoll_process_types_destination_t   target;
+  atoll_rt_process_types_destination_t   target;
   // Why it ended; `noproc` if it was not there when the monitor began.
-  atoll_process_types_exit_reason_t   reason;
-} atoll_process_types_down_signal_t;
+  atoll_rt_process_types_exit_reason_t   reason;
+} atoll_rt_process_types_down_signal_t;
 
 // A timer ran out. OTP: `{timeout, Timer, Tag}`.
-typedef struct atoll_process_types_timer_signal_t {
+typedef struct atoll_rt_process_types_timer_signal_t {
   // The timer.
-  atoll_process_types_reference_t   timer;
+  atoll_rt_process_types_reference_t   timer;
   // The mark it was set with.
   uint32_t   tag;
-} atoll_process_types_timer_signal_t;
+} atoll_rt_process_types_timer_signal_t;
 
 // What happened to a group's membership.
-typedef uint8_t atoll_process_types_group_change_t;
+typedef uint8_t atoll_rt_process_types_group_change_t;
 
 // A process joined.
-#define ATOLL_PROCESS_TYPES_GROUP_CHANGE_JOINED 0
+#define ATOLL_RT_PROCESS_TYPES_GROUP_CHANGE_JOINED 0
 // It left, or ended.
-#define ATOLL_PROCESS_TYPES_GROUP_CHANGE_LEFT 1
+#define ATOLL_RT_PROCESS_TYPES_GROUP_CHANGE_LEFT 1
 
 // The membership of a monitored group changed. OTP: `pg`'s `{Ref, join | leave, Group, Pids}`.
-typedef struct atoll_process_types_group_signal_t {
+typedef struct atoll_rt_process_types_group_signal_t {
   // The monitor that this answers.
-  atoll_process_types_reference_t   monitor;
+  atoll_rt_process_types_reference_t   monitor;
   // What happened.
-  atoll_process_types_group_change_t   change;
+  atoll_rt_process_types_group_change_t   change;
   // The process that it is about.
-  atoll_process_types_pid_t   process;
-} atoll_process_types_group_signal_t;
+  atoll_rt_process_types_pid_t   process;
+} atoll_rt_process_types_group_signal_t;
 
 // What a mailbox holds, in one queue, in the order of arrival.
 // 
 // A signal is a case of its own and can't be forged by a message.
-typedef struct atoll_process_types_event_t {
+typedef struct atoll_rt_process_types_event_t {
   uint8_t tag;
   union {
-    atoll_process_types_message_t     message;
-    atoll_process_types_exit_signal_t     exit;
-    atoll_process_types_down_signal_t     down;
-    atoll_process_types_timer_signal_t     timer;
-    atoll_process_types_group_signal_t     group;
+    atoll_rt_process_types_message_t     message;
+    atoll_rt_process_types_exit_signal_t     exit;
+    atoll_rt_process_types_down_signal_t     down;
+    atoll_rt_process_types_timer_signal_t     timer;
+    atoll_rt_process_types_group_signal_t     group;
   } val;
-} atoll_process_types_event_t;
+} atoll_rt_process_types_event_t;
 
 // A message.
-#define ATOLL_PROCESS_TYPES_EVENT_MESSAGE 0
+#define ATOLL_RT_PROCESS_TYPES_EVENT_MESSAGE 0
 // A linked process ended, or somebody sent an exit signal.
-#define ATOLL_PROCESS_TYPES_EVENT_EXIT 1
+#define ATOLL_RT_PROCESS_TYPES_EVENT_EXIT 1
 // A monitored process ended.
-#define ATOLL_PROCESS_TYPES_EVENT_DOWN 2
+#define ATOLL_RT_PROCESS_TYPES_EVENT_DOWN 2
 // A timer ran out.
-#define ATOLL_PROCESS_TYPES_EVENT_TIMER 3
+#define ATOLL_RT_PROCESS_TYPES_EVENT_TIMER 3
 // A monitored group changed.
-#define ATOLL_PROCESS_TYPES_EVENT_GROUP 4
+#define ATOLL_RT_PROCESS_TYPES_EVENT_GROUP 4
 
-typedef atoll_process_types_pid_t atoll_process_lifecycle_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_lifecycle_pid_t;
 
-typedef atoll_process_types_exit_reason_t atoll_process_lifecycle_exit_reason_t;
+typedef atoll_rt_process_types_exit_reason_t atoll_rt_process_lifecycle_exit_reason_t;
 
-typedef atoll_process_types_priority_t atoll_process_lifecycle_priority_t;
+typedef atoll_rt_process_types_priority_t atoll_rt_process_lifecycle_priority_t;
 
-typedef atoll_process_types_pid_t atoll_process_mailbox_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_mailbox_pid_t;
 
-typedef atoll_process_types_reference_t atoll_process_mailbox_reference_t;
+typedef atoll_rt_process_types_reference_t atoll_rt_process_mailbox_reference_t;
 
-typedef atoll_process_types_destination_t atoll_process_mailbox_destination_t;
+typedef atoll_rt_process_types_destination_t atoll_rt_process_mailbox_destination_t;
 
-typedef atoll_process_types_duration_t atoll_process_mailbox_duration_t;
+typedef atoll_rt_process_types_duration_t atoll_rt_process_mailbox_duration_t;
 
-typedef atoll_process_types_format_t atoll_process_mailbox_format_t;
+typedef atoll_rt_process_types_format_t atoll_rt_process_mailbox_format_t;
 
-typedef atoll_process_types_message_t atoll_process_mailbox_message_t;
+typedef atoll_rt_process_types_message_t atoll_rt_process_mailbox_message_t;
 
-typedef atoll_process_types_event_t atoll_process_mailbox_event_t;
+typedef atoll_rt_process_types_event_t atoll_rt_process_mailbox_event_t;
 
-typedef atoll_process_types_exit_reason_t atoll_process_mailbox_exit_reason_t;
+typedef atoll_rt_process_types_exit_reason_t atoll_rt_process_mailbox_exit_reason_t;
 
 typedef struct {
   bool is_some;
-  atoll_process_mailbox_reference_t val;
-} atoll_process_mailbox_option_reference_t;
+  atoll_rt_process_mailbox_reference_t val;
+} atoll_rt_process_mailbox_option_reference_t;
 
 // What a message carries beside its payload.
-typedef struct atoll_process_mailbox_envelope_t {
+typedef struct atoll_rt_process_mailbox_envelope_t {
   // A mark to select by.
   uint32_t   tag;
   // The request that this message is, or answers.
-  atoll_process_mailbox_option_reference_t   reference;
+  atoll_rt_process_mailbox_option_reference_t   reference;
   // How to read the payload.
-  atoll_process_mailbox_format_t   format;
-} atoll_process_mailbox_envelope_t;
+  atoll_rt_process_mailbox_format_t   format;
+} atoll_rt_process_mailbox_envelope_t;
 
 // Kinds of event, to select by.
-typedef uint8_t atoll_process_mailbox_event_kinds_t;
+typedef uint8_t atoll_rt_process_mailbox_event_kinds_t;
 
-#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_MESSAGE (1 << 0)
-#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_EXIT (1 << 1)
-#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_DOWN (1 << 2)
-#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_TIMER (1 << 3)
-#define ATOLL_PROCESS_MAILBOX_EVENT_KINDS_GROUP (1 << 4)
+#define ATOLL_RT_PROCESS_MAILBOX_EVENT_KINDS_MESSAGE (1 << 0)
+#define ATOLL_RT_PROCESS_MAILBOX_EVENT_KINDS_EXIT (1 << 1)
+#define ATOLL_RT_PROCESS_MAILBOX_EVENT_KINDS_DOWN (1 << 2)
+#define ATOLL_RT_PROCESS_MAILBOX_EVENT_KINDS_TIMER (1 << 3)
+#define ATOLL_RT_PROCESS_MAILBOX_EVENT_KINDS_GROUP (1 << 4)
 
 typedef struct {
   uint32_t *ptr;
@@ -264,208 +264,208 @@ typedef struct {
 } process_list_u32_t;
 
 // Which event to take: the first in the mailbox that fits, in the order of arrival. The others stay.
-typedef struct atoll_process_mailbox_selector_t {
+typedef struct atoll_rt_process_mailbox_selector_t {
   uint8_t tag;
   union {
     uint32_t     tag;
     process_list_u32_t     tags;
-    atoll_process_mailbox_reference_t     reference;
-    atoll_process_mailbox_event_kinds_t     kinds;
+    atoll_rt_process_mailbox_reference_t     reference;
+    atoll_rt_process_mailbox_event_kinds_t     kinds;
   } val;
-} atoll_process_mailbox_selector_t;
+} atoll_rt_process_mailbox_selector_t;
 
 // Any event.
-#define ATOLL_PROCESS_MAILBOX_SELECTOR_ANY 0
+#define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_ANY 0
 // A message with this tag.
-#define ATOLL_PROCESS_MAILBOX_SELECTOR_TAG 1
+#define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_TAG 1
 // A message with one of these tags (at most 64).
-#define ATOLL_PROCESS_MAILBOX_SELECTOR_TAGS 2
+#define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_TAGS 2
 // A message, down-signal, timer-signal or group-signal with this reference. If the calling process made the
 // reference not long ago, what was in the mailbox before it was made is not searched.
-#define ATOLL_PROCESS_MAILBOX_SELECTOR_REFERENCE 3
+#define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_REFERENCE 3
 // An event of one of these kinds.
-#define ATOLL_PROCESS_MAILBOX_SELECTOR_KINDS 4
+#define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_KINDS 4
 
 // Why a call has no answer.
-typedef struct atoll_process_mailbox_call_error_t {
+typedef struct atoll_rt_process_mailbox_call_error_t {
   uint8_t tag;
   union {
-    atoll_process_mailbox_exit_reason_t     down;
+    atoll_rt_process_mailbox_exit_reason_t     down;
   } val;
-} atoll_process_mailbox_call_error_t;
+} atoll_rt_process_mailbox_call_error_t;
 
 // None came in time.
-#define ATOLL_PROCESS_MAILBOX_CALL_ERROR_TIMEOUT 0
+#define ATOLL_RT_PROCESS_MAILBOX_CALL_ERROR_TIMEOUT 0
 // The process ended before it answered; `noproc` if it was not there.
-#define ATOLL_PROCESS_MAILBOX_CALL_ERROR_DOWN 1
+#define ATOLL_RT_PROCESS_MAILBOX_CALL_ERROR_DOWN 1
 
 typedef struct {
   bool is_some;
-  atoll_process_mailbox_duration_t val;
-} atoll_process_mailbox_option_duration_t;
+  atoll_rt_process_mailbox_duration_t val;
+} atoll_rt_process_mailbox_option_duration_t;
 
 typedef struct {
   bool is_some;
-  atoll_process_mailbox_event_t val;
-} atoll_process_mailbox_option_event_t;
+  atoll_rt_process_mailbox_event_t val;
+} atoll_rt_process_mailbox_option_event_t;
 
 typedef struct {
   bool is_err;
   union {
-    atoll_process_mailbox_message_t ok;
-    atoll_process_mailbox_call_error_t err;
+    atoll_rt_process_mailbox_message_t ok;
+    atoll_rt_process_mailbox_call_error_t err;
   } val;
-} atoll_process_mailbox_result_message_call_error_t;
+} atoll_rt_process_mailbox_result_message_call_error_t;
 
-typedef atoll_process_types_pid_t atoll_process_signals_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_signals_pid_t;
 
-typedef atoll_process_types_reference_t atoll_process_signals_reference_t;
+typedef atoll_rt_process_types_reference_t atoll_rt_process_signals_reference_t;
 
-typedef atoll_process_types_destination_t atoll_process_signals_destination_t;
+typedef atoll_rt_process_types_destination_t atoll_rt_process_signals_destination_t;
 
-typedef atoll_process_types_exit_reason_t atoll_process_signals_exit_reason_t;
+typedef atoll_rt_process_types_exit_reason_t atoll_rt_process_signals_exit_reason_t;
 
-typedef atoll_process_types_pid_t atoll_process_names_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_names_pid_t;
 
 // Why a name was not registered.
-typedef uint8_t atoll_process_names_register_error_t;
+typedef uint8_t atoll_rt_process_names_register_error_t;
 
 // Another process has it.
-#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_TAKEN 0
+#define ATOLL_RT_PROCESS_NAMES_REGISTER_ERROR_TAKEN 0
 // The process has a name already.
-#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_ALREADY_NAMED 1
+#define ATOLL_RT_PROCESS_NAMES_REGISTER_ERROR_ALREADY_NAMED 1
 // There is no such process.
-#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_NOPROC 2
+#define ATOLL_RT_PROCESS_NAMES_REGISTER_ERROR_NOPROC 2
 // It is empty, or longer than 255 bytes.
-#define ATOLL_PROCESS_NAMES_REGISTER_ERROR_BAD_NAME 3
+#define ATOLL_RT_PROCESS_NAMES_REGISTER_ERROR_BAD_NAME 3
 
 typedef struct {
   bool is_err;
   union {
-    atoll_process_names_register_error_t err;
+    atoll_rt_process_names_register_error_t err;
   } val;
-} atoll_process_names_result_void_register_error_t;
+} atoll_rt_process_names_result_void_register_error_t;
 
 typedef struct {
   bool is_some;
-  atoll_process_names_pid_t val;
-} atoll_process_names_option_pid_t;
+  atoll_rt_process_names_pid_t val;
+} atoll_rt_process_names_option_pid_t;
 
 typedef struct {
   process_string_t *ptr;
   size_t len;
 } process_list_string_t;
 
-typedef atoll_process_types_pid_t atoll_process_groups_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_groups_pid_t;
 
-typedef atoll_process_types_reference_t atoll_process_groups_reference_t;
+typedef atoll_rt_process_types_reference_t atoll_rt_process_groups_reference_t;
 
 // Why a process did not join.
-typedef uint8_t atoll_process_groups_join_error_t;
+typedef uint8_t atoll_rt_process_groups_join_error_t;
 
 // There is no such process.
-#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_NOPROC 0
+#define ATOLL_RT_PROCESS_GROUPS_JOIN_ERROR_NOPROC 0
 // The name is empty, or longer than 255 bytes.
-#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_BAD_NAME 1
+#define ATOLL_RT_PROCESS_GROUPS_JOIN_ERROR_BAD_NAME 1
 // The process is in 1024 groups already, counting each as often as it has joined it.
-#define ATOLL_PROCESS_GROUPS_JOIN_ERROR_TOO_MANY 2
+#define ATOLL_RT_PROCESS_GROUPS_JOIN_ERROR_TOO_MANY 2
 
 typedef struct {
-  atoll_process_groups_pid_t *ptr;
+  atoll_rt_process_groups_pid_t *ptr;
   size_t len;
-} atoll_process_groups_list_pid_t;
+} atoll_rt_process_groups_list_pid_t;
 
 // A group when it began to be monitored.
-typedef struct atoll_process_groups_monitored_group_t {
+typedef struct atoll_rt_process_groups_monitored_group_t {
   // What the group-signals to come carry.
-  atoll_process_groups_reference_t   monitor;
+  atoll_rt_process_groups_reference_t   monitor;
   // Who is in it now.
-  atoll_process_groups_list_pid_t   members;
-} atoll_process_groups_monitored_group_t;
+  atoll_rt_process_groups_list_pid_t   members;
+} atoll_rt_process_groups_monitored_group_t;
 
 typedef struct {
   bool is_err;
   union {
-    atoll_process_groups_join_error_t err;
+    atoll_rt_process_groups_join_error_t err;
   } val;
-} atoll_process_groups_result_void_join_error_t;
+} atoll_rt_process_groups_result_void_join_error_t;
 
-typedef atoll_process_types_reference_t atoll_process_timers_reference_t;
+typedef atoll_rt_process_types_reference_t atoll_rt_process_timers_reference_t;
 
-typedef atoll_process_types_destination_t atoll_process_timers_destination_t;
+typedef atoll_rt_process_types_destination_t atoll_rt_process_timers_destination_t;
 
-typedef atoll_process_types_duration_t atoll_process_timers_duration_t;
+typedef atoll_rt_process_types_duration_t atoll_rt_process_timers_duration_t;
 
-typedef atoll_process_mailbox_envelope_t atoll_process_timers_envelope_t;
+typedef atoll_rt_process_mailbox_envelope_t atoll_rt_process_timers_envelope_t;
 
 typedef struct {
   bool is_some;
-  atoll_process_timers_duration_t val;
-} atoll_process_timers_option_duration_t;
+  atoll_rt_process_timers_duration_t val;
+} atoll_rt_process_timers_option_duration_t;
 
-typedef atoll_process_types_pid_t atoll_process_spawning_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_spawning_pid_t;
 
-typedef atoll_process_types_reference_t atoll_process_spawning_reference_t;
+typedef atoll_rt_process_types_reference_t atoll_rt_process_spawning_reference_t;
 
-typedef atoll_process_types_priority_t atoll_process_spawning_priority_t;
+typedef atoll_rt_process_types_priority_t atoll_rt_process_spawning_priority_t;
 
 // One option of a spawn. OTP: `spawn_opt/4`.
 // 
 // All of them take effect with the spawn itself, or there is no process: nobody can see it without its name, and it
 // can't end before it is linked and monitored. An option that a host does not carry out is refused with
 // `not-supported`, never ignored.
-typedef struct atoll_process_spawning_spawn_option_t {
+typedef struct atoll_rt_process_spawning_spawn_option_t {
   uint8_t tag;
   union {
-    atoll_process_spawning_reference_t     monitor;
+    atoll_rt_process_spawning_reference_t     monitor;
     process_string_t     name;
-    atoll_process_spawning_priority_t     priority;
+    atoll_rt_process_spawning_priority_t     priority;
     uint64_t     max_memory;
     uint64_t     max_mailbox;
     process_string_t     label;
   } val;
-} atoll_process_spawning_spawn_option_t;
+} atoll_rt_process_spawning_spawn_option_t;
 
 // Link the new process to this one.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_LINK 0
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_LINK 0
 // Monitor it; the down-signal carries this reference, made by `mailbox.make-reference` for this one monitor.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_MONITOR 1
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MONITOR 1
 // Register it under this name.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_NAME 2
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_NAME 2
 // How urgently it wants to run.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_PRIORITY 3
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_PRIORITY 3
 // The most bytes that its linear memory may grow to; the system's limit holds as well.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MEMORY 4
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MEMORY 4
 // The most bytes that may wait in its mailbox; the system's limit holds as well.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MAILBOX 5
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MAILBOX 5
 // A text to know it by in reports (at most 255 bytes are kept).
-#define ATOLL_PROCESS_SPAWNING_SPAWN_OPTION_LABEL 6
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_LABEL 6
 
 // Why nothing was spawned.
-typedef struct atoll_process_spawning_spawn_error_t {
+typedef struct atoll_rt_process_spawning_spawn_error_t {
   uint8_t tag;
   union {
     process_string_t     not_supported;
     process_string_t     other;
   } val;
-} atoll_process_spawning_spawn_error_t;
+} atoll_rt_process_spawning_spawn_error_t;
 
 // No program is registered under this name.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_PROGRAM 0
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_PROGRAM 0
 // The program has no such function.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_FUNCTION 1
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_FUNCTION 1
 // The system holds as many processes as it may.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_TOO_MANY_PROCESSES 2
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_TOO_MANY_PROCESSES 2
 // There is no memory for it: its first memory is larger than its limit, or no slot is free.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NO_MEMORY 3
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NO_MEMORY 3
 // The argument is larger than a message may be.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_ARGUMENT_TOO_LARGE 4
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_ARGUMENT_TOO_LARGE 4
 // Another process has the name.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NAME_TAKEN 5
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NAME_TAKEN 5
 // The host does not carry out this option.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 6
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 6
 // Anything else, in words.
-#define ATOLL_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 7
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 7
 
 typedef struct {
   bool is_some;
@@ -473,65 +473,65 @@ typedef struct {
 } process_option_string_t;
 
 typedef struct {
-  atoll_process_spawning_spawn_option_t *ptr;
+  atoll_rt_process_spawning_spawn_option_t *ptr;
   size_t len;
-} atoll_process_spawning_list_spawn_option_t;
+} atoll_rt_process_spawning_list_spawn_option_t;
 
 typedef struct {
   bool is_err;
   union {
-    atoll_process_spawning_pid_t ok;
-    atoll_process_spawning_spawn_error_t err;
+    atoll_rt_process_spawning_pid_t ok;
+    atoll_rt_process_spawning_spawn_error_t err;
   } val;
-} atoll_process_spawning_result_pid_spawn_error_t;
+} atoll_rt_process_spawning_result_pid_spawn_error_t;
 
-typedef atoll_process_types_pid_t atoll_process_inspection_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_inspection_pid_t;
 
-typedef atoll_process_types_destination_t atoll_process_inspection_destination_t;
+typedef atoll_rt_process_types_destination_t atoll_rt_process_inspection_destination_t;
 
-typedef atoll_process_types_duration_t atoll_process_inspection_duration_t;
+typedef atoll_rt_process_types_duration_t atoll_rt_process_inspection_duration_t;
 
-typedef atoll_process_types_priority_t atoll_process_inspection_priority_t;
+typedef atoll_rt_process_types_priority_t atoll_rt_process_inspection_priority_t;
 
 // What a process does at the moment. OTP: `process_info(_, status)`.
-typedef uint8_t atoll_process_inspection_status_t;
+typedef uint8_t atoll_rt_process_inspection_status_t;
 
 // It is in its turn.
-#define ATOLL_PROCESS_INSPECTION_STATUS_RUNNING 0
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_RUNNING 0
 // It waits for its turn.
-#define ATOLL_PROCESS_INSPECTION_STATUS_RUNNABLE 1
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_RUNNABLE 1
 // It waits for something to arrive in its mailbox.
-#define ATOLL_PROCESS_INSPECTION_STATUS_WAITING 2
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_WAITING 2
 // It waits for the host: a file, a socket, its output.
-#define ATOLL_PROCESS_INSPECTION_STATUS_WAITING_FOR_HOST 3
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_WAITING_FOR_HOST 3
 // It was suspended.
-#define ATOLL_PROCESS_INSPECTION_STATUS_SUSPENDED 4
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_SUSPENDED 4
 // It is ending.
-#define ATOLL_PROCESS_INSPECTION_STATUS_EXITING 5
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_EXITING 5
 // It is a mailbox of the host's own.
-#define ATOLL_PROCESS_INSPECTION_STATUS_HOST 6
+#define ATOLL_RT_PROCESS_INSPECTION_STATUS_HOST 6
 
 typedef struct {
   bool is_some;
-  atoll_process_inspection_pid_t val;
-} atoll_process_inspection_option_pid_t;
+  atoll_rt_process_inspection_pid_t val;
+} atoll_rt_process_inspection_option_pid_t;
 
 typedef struct {
-  atoll_process_inspection_pid_t *ptr;
+  atoll_rt_process_inspection_pid_t *ptr;
   size_t len;
-} atoll_process_inspection_list_pid_t;
+} atoll_rt_process_inspection_list_pid_t;
 
 typedef struct {
-  atoll_process_inspection_destination_t *ptr;
+  atoll_rt_process_inspection_destination_t *ptr;
   size_t len;
-} atoll_process_inspection_list_destination_t;
+} atoll_rt_process_inspection_list_destination_t;
 
 // A process at one moment. OTP: `process_info/1`.
-typedef struct atoll_process_inspection_process_info_t {
+typedef struct atoll_rt_process_inspection_process_info_t {
   // What it does.
-  atoll_process_inspection_status_t   status;
+  atoll_rt_process_inspection_status_t   status;
   // How urgently it wants to run.
-  atoll_process_inspection_priority_t   priority;
+  atoll_rt_process_inspection_priority_t   priority;
   // Does it trap exits?
   bool   trap_exit;
   // Has it asked to be hibernated when it waits next?
@@ -547,9 +547,9 @@ typedef struct atoll_process_inspection_process_info_t {
   // Timers that it has started and that have not run out.
   uint64_t   timers;
   // How long ago it was spawned.
-  atoll_process_inspection_duration_t   age;
+  atoll_rt_process_inspection_duration_t   age;
   // The process that spawned it; none if the host did.
-  atoll_process_inspection_option_pid_t   parent;
+  atoll_rt_process_inspection_option_pid_t   parent;
   // Its registered name.
   process_option_string_t   name;
   // The label that it was spawned with.
@@ -562,15 +562,15 @@ typedef struct atoll_process_inspection_process_info_t {
   // for; `function` if it was not. OTP: `current_function`.
   process_string_t   current_function;
   // The processes that it is linked to.
-  atoll_process_inspection_list_pid_t   links;
+  atoll_rt_process_inspection_list_pid_t   links;
   // What it monitors.
-  atoll_process_inspection_list_destination_t   monitors;
+  atoll_rt_process_inspection_list_destination_t   monitors;
   // Who monitors it.
-  atoll_process_inspection_list_pid_t   monitored_by;
-} atoll_process_inspection_process_info_t;
+  atoll_rt_process_inspection_list_pid_t   monitored_by;
+} atoll_rt_process_inspection_process_info_t;
 
 // A system at one moment.
-typedef struct atoll_process_inspection_system_counters_t {
+typedef struct atoll_rt_process_inspection_system_counters_t {
   // Processes alive, mailboxes of the host included.
   uint64_t   processes;
   // Processes spawned since the start.
@@ -585,247 +585,249 @@ typedef struct atoll_process_inspection_system_counters_t {
   uint64_t   groups;
   // Timers that run, those of `receive` included.
   uint64_t   timers;
-} atoll_process_inspection_system_counters_t;
+} atoll_rt_process_inspection_system_counters_t;
 
 typedef struct {
   bool is_some;
-  atoll_process_inspection_process_info_t val;
-} atoll_process_inspection_option_process_info_t;
+  atoll_rt_process_inspection_process_info_t val;
+} atoll_rt_process_inspection_option_process_info_t;
 
-typedef atoll_process_types_pid_t atoll_process_debugging_pid_t;
+typedef atoll_rt_process_types_pid_t atoll_rt_process_debugging_pid_t;
 
-// Imported Functions from `atoll:process/lifecycle@0.1.0`
+// Imported Functions from `atoll-rt:process/lifecycle@0.2.0`
 // The calling process. OTP: `self/0`.
-extern void atoll_process_lifecycle_self(atoll_process_lifecycle_pid_t *ret);
+extern void atoll_rt_process_lifecycle_self(atoll_rt_process_lifecycle_pid_t *ret);
 // The argument that the calling process was spawned with; empty for the first process of a system unless it
 // was given one. May be asked again.
-extern void atoll_process_lifecycle_argument(process_list_u8_t *ret);
+extern void atoll_rt_process_lifecycle_argument(process_list_u8_t *ret);
 // Ends the calling process with any reason, `kill` included. Never returns. OTP: `exit/1`.
-extern void atoll_process_lifecycle_exit(atoll_process_lifecycle_exit_reason_t *reason);
+extern void atoll_rt_process_lifecycle_exit(atoll_rt_process_lifecycle_exit_reason_t *reason);
 // Does this process live? A process that is ending is no longer alive, and what the caller has sent it before has
 // arrived. OTP: `is_process_alive/1`.
-extern bool atoll_process_lifecycle_is_alive(atoll_process_lifecycle_pid_t *process);
+extern bool atoll_rt_process_lifecycle_is_alive(atoll_rt_process_lifecycle_pid_t *process);
 // Gives up the rest of the time slice. OTP: `yield/0`.
-extern void atoll_process_lifecycle_yield_now(void);
+extern void atoll_rt_process_lifecycle_yield_now(void);
 // Sets how urgently the calling process wants to run, and returns what was set before; `normal` at first.
 // OTP: `process_flag(priority, …)`.
-extern atoll_process_lifecycle_priority_t atoll_process_lifecycle_set_priority(atoll_process_lifecycle_priority_t priority);
+extern atoll_rt_process_lifecycle_priority_t atoll_rt_process_lifecycle_set_priority(atoll_rt_process_lifecycle_priority_t priority);
 // Advises the host that the calling process expects to wait for long the next time that it waits for its mailbox, so
 // that its memory is worth packing. The advice holds for that one wait; a host need not follow it. OTP:
 // `hibernate/3`, but it returns, and nothing is discarded.
-extern void atoll_process_lifecycle_hibernate(void);
+extern void atoll_rt_process_lifecycle_hibernate(void);
 
-// Imported Functions from `atoll:process/mailbox@0.1.0`
+// Imported Functions from `atoll-rt:process/mailbox@0.2.0`
 // Copies a message into a process's mailbox. Never waits, and never says whether the process was there.
 // 
 // Messages and signals between two processes arrive in the order in which they were sent. A payload over the
 // system's limit for one message ends the *sender* with `exhausted(message)`; a mailbox that would hold more
 // bytes than its limit ends the *receiver* with `exhausted(mailbox)`, as OTP's `max_heap_size` does.
 // OTP: `erlang:send/2`.
-extern void atoll_process_mailbox_send(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
+extern void atoll_rt_process_mailbox_send(atoll_rt_process_mailbox_pid_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // The same to the process that is registered under a name. False if there is none. OTP: `Name ! Message`, which
 // raises `badarg` then.
-extern bool atoll_process_mailbox_send_named(process_string_t *name, atoll_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
+extern bool atoll_rt_process_mailbox_send_named(process_string_t *name, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // Takes the first event that fits, waiting for one no longer than the timeout: `none` when that has run out.
 // A timeout of 0 takes what is there; none at all waits for ever. OTP: `receive … after`.
-extern bool atoll_process_mailbox_receive(atoll_process_mailbox_selector_t *selector, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_event_t *ret);
+extern bool atoll_rt_process_mailbox_receive(atoll_rt_process_mailbox_selector_t *selector, atoll_rt_process_mailbox_duration_t *maybe_timeout, atoll_rt_process_mailbox_event_t *ret);
 // A new reference. OTP: `make_ref/0`.
-extern void atoll_process_mailbox_make_reference(atoll_process_mailbox_reference_t *ret);
+extern void atoll_rt_process_mailbox_make_reference(atoll_rt_process_mailbox_reference_t *ret);
 // Asks a process, and waits for its answer: sends a message with a new reference, monitors the process meanwhile,
 // and takes the message that it sends by `reply` with this reference. When this function has returned, an answer
 // to this request no longer reaches the mailbox, nor does a down-signal. What was in the mailbox before the
 // request is not searched. OTP: `gen_server:call/3`.
-extern bool atoll_process_mailbox_call(atoll_process_mailbox_destination_t *to, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload, atoll_process_mailbox_duration_t *maybe_timeout, atoll_process_mailbox_message_t *ret, atoll_process_mailbox_call_error_t *err);
+extern bool atoll_rt_process_mailbox_call(atoll_rt_process_mailbox_destination_t *to, uint32_t tag, atoll_rt_process_mailbox_format_t format, process_list_u8_t *payload, atoll_rt_process_mailbox_duration_t *maybe_timeout, atoll_rt_process_mailbox_message_t *ret, atoll_rt_process_mailbox_call_error_t *err);
 // Answers a request: sends a message with its reference to the process that made it. It is dropped unless that
 // process waits in `call` for this reference, or has made it by `alias` and not withdrawn it; by arriving it
 // ends the one or the other. OTP: `gen_server:reply/2`, sending to an alias.
-extern void atoll_process_mailbox_reply(atoll_process_mailbox_pid_t *to, atoll_process_mailbox_reference_t *request, uint32_t tag, atoll_process_mailbox_format_t format, process_list_u8_t *payload);
+extern void atoll_rt_process_mailbox_reply(atoll_rt_process_mailbox_pid_t *to, atoll_rt_process_mailbox_reference_t *request, uint32_t tag, atoll_rt_process_mailbox_format_t format, process_list_u8_t *payload);
 // A new reference by which the calling process can be sent one `reply`. OTP: `alias([reply])`.
-extern void atoll_process_mailbox_alias(atoll_process_mailbox_reference_t *ret);
+extern void atoll_rt_process_mailbox_alias(atoll_rt_process_mailbox_reference_t *ret);
 // Withdraws an alias: a `reply` that has not arrived is dropped. False if it was none, or was used.
 // OTP: `unalias/1`.
-extern bool atoll_process_mailbox_unalias(atoll_process_mailbox_reference_t *alias);
+extern bool atoll_rt_process_mailbox_unalias(atoll_rt_process_mailbox_reference_t *alias);
 
-// Imported Functions from `atoll:process/signals@0.1.0`
+// Imported Functions from `atoll-rt:process/signals@0.2.0`
 // Sends an exit signal. Never says whether the process was there. OTP: `exit/2`.
 // 
 // `kill` ends the process with `killed`, whatever it does. Any other reason is an exit event to a process that
 // traps exits; to one that does not, `normal` means nothing, unless it is the caller itself, and everything else
 // ends it with that reason.
-extern void atoll_process_signals_exit_process(atoll_process_signals_pid_t *process, atoll_process_signals_exit_reason_t *reason);
+extern void atoll_rt_process_signals_exit_process(atoll_rt_process_signals_pid_t *process, atoll_rt_process_signals_exit_reason_t *reason);
 // Are exit signals to the calling process to become events in its mailbox, instead of ending it? Returns what was
 // set before; false at first. OTP: `process_flag(trap_exit, …)`.
-extern bool atoll_process_signals_trap_exit(bool trap);
+extern bool atoll_rt_process_signals_trap_exit(bool trap);
 // Links the calling process and another one: when one ends, the other is sent an exit signal with its reason. Once
 // is as good as twice; with oneself it means nothing. If there is no such process, the caller is sent an exit
 // signal with `noproc`. OTP: `link/1`.
-extern void atoll_process_signals_link(atoll_process_signals_pid_t *process);
+extern void atoll_rt_process_signals_link(atoll_rt_process_signals_pid_t *process);
 // Removes the link. When this has returned, no exit signal through it will arrive; one that has arrived stays.
 // OTP: `unlink/1`.
-extern void atoll_process_signals_unlink(atoll_process_signals_pid_t *process);
+extern void atoll_rt_process_signals_unlink(atoll_rt_process_signals_pid_t *process);
 // Monitors a process: when it ends, a down-signal with the reference arrives, once; at once, with `noproc`, if there
 // is no such process. A process may be monitored several times. A name means the process that has it now.
 // Of oneself it means nothing. OTP: `monitor/2`.
-extern void atoll_process_signals_monitor(atoll_process_signals_destination_t *target, atoll_process_signals_reference_t *ret);
+extern void atoll_rt_process_signals_monitor(atoll_rt_process_signals_destination_t *target, atoll_rt_process_signals_reference_t *ret);
 // Ends a monitor of the calling process: when this has returned, no down-signal of it will arrive. With `flush`,
 // one that has arrived and was not received is removed, too. True if the monitor was still there, so that
 // there was and will be no down-signal. OTP: `demonitor/2` with `info`.
-extern bool atoll_process_signals_demonitor(atoll_process_signals_reference_t *monitor, bool flush);
+extern bool atoll_rt_process_signals_demonitor(atoll_rt_process_signals_reference_t *monitor, bool flush);
 
-// Imported Functions from `atoll:process/names@0.1.0`
+// Imported Functions from `atoll-rt:process/names@0.2.0`
 // Gives a process a name. OTP: `register/2`.
-extern bool atoll_process_names_register(process_string_t *name, atoll_process_names_pid_t *process, atoll_process_names_register_error_t *err);
+extern bool atoll_rt_process_names_register(process_string_t *name, atoll_rt_process_names_pid_t *process, atoll_rt_process_names_register_error_t *err);
 // Takes a name away. False if nobody had it. OTP: `unregister/1`.
-extern bool atoll_process_names_unregister(process_string_t *name);
+extern bool atoll_rt_process_names_unregister(process_string_t *name);
 // Who has this name. OTP: `whereis/1`.
-extern bool atoll_process_names_whereis(process_string_t *name, atoll_process_names_pid_t *ret);
+extern bool atoll_rt_process_names_whereis(process_string_t *name, atoll_rt_process_names_pid_t *ret);
 // All names, sorted. OTP: `registered/0`.
-extern void atoll_process_names_registered(process_list_string_t *ret);
+extern void atoll_rt_process_names_registered(process_list_string_t *ret);
 
-// Imported Functions from `atoll:process/groups@0.1.0`
+// Imported Functions from `atoll-rt:process/groups@0.2.0`
 // Makes a process a member, once more if it is one already. It leaves when it ends. OTP: `pg:join/2`.
-extern bool atoll_process_groups_join(process_string_t *group, atoll_process_groups_pid_t *process, atoll_process_groups_join_error_t *err);
+extern bool atoll_rt_process_groups_join(process_string_t *group, atoll_rt_process_groups_pid_t *process, atoll_rt_process_groups_join_error_t *err);
 // Undoes one join. False if the process is no member. OTP: `pg:leave/2`.
-extern bool atoll_process_groups_leave(process_string_t *group, atoll_process_groups_pid_t *process);
+extern bool atoll_rt_process_groups_leave(process_string_t *group, atoll_rt_process_groups_pid_t *process);
 // The members, each as often as it has joined, in no particular order. OTP: `pg:get_members/1`.
-extern void atoll_process_groups_members(process_string_t *group, atoll_process_groups_list_pid_t *ret);
+extern void atoll_rt_process_groups_members(process_string_t *group, atoll_rt_process_groups_list_pid_t *ret);
 // The groups that have members, sorted. OTP: `pg:which_groups/0`.
-extern void atoll_process_groups_which_groups(process_list_string_t *ret);
+extern void atoll_rt_process_groups_which_groups(process_list_string_t *ret);
 // Monitors a group's membership: a group-signal arrives for every join and leave from now on. The group need not
-// have members. OTP: `pg:monitor/1`.
-extern void atoll_process_groups_monitor(process_string_t *group, atoll_process_groups_monitored_group_t *ret);
+// have members; one whose name is none that a group may have never has. A process may have 4096 monitors of one
+// group, and a group 65,536 of all processes: beyond that a down-signal for the reference says `exhausted`, and nothing
+// is monitored. OTP: `pg:monitor/1`.
+extern void atoll_rt_process_groups_monitor(process_string_t *group, atoll_rt_process_groups_monitored_group_t *ret);
 // Ends such a monitor, and removes its group-signals from the mailbox. False if it was none of the calling
 // process's. OTP: `pg:demonitor/1`.
-extern bool atoll_process_groups_demonitor(atoll_process_groups_reference_t *monitor);
+extern bool atoll_rt_process_groups_demonitor(atoll_rt_process_groups_reference_t *monitor);
 
-// Imported Functions from `atoll:process/timers@0.1.0`
+// Imported Functions from `atoll-rt:process/timers@0.2.0`
 // Sends a message in so much time, in the name of the calling process. Whoever has a name then gets it.
 // OTP: `erlang:send_after/3`.
-extern void atoll_process_timers_send_after(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, atoll_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_process_timers_reference_t *ret);
+extern void atoll_rt_process_timers_send_after(atoll_rt_process_timers_duration_t delay, atoll_rt_process_timers_destination_t *to, atoll_rt_process_timers_envelope_t *envelope, process_list_u8_t *payload, atoll_rt_process_timers_reference_t *ret);
 // Sends a timer-signal in so much time. OTP: `erlang:start_timer/3`.
-extern void atoll_process_timers_start_timer(atoll_process_timers_duration_t delay, atoll_process_timers_destination_t *to, uint32_t tag, atoll_process_timers_reference_t *ret);
+extern void atoll_rt_process_timers_start_timer(atoll_rt_process_timers_duration_t delay, atoll_rt_process_timers_destination_t *to, uint32_t tag, atoll_rt_process_timers_reference_t *ret);
 // Cancels a timer of the calling process, and returns the time that was left; none if it has run out or is none:
 // then its message or signal has been sent. OTP: `erlang:cancel_timer/1`.
-extern bool atoll_process_timers_cancel_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret);
+extern bool atoll_rt_process_timers_cancel_timer(atoll_rt_process_timers_reference_t *timer, atoll_rt_process_timers_duration_t *ret);
 // The time that is left of a timer of the calling process. OTP: `erlang:read_timer/1`.
-extern bool atoll_process_timers_read_timer(atoll_process_timers_reference_t *timer, atoll_process_timers_duration_t *ret);
+extern bool atoll_rt_process_timers_read_timer(atoll_rt_process_timers_reference_t *timer, atoll_rt_process_timers_duration_t *ret);
 
-// Imported Functions from `atoll:process/spawning@0.1.0`
+// Imported Functions from `atoll-rt:process/spawning@0.2.0`
 // Starts a process: an instance of its own, running `function`.
 // 
 // `program` is a program's registered name, or `none` for the caller's own. `function` is an export that takes
 // and returns nothing; the empty string names the program's entry (`run`, or WASI's). The new process reads the
 // argument with `lifecycle.argument`. The pid is that of a process that really exists: what prevents a process
 // from being made is an error here, never a pid that dies. OTP: `spawn/3`.
-extern bool atoll_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_process_spawning_list_spawn_option_t *options, atoll_process_spawning_pid_t *ret, atoll_process_spawning_spawn_error_t *err);
+extern bool atoll_rt_process_spawning_spawn(process_string_t *maybe_program, process_string_t *function, process_list_u8_t *argument, atoll_rt_process_spawning_list_spawn_option_t *options, atoll_rt_process_spawning_pid_t *ret, atoll_rt_process_spawning_spawn_error_t *err);
 
-// Imported Functions from `atoll:process/inspection@0.1.0`
+// Imported Functions from `atoll-rt:process/inspection@0.2.0`
 // Every process that is alive. OTP: `processes/0`.
-extern void atoll_process_inspection_processes(atoll_process_inspection_list_pid_t *ret);
+extern void atoll_rt_process_inspection_processes(atoll_rt_process_inspection_list_pid_t *ret);
 // What a process is and does; none if it has ended. OTP: `process_info/1`.
-extern bool atoll_process_inspection_info(atoll_process_inspection_pid_t *process, atoll_process_inspection_process_info_t *ret);
+extern bool atoll_rt_process_inspection_info(atoll_rt_process_inspection_pid_t *process, atoll_rt_process_inspection_process_info_t *ret);
 // The system's counters.
-extern void atoll_process_inspection_counters(atoll_process_inspection_system_counters_t *ret);
+extern void atoll_rt_process_inspection_counters(atoll_rt_process_inspection_system_counters_t *ret);
 
-// Imported Functions from `atoll:process/debugging@0.1.0`
+// Imported Functions from `atoll-rt:process/debugging@0.2.0`
 // Suspends a process: when this has returned it gets no turn until it has been resumed as often as it was suspended,
 // or whoever suspended it has ended. It can still be signalled, and killed. False if there is no such process, or it
 // is the caller itself. OTP: `erlang:suspend_process/1`.
-extern bool atoll_process_debugging_suspend(atoll_process_debugging_pid_t *process);
+extern bool atoll_rt_process_debugging_suspend(atoll_rt_process_debugging_pid_t *process);
 // Undoes one suspension by the calling process. False if it had suspended no such process.
 // OTP: `erlang:resume_process/1`.
-extern bool atoll_process_debugging_resume(atoll_process_debugging_pid_t *process);
+extern bool atoll_rt_process_debugging_resume(atoll_rt_process_debugging_pid_t *process);
 
 // Exported Functions from `process`
 void exports_process_run(void);
 
 // Helper Functions
 
-void atoll_process_types_destination_free(atoll_process_types_destination_t *ptr);
+void atoll_rt_process_types_destination_free(atoll_rt_process_types_destination_t *ptr);
 
 void process_list_u8_free(process_list_u8_t *ptr);
 
-void atoll_process_types_exit_reason_free(atoll_process_types_exit_reason_t *ptr);
+void atoll_rt_process_types_exit_reason_free(atoll_rt_process_types_exit_reason_t *ptr);
 
-void atoll_process_types_option_reference_free(atoll_process_types_option_reference_t *ptr);
+void atoll_rt_process_types_option_reference_free(atoll_rt_process_types_option_reference_t *ptr);
 
-void atoll_process_types_message_free(atoll_process_types_message_t *ptr);
+void atoll_rt_process_types_message_free(atoll_rt_process_types_message_t *ptr);
 
-void atoll_process_types_exit_signal_free(atoll_process_types_exit_signal_t *ptr);
+void atoll_rt_process_types_exit_signal_free(atoll_rt_process_types_exit_signal_t *ptr);
 
-void atoll_process_types_down_signal_free(atoll_process_types_down_signal_t *ptr);
+void atoll_rt_process_types_down_signal_free(atoll_rt_process_types_down_signal_t *ptr);
 
-void atoll_process_types_event_free(atoll_process_types_event_t *ptr);
+void atoll_rt_process_types_event_free(atoll_rt_process_types_event_t *ptr);
 
-void atoll_process_lifecycle_exit_reason_free(atoll_process_lifecycle_exit_reason_t *ptr);
+void atoll_rt_process_lifecycle_exit_reason_free(atoll_rt_process_lifecycle_exit_reason_t *ptr);
 
-void atoll_process_mailbox_destination_free(atoll_process_mailbox_destination_t *ptr);
+void atoll_rt_process_mailbox_destination_free(atoll_rt_process_mailbox_destination_t *ptr);
 
-void atoll_process_mailbox_message_free(atoll_process_mailbox_message_t *ptr);
+void atoll_rt_process_mailbox_message_free(atoll_rt_process_mailbox_message_t *ptr);
 
-void atoll_process_mailbox_event_free(atoll_process_mailbox_event_t *ptr);
+void atoll_rt_process_mailbox_event_free(atoll_rt_process_mailbox_event_t *ptr);
 
-void atoll_process_mailbox_exit_reason_free(atoll_process_mailbox_exit_reason_t *ptr);
+void atoll_rt_process_mailbox_exit_reason_free(atoll_rt_process_mailbox_exit_reason_t *ptr);
 
-void atoll_process_mailbox_option_reference_free(atoll_process_mailbox_option_reference_t *ptr);
+void atoll_rt_process_mailbox_option_reference_free(atoll_rt_process_mailbox_option_reference_t *ptr);
 
-void atoll_process_mailbox_envelope_free(atoll_process_mailbox_envelope_t *ptr);
+void atoll_rt_process_mailbox_envelope_free(atoll_rt_process_mailbox_envelope_t *ptr);
 
 void process_list_u32_free(process_list_u32_t *ptr);
 
-void atoll_process_mailbox_selector_free(atoll_process_mailbox_selector_t *ptr);
+void atoll_rt_process_mailbox_selector_free(atoll_rt_process_mailbox_selector_t *ptr);
 
-void atoll_process_mailbox_call_error_free(atoll_process_mailbox_call_error_t *ptr);
+void atoll_rt_process_mailbox_call_error_free(atoll_rt_process_mailbox_call_error_t *ptr);
 
-void atoll_process_mailbox_option_duration_free(atoll_process_mailbox_option_duration_t *ptr);
+void atoll_rt_process_mailbox_option_duration_free(atoll_rt_process_mailbox_option_duration_t *ptr);
 
-void atoll_process_mailbox_option_event_free(atoll_process_mailbox_option_event_t *ptr);
+void atoll_rt_process_mailbox_option_event_free(atoll_rt_process_mailbox_option_event_t *ptr);
 
-void atoll_process_mailbox_result_message_call_error_free(atoll_process_mailbox_result_message_call_error_t *ptr);
+void atoll_rt_process_mailbox_result_message_call_error_free(atoll_rt_process_mailbox_result_message_call_error_t *ptr);
 
-void atoll_process_signals_destination_free(atoll_process_signals_destination_t *ptr);
+void atoll_rt_process_signals_destination_free(atoll_rt_process_signals_destination_t *ptr);
 
-void atoll_process_signals_exit_reason_free(atoll_process_signals_exit_reason_t *ptr);
+void atoll_rt_process_signals_exit_reason_free(atoll_rt_process_signals_exit_reason_t *ptr);
 
-void atoll_process_names_result_void_register_error_free(atoll_process_names_result_void_register_error_t *ptr);
+void atoll_rt_process_names_result_void_register_error_free(atoll_rt_process_names_result_void_register_error_t *ptr);
 
-void atoll_process_names_option_pid_free(atoll_process_names_option_pid_t *ptr);
+void atoll_rt_process_names_option_pid_free(atoll_rt_process_names_option_pid_t *ptr);
 
 void process_list_string_free(process_list_string_t *ptr);
 
-void atoll_process_groups_list_pid_free(atoll_process_groups_list_pid_t *ptr);
+void atoll_rt_process_groups_list_pid_free(atoll_rt_process_groups_list_pid_t *ptr);
 
-void atoll_process_groups_monitored_group_free(atoll_process_groups_monitored_group_t *ptr);
+void atoll_rt_process_groups_monitored_group_free(atoll_rt_process_groups_monitored_group_t *ptr);
 
-void atoll_process_groups_result_void_join_error_free(atoll_process_groups_result_void_join_error_t *ptr);
+void atoll_rt_process_groups_result_void_join_error_free(atoll_rt_process_groups_result_void_join_error_t *ptr);
 
-void atoll_process_timers_destination_free(atoll_process_timers_destination_t *ptr);
+void atoll_rt_process_timers_destination_free(atoll_rt_process_timers_destination_t *ptr);
 
-void atoll_process_timers_envelope_free(atoll_process_timers_envelope_t *ptr);
+void atoll_rt_process_timers_envelope_free(atoll_rt_process_timers_envelope_t *ptr);
 
-void atoll_process_timers_option_duration_free(atoll_process_timers_option_duration_t *ptr);
+void atoll_rt_process_timers_option_duration_free(atoll_rt_process_timers_option_duration_t *ptr);
 
-void atoll_process_spawning_spawn_option_free(atoll_process_spawning_spawn_option_t *ptr);
+void atoll_rt_process_spawning_spawn_option_free(atoll_rt_process_spawning_spawn_option_t *ptr);
 
-void atoll_process_spawning_spawn_error_free(atoll_process_spawning_spawn_error_t *ptr);
+void atoll_rt_process_spawning_spawn_error_free(atoll_rt_process_spawning_spawn_error_t *ptr);
 
 void process_option_string_free(process_option_string_t *ptr);
 
-void atoll_process_spawning_list_spawn_option_free(atoll_process_spawning_list_spawn_option_t *ptr);
+void atoll_rt_process_spawning_list_spawn_option_free(atoll_rt_process_spawning_list_spawn_option_t *ptr);
 
-void atoll_process_spawning_result_pid_spawn_error_free(atoll_process_spawning_result_pid_spawn_error_t *ptr);
+void atoll_rt_process_spawning_result_pid_spawn_error_free(atoll_rt_process_spawning_result_pid_spawn_error_t *ptr);
 
-void atoll_process_inspection_destination_free(atoll_process_inspection_destination_t *ptr);
+void atoll_rt_process_inspection_destination_free(atoll_rt_process_inspection_destination_t *ptr);
 
-void atoll_process_inspection_option_pid_free(atoll_process_inspection_option_pid_t *ptr);
+void atoll_rt_process_inspection_option_pid_free(atoll_rt_process_inspection_option_pid_t *ptr);
 
-void atoll_process_inspection_list_pid_free(atoll_process_inspection_list_pid_t *ptr);
+void atoll_rt_process_inspection_list_pid_free(atoll_rt_process_inspection_list_pid_t *ptr);
 
-void atoll_process_inspection_list_destination_free(atoll_process_inspection_list_destination_t *ptr);
+void atoll_rt_process_inspection_list_destination_free(atoll_rt_process_inspection_list_destination_t *ptr);
 
-void atoll_process_inspection_process_info_free(atoll_process_inspection_process_info_t *ptr);
+void atoll_rt_process_inspection_process_info_free(atoll_rt_process_inspection_process_info_t *ptr);
 
-void atoll_process_inspection_option_process_info_free(atoll_process_inspection_option_process_info_t *ptr);
+void atoll_rt_process_inspection_option_process_info_free(atoll_rt_process_inspection_option_process_info_t *ptr);
 
 // Sets the string `ret` to reference the input string `s` without copying it
 void process_string_set(process_string_t *ret, const char*s);

@@ -9,7 +9,7 @@
 //      |  -- GET (reference) -------->   |    a new reference, to tell this answer from every other message
 //      |  <----- COUNT (reference) --    |    payload: the count
 //
-// The functions and types named `atoll_process_…` are those of the contract in `wit/`, through the bindings in
+// The functions and types named `atoll_rt_process_…` are those of the contract in `wit/`, through the bindings in
 // `guests/c/bindings`. To build and run it, from the top of the repository:
 //
 //     clang-19 --target=wasm32-wasi -mexec-model=reactor -Os -Iguests/c/bindings
@@ -25,10 +25,10 @@
 #include "process.h"
 
 // The generated names carry package and interface; a program reads better with short ones.
-typedef atoll_process_types_pid_t pid;
-typedef atoll_process_types_reference_t reference;
-typedef atoll_process_types_event_t event;
-typedef atoll_process_types_message_t message;
+typedef atoll_rt_process_types_pid_t pid;
+typedef atoll_rt_process_types_reference_t reference;
+typedef atoll_rt_process_types_event_t event;
+typedef atoll_rt_process_types_message_t message;
 
 // What a message is: its tag.
 enum { INC = 1, GET = 2, COUNT = 3 };
@@ -43,25 +43,25 @@ static void fail(const char *why) {
 }
 
 static void send_message(pid to, uint32_t tag, const reference *reference, const void *payload, size_t payload_bytes) {
-    atoll_process_mailbox_envelope_t envelope = {.tag = tag, .format = ATOLL_PROCESS_TYPES_FORMAT_RAW};
+    atoll_rt_process_mailbox_envelope_t envelope = {.tag = tag, .format = ATOLL_RT_PROCESS_TYPES_FORMAT_RAW};
     if (reference != NULL) {
         envelope.reference.is_some = true;
         envelope.reference.val = *reference;
     }
     // The bindings know no `const`, but a payload is only read: what arrives is a copy.
     process_list_u8_t bytes = {.ptr = (uint8_t *)payload, .len = payload_bytes};
-    atoll_process_mailbox_send(&to, &envelope, &bytes);
+    atoll_rt_process_mailbox_send(&to, &envelope, &bytes);
 }
 
 // The counter process. Its state is a variable: no other process can reach it but by a message. It runs until the
 // main process ends.
 __attribute__((export_name("counter"))) void counter(void) {
-    atoll_process_mailbox_selector_t any = {.tag = ATOLL_PROCESS_MAILBOX_SELECTOR_ANY};
+    atoll_rt_process_mailbox_selector_t any = {.tag = ATOLL_RT_PROCESS_MAILBOX_SELECTOR_ANY};
     uint32_t count = 0;
     for (;;) {
         event event;
-        atoll_process_mailbox_receive(&any, NULL, &event);  // Without a timeout there always is an event.
-        if (event.tag == ATOLL_PROCESS_TYPES_EVENT_MESSAGE) {
+        atoll_rt_process_mailbox_receive(&any, NULL, &event);  // Without a timeout there always is an event.
+        if (event.tag == ATOLL_RT_PROCESS_TYPES_EVENT_MESSAGE) {
             message *message = &event.val.message;
             if (message->tag == INC) {
                 count += 1;
@@ -72,7 +72,7 @@ __attribute__((export_name("counter"))) void counter(void) {
             }
         }
         // Every event has its payload in this process's memory, and the process is to live long.
-        atoll_process_mailbox_event_free(&event);
+        atoll_rt_process_mailbox_event_free(&event);
     }
 }
 
@@ -80,11 +80,11 @@ static pid spawn_counter(void) {
     process_string_t function;
     process_string_set(&function, "counter");
     process_list_u8_t no_argument = {0};
-    atoll_process_spawning_list_spawn_option_t no_options = {0};
+    atoll_rt_process_spawning_list_spawn_option_t no_options = {0};
     pid counter;
-    atoll_process_spawning_spawn_error_t error;
+    atoll_rt_process_spawning_spawn_error_t error;
     // The NULL stands for the program that this is.
-    if (!atoll_process_spawning_spawn(NULL, &function, &no_argument, &no_options, &counter, &error)) {
+    if (!atoll_rt_process_spawning_spawn(NULL, &function, &no_argument, &no_options, &counter, &error)) {
         fail("could not spawn the counter");
     }
     return counter;
@@ -92,25 +92,25 @@ static pid spawn_counter(void) {
 
 static uint32_t ask(pid counter) {
     reference reference;
-    atoll_process_mailbox_make_reference(&reference);
+    atoll_rt_process_mailbox_make_reference(&reference);
     send_message(counter, GET, &reference, NULL, 0);
 
     // Takes the event with this reference, whatever else may be waiting in front of it.
-    atoll_process_mailbox_selector_t answer = {
-        .tag = ATOLL_PROCESS_MAILBOX_SELECTOR_REFERENCE,
+    atoll_rt_process_mailbox_selector_t answer = {
+        .tag = ATOLL_RT_PROCESS_MAILBOX_SELECTOR_REFERENCE,
         .val = {.reference = reference},
     };
     uint64_t timeout_ns = ANSWER_TIMEOUT_NS;
     event event;
-    if (!atoll_process_mailbox_receive(&answer, &timeout_ns, &event)) {
+    if (!atoll_rt_process_mailbox_receive(&answer, &timeout_ns, &event)) {
         fail("the counter does not answer");
     }
     uint32_t count;
-    if (event.tag != ATOLL_PROCESS_TYPES_EVENT_MESSAGE || event.val.message.payload.len != sizeof count) {
+    if (event.tag != ATOLL_RT_PROCESS_TYPES_EVENT_MESSAGE || event.val.message.payload.len != sizeof count) {
         fail("the answer is not a count");
     }
     memcpy(&count, event.val.message.payload.ptr, sizeof count);
-    atoll_process_mailbox_event_free(&event);
+    atoll_rt_process_mailbox_event_free(&event);
     return count;
 }
 

@@ -31,24 +31,6 @@ pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result
     Ok(())
 }
 
-/// Ends the guest if somebody has told its process to end, or it has just told itself. Asked at the beginning of every
-/// call, and after whatever answers differently to, or about, a process that is dead.
-#[inline]
-pub(crate) fn survives(current: &Current) -> wasmtime::Result<()> {
-    match current.is_doomed() {
-        false => Ok(()),
-        true => doom(current),
-    }
-}
-
-#[cold]
-fn doom(current: &Current) -> wasmtime::Result<()> {
-    match current.doom() {
-        None => Ok(()),
-        Some(ending) => Err(Exit::told(ending)),
-    }
-}
-
 /// The program that a spawn names: the caller's own if it names none.
 pub(super) fn program(
     current: &Current,

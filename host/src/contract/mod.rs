@@ -8,6 +8,10 @@ mod component;
 mod core;
 mod functions;
 
-pub(crate) use component::link as link_component;
-pub(crate) use core::link as link_core;
-pub(crate) use functions::survives;
+use crate::engine::Contract;
+
+/// What the engine is handed, so that programs find these functions.
+pub(crate) const LINKERS: Contract = Contract {
+    link_modules: core::link,
+    link_components: component::link,
+};

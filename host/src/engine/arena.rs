@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 ///
 /// ```
 /// #[global_allocator]
-/// static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+/// static ALLOCATOR: atoll_rt::Allocator = atoll_rt::Allocator;
 /// ```
 ///
 /// Without it everything works as well, but a hibernated process keeps wasmtime's store, some seven kilobytes.

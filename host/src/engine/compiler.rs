@@ -11,8 +11,9 @@ pub use worker::{CompileKind, compile_apart};
 
 use super::cache::Cache;
 use super::config::Counts;
-use super::error::LoadError;
+use crate::rewriter::{LoadError, LoadErrorKind};
 use crate::system::Config;
+use crate::text::printable_lines;
 use apart::Apart;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -71,15 +72,21 @@ impl Compiler {
         bytes: &[u8],
     ) -> Result<(C, Option<Vec<u8>>), LoadError> {
         let Some(apart) = &self.apart else {
-            let compiled = C::compile(engine, bytes).map_err(LoadError::not_compiled)?;
+            let compiled = C::compile(engine, bytes).map_err(not_compiled)?;
             return Ok((compiled, None));
         };
         let code = apart.compile(C::KIND, bytes)?;
         // SAFETY: the program that `Config::compiler` names has made this code, and its embedder promises that it is Atoll's. wasmtime
         // refuses code that another version has made, or one with other settings.
         let compiled = unsafe { C::deserialize(engine, &code) };
-        Ok((compiled.map_err(LoadError::not_compiled)?, Some(code)))
+        Ok((compiled.map_err(not_compiled)?, Some(code)))
     }
+}
+
+/// What the compiler has to say.
+pub(super) fn not_compiled(error: wasmtime::Error) -> LoadError {
+    let text = printable_lines(&format!("{error:#}"));
+    LoadError::new(LoadErrorKind::Compile, text)
 }
 
 impl CompileKind {

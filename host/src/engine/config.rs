@@ -1,11 +1,10 @@
 //! How wasmtime is configured, and why.
 
-use super::counting::{GROWTH_COST, LIBRARY_CALL_COST};
-use super::features;
 use super::slots::{HOST_STACK_BYTES, Memories, Slots, Stacks};
+use crate::rewriter::{COMPONENTS, GROWTH_COST, LIBRARY_CALL_COST};
 use crate::system::Config;
 use std::sync::Arc;
-use wasmtime::{OperatorCost, WasmBacktraceDetails};
+use wasmtime::{OperatorCost, WasmBacktraceDetails, WasmFeatures};
 
 /// Frames of a backtrace that are kept: enough to see where, not a whole runaway recursion.
 const BACKTRACE_FRAMES: usize = 16;
@@ -37,7 +36,7 @@ pub(super) fn engine(
 /// What the compiler is told. What it makes runs in any engine that is configured so, whatever else it is told.
 pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
     let mut wasm = wasmtime::Config::new();
-    features::configure(&mut wasm);
+    set_features(&mut wasm);
     wasm.memory_init_cow(false); // Copy-on-write images can't be mapped into host memories.
     wasm.memory_guard_size(0);
     wasm.guard_before_linear_memory(false);
@@ -56,6 +55,12 @@ pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
     // Functions are known by the name section; a hostile module's DWARF is not looked at.
     wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     Ok(wasm)
+}
+
+/// Turns on in wasmtime what the list of features has, and everything else off.
+fn set_features(wasm: &mut wasmtime::Config) {
+    wasm.wasm_features(WasmFeatures::all().difference(COMPONENTS), false);
+    wasm.wasm_features(COMPONENTS, true);
 }
 
 /// The size of every native stack.
@@ -87,4 +92,33 @@ fn reductions() -> wasmtime::Result<OperatorCost> {
         }
     }
     Ok(serde_json::from_value(table)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewriter::examples::{OFF, ON, binary};
+    use wasmtime::{Engine, Module};
+
+    fn engine() -> Engine {
+        let mut config = wasmtime::Config::new();
+        set_features(&mut config);
+        Engine::new(&config).expect("the list fits this build of wasmtime")
+    }
+
+    #[test]
+    fn wasmtime_refuses_what_is_off() {
+        let engine = engine();
+        for text in OFF {
+            assert!(Module::validate(&engine, &binary(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn wasmtime_compiles_what_is_on() {
+        let engine = engine();
+        for text in ON {
+            Module::new(&engine, binary(text)).expect(text);
+        }
+    }
 }

@@ -1,17 +1,14 @@
 //! Executions: a function of a program, as a future that the system polls once a turn.
 
-use super::analysis::{Analysis, ENTRY};
 use super::arena::Room;
-use super::counting::COUNTER;
-use super::flatten::Originals;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
-use super::names;
 use super::recycling::{Made, Parts, Recycling};
-use super::sizes::Sizes;
-use super::slots::{Canary, Home, HomeClass, Slots, Warm, Written, at_home};
-use super::state::{Exit, MemoryLimits, State};
-use crate::contract;
+use super::slots::{
+    Canary, Home, HomeClass, PAGE_BYTES, Slots, Warm, Written, at_home, moved_reductions,
+};
+use super::state::{Exit, MemoryLimits, State, survives};
 use crate::process::{Budget, ExitReason};
+use crate::rewriter::{Analysis, COUNTER, ENTRY, Originals, Sizes, readable};
 use crate::system::SpawnError;
 use crate::system::control::Ending;
 use crate::system::current::Current;
@@ -200,10 +197,18 @@ impl Program<Core> {
                 originals: Originals::of(analysis),
                 has_made: AtomicBool::new(false),
                 arena_bytes: AtomicUsize::new(0),
-                data: analysis.dense_data(),
+                data: dense_data(analysis),
             },
             common: Common { legacy, ..common },
         }
+    }
+}
+
+/// The part of its first memory that a module's data fills, if it leaves no holes of whole pages.
+fn dense_data(analysis: &Analysis) -> Range<usize> {
+    match analysis.initial.data_bytes() + PAGE_BYTES >= analysis.data.len() {
+        true => analysis.data.clone(),
+        false => 0..0,
     }
 }
 
@@ -332,7 +337,7 @@ pub(super) struct Component {
 }
 
 /// What the component path calls WASI's entry.
-pub(super) const WASI_RUN: &str = "wasi:cli/run";
+pub(crate) const WASI_RUN: &str = "wasi:cli/run";
 
 impl Program<Component> {
     /// Finds what can be spawned: exported functions that take and return nothing, and `wasi:cli/run`. None if there
@@ -404,10 +409,14 @@ impl Kind for Component {
         store
             .fuel_async_yield_interval(Some(slice_reductions.into()))
             .expect("the engine counts fuel");
-        // No call of the host goes through: neither the contract's, nor WASI's, nor one of wasmtime's own.
-        store.call_hook(|guest, hook| match hook {
-            CallHook::CallingHost => contract::survives(&guest.data().current),
-            _ => Ok(()),
+        // For a process that is to end no call of the host goes through: neither the contract's, nor WASI's, nor one of wasmtime's own.
+        store.call_hook(|mut guest, hook| match hook {
+            CallHook::CallingHost => survives(&guest.data().current),
+            CallHook::ReturningFromHost => {
+                guest.data_mut().current.charge(moved_reductions());
+                Ok(())
+            }
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
         });
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;
@@ -516,10 +525,10 @@ fn frame_name(frame: &wasmtime::FrameInfo, index: u32) -> String {
     }
 }
 
-/// The same for a component's, whose modules are compiled as they are. Not for a process's own stack: see [`super::names`].
+/// The same for a component's, whose modules are compiled as they are. Not for a process's own stack: see [`readable`].
 fn component_frame_name(frame: &wasmtime::FrameInfo) -> Option<String> {
     Some(match frame.func_name() {
-        Some(name) => names::readable(name),
+        Some(name) => readable(name),
         None => format!("function {}", frame.func_index()),
     })
 }

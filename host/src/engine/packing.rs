@@ -16,7 +16,6 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Templates of a program that new ones are compared with. A process keeps its template, but new ones become fewer and fewer
 /// ([`Templates::is_time_for_another`]).
@@ -120,7 +119,7 @@ impl Packed {
     ///
     /// Nobody touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
     pub(super) unsafe fn pack(home: &Arc<Home>, templates: &Templates) -> Option<Packed> {
-        let started = Instant::now();
+        let started_ns = home.slots().now_ns();
         // SAFETY: the slot is the caller's, and so nobody writes to it.
         let mut parts = unsafe { Parts::find(home) }?;
         // SAFETY: as above.
@@ -143,7 +142,7 @@ impl Packed {
             is_whole
         };
         let packed = Packed { is_whole, ..packed };
-        add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+        add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
         Some(packed)
     }
 
@@ -153,14 +152,14 @@ impl Packed {
     ///
     /// The home is the one that it was packed from, and untouched since.
     pub(super) unsafe fn unpack(self, home: &Home, extent: Extent) {
-        let started = Instant::now();
+        let started_ns = home.slots().now_ns();
         let tally = &home.slots().packed;
         let slot = home.region();
         let bytes = self.bytes();
         let tell = || {
             tally.unpacked.fetch_add(1, Ordering::Relaxed);
             tally.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            add(&tally.nanoseconds, started.elapsed().as_nanos() as u64);
+            add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
         };
         if home.comes_back() {
             return tell();

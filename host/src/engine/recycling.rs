@@ -1,7 +1,7 @@
 //! Instances whose process has ended, made as new for the next process of the same program.
 //!
 //! Knows what of an instance can have changed and sets it back: its memory, its mutable globals, what its store holds for
-//! the process. Its tables and segments can't have changed, or its program is not recycled ([`super::initial`]); nor is an
+//! the process. Its tables and segments can't have changed, or its program is not recycled ([`Initial`]); nor is an
 //! instance whose memory has grown, or whose process was killed while it ran. It does not matter whether the process
 //! returned from its function, exited or trapped: its stack is unwound then, and the rest is as for one that returns.
 //!
@@ -11,12 +11,11 @@
 //!
 //! Several become ready at once, because the kernel is asked to take pages back then: half of that is the asking.
 
-use super::analysis::{Analysis, GLOBAL_PREFIX};
-use super::initial::{Initial, Value};
 use super::page_map;
 use super::slots::{Home, Image, PAGE_BYTES, Renewed, Slots, Warm, Watch};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
+use crate::rewriter::{Analysis, GLOBAL_PREFIX, Initial, Value};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wasmtime::{Instance, Module, ModuleExport, Store, TypedFunc, Val};
 
@@ -78,27 +77,27 @@ struct Shelf {
     ready: Vec<Made>,
 }
 
-impl Recycling {
-    /// Why instances of a module can be used only once, if so.
-    pub(super) fn obstacle(analysis: &Analysis) -> Option<&'static str> {
-        let memory = analysis.memory;
-        let data_fits = || {
-            let warm = Warm::around(&analysis.data).within(first_memory_bytes(analysis));
-            analysis.initial.lies_within(warm)
-        };
-        analysis.initial.obstacle().or_else(|| match memory {
-            Some(_) if analysis.exported_memory.is_none() => Some("it does not export its memory"),
-            Some((minimum, maximum)) if !Slots::is_at_home(minimum, maximum) => {
-                Some("its memory is large from the start")
-            }
-            _ if !data_fits() => Some("its data is too far apart"),
-            _ => None,
-        })
-    }
+/// Why instances of a module can be used only once, if so.
+pub(crate) fn obstacle(analysis: &Analysis) -> Option<&'static str> {
+    let memory = analysis.memory;
+    let data_fits = || {
+        let warm = Warm::around(&analysis.data).within(first_memory_bytes(analysis));
+        analysis.initial.lies_within(warm)
+    };
+    analysis.initial.obstacle().or_else(|| match memory {
+        Some(_) if analysis.exported_memory.is_none() => Some("it does not export its memory"),
+        Some((minimum, maximum)) if !Slots::is_at_home(minimum, maximum) => {
+            Some("its memory is large from the start")
+        }
+        _ if !data_fits() => Some("its data is too far apart"),
+        _ => None,
+    })
+}
 
+impl Recycling {
     /// None if instances of this program can be used only once.
     pub(super) fn new(analysis: &Analysis, module: &Module) -> Option<Recycling> {
-        if Recycling::obstacle(analysis).is_some() {
+        if obstacle(analysis).is_some() {
             return None;
         }
         let memory_bytes = first_memory_bytes(analysis);
@@ -267,8 +266,8 @@ mod tests {
 
     /// `scribble` changes all that can be changed; `look` traps if anything is not as the module says.
     const VICTIM: &str = r#"(module
-        (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
-        (import "atoll:process/lifecycle@0.1.0" "exit" (func $exit (param i32 i32 i32)))
+        (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+        (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))
         (memory (export "memory") 2 4)
         (table 2 funcref) (elem (i32.const 1) func $look)
         (global $a (mut i32) (i32.const 7)) (global $constant i64 (i64.const 9))

@@ -1,11 +1,11 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
 use super::arena::Room;
-use super::bounds::TABLE_PLACE_BYTES;
 use super::inhabitant::is_to_wait_at;
 use super::loan::Lender;
 use super::slots::{Canary, NotGrown};
 use crate::process::{Budget, ExitReason};
+use crate::rewriter::TABLE_PLACE_BYTES;
 use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::system::memory::Share;
@@ -267,7 +267,7 @@ impl Guest for State {
     }
 
     fn survives(&self) -> wasmtime::Result<()> {
-        crate::contract::survives(&self.current)
+        survives(&self.current)
     }
 
     fn pay(&mut self, reductions: u64) -> bool {
@@ -429,6 +429,24 @@ impl Exit {
 
     pub(crate) fn exhausted(budget: Budget) -> wasmtime::Error {
         Exit::own(ExitReason::Exhausted(budget))
+    }
+}
+
+/// Ends the guest if somebody has told its process to end, or it has just told itself. Asked at the beginning of every
+/// call, and after whatever answers differently to, or about, a process that is dead.
+#[inline]
+pub(crate) fn survives(current: &Current) -> wasmtime::Result<()> {
+    match current.is_doomed() {
+        false => Ok(()),
+        true => doom(current),
+    }
+}
+
+#[cold]
+fn doom(current: &Current) -> wasmtime::Result<()> {
+    match current.doom() {
+        None => Ok(()),
+        Some(ending) => Err(Exit::told(ending)),
     }
 }
 

@@ -36,9 +36,9 @@ pub struct Config {
     /// Bytes that a module may have. Default: 256 MiB.
     pub max_module: u64,
     /// Let guests look at processes: list them, and ask what they do. Default: no; a program that imports
-    /// `atoll:process/inspection` is not loaded.
+    /// `atoll-rt:process/inspection` is not loaded.
     pub allow_inspect: bool,
-    /// Let guests suspend processes. Default: no; a program that imports `atoll:process/debugging` is not loaded.
+    /// Let guests suspend processes. Default: no; a program that imports `atoll-rt:process/debugging` is not loaded.
     pub allow_debug: bool,
     /// Keep compiled code on disk, so that the next start is fast. Default: yes.
     pub cache: bool,
@@ -126,7 +126,7 @@ impl fmt::Display for Error {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let range = |name: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
                 return Ok(());

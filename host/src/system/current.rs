@@ -7,6 +7,7 @@ use super::names::LISTED_AT_ONCE;
 use super::program::Runnable;
 use super::timers::{Alarm, AlarmOf};
 use super::{RegisterError, Shared, table};
+use crate::abi::BYTES_PER_REDUCTION;
 use crate::process::{Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Selector};
 use crate::scheduler::{Priority, TimerKey};
 use std::sync::Arc;
@@ -17,8 +18,6 @@ use std::task::Poll;
 const SPAWN_REDUCTIONS: u64 = 400;
 /// The same for being packed and unpacked.
 const HIBERNATION_REDUCTIONS: u64 = 400;
-/// A message costs one reduction, and one more for each of these many bytes that are copied.
-const BYTES_PER_REDUCTION: u64 = 64;
 
 /// A link, a monitor, a timer, a name: what making or removing one costs.
 const TIE_REDUCTIONS: u64 = 8;

@@ -136,7 +136,7 @@ impl Shared {
     }
 
     /// Ends a mailbox of the host's, which has no execution and is in no queue: at once, with reason `normal`.
-    pub(super) fn close_mailbox(&self, index: u32) {
+    pub(crate) fn close_mailbox(&self, index: u32) {
         let mut control = self.table.entry(index).control();
         let pid = self.table.pid(control.id);
         control.phase = Phase::Exiting;

@@ -88,7 +88,7 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
 }
 
 /// The thread will give no more turns.
-pub(super) fn leave() {
+pub(crate) fn leave() {
     TURN.with(|turn| drop(std::mem::take(&mut **turn.arrived.borrow_mut())));
 }
 

@@ -142,7 +142,7 @@ impl Shared {
         self.alive(|control| self.table.pid(control.id))
     }
 
-    pub(super) fn reductions(&self) -> Vec<(Pid, u64)> {
+    pub(crate) fn reductions(&self) -> Vec<(Pid, u64)> {
         let mut reductions = self.alive(|control| {
             let is_guest = control.phase != Phase::Host;
             is_guest.then(|| (self.table.pid(control.id), control.reductions))
@@ -162,7 +162,7 @@ impl Shared {
     }
 
     /// Asks a process that waits for mail which function it is in: it gets a turn, in which it looks, and waits on.
-    pub(super) fn ask_where(&self, pid: Pid) {
+    pub(crate) fn ask_where(&self, pid: Pid) {
         if let Some((index, entry, mut control)) = self.table.find(pid)
             && control.status() == Status::Waiting
             && !control.seems_to_wait
@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Is a process that was asked where it is about to say so?
-    pub(super) fn is_about_to_say(&self, pid: Pid) -> bool {
+    pub(crate) fn is_about_to_say(&self, pid: Pid) -> bool {
         self.table.find(pid).is_some_and(|(_, entry, control)| {
             let is_underway = matches!(control.phase, Phase::Running | Phase::Scheduled);
             is_underway && entry.is_asked.load(Ordering::Acquire)
@@ -255,7 +255,7 @@ impl Shared {
     }
 
     /// What is held, but for what only the engine knows.
-    pub(super) fn holdings(&self) -> Holdings {
+    pub(crate) fn holdings(&self) -> Holdings {
         let mut holdings = Holdings {
             processes: self.guests.load(Ordering::Acquire),
             names: self.names.len(),

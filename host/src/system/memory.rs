@@ -72,7 +72,7 @@ impl Drop for Share {
 
 /// The memory of the machine, and of the control group that this program is in: how much each has, and how much of that is to
 /// be had.
-pub(super) fn limits() -> impl Iterator<Item = (u64, u64)> {
+fn limits() -> impl Iterator<Item = (u64, u64)> {
     let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
         let line = machine.lines().find_map(|line| line.strip_prefix(name))?;
@@ -95,6 +95,14 @@ pub(super) fn limits() -> impl Iterator<Item = (u64, u64)> {
         (total, total.saturating_sub(needed))
     });
     of_machine.into_iter().chain(of_group)
+}
+
+/// Memory is short when less than one part in so many is available.
+const SHORT_PARTS: u64 = 8;
+
+/// Has the machine, or the control group that this program is in, little memory left?
+pub(crate) fn is_short() -> bool {
+    limits().any(|(total, available)| available < total / SHORT_PARTS)
 }
 
 /// Three quarters of the smaller one.

@@ -3,6 +3,7 @@
 use super::control::Ending;
 use super::current::Current;
 use super::spawn::SpawnError;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// A process's execution. Dropping it ends the process.
@@ -68,4 +69,20 @@ pub(crate) trait Runnable: Send + Sync {
 
     /// Makes an instance that is about to run a function, running no guest code yet.
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError>;
+}
+
+/// A loaded program, whose functions can be spawned.
+#[derive(Clone)]
+pub struct Program(pub(crate) Arc<dyn Runnable>);
+
+impl Program {
+    /// The name that it was loaded under.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// The functions that can be spawned, by name.
+    pub fn functions(&self) -> Vec<String> {
+        self.0.function_names()
+    }
 }

@@ -190,34 +190,19 @@ impl Shared {
     }
 
     /// The same, with a watcher that is told of the end even if it comes before this returns.
-    pub(super) fn spawn_watched(
+    pub(crate) fn spawn_watched(
         self: &Arc<Shared>,
         spawn: Spawn,
         parent: Option<Parent>,
         watcher: Option<oneshot::Sender<ExitReason>>,
     ) -> Result<Pid, SpawnError> {
+        let function = self.check_spawn(&spawn)?;
         let Spawn {
             program,
-            function,
             argument,
-            options,
+            mut options,
+            ..
         } = spawn;
-        if argument.len() as u64 > self.config.max_message {
-            return Err(SpawnError::ArgumentTooLarge);
-        }
-        let function = function.ok_or(SpawnError::UnknownFunction)?;
-        if let Some(name) = &options.name {
-            if !is_name(name) {
-                return Err(SpawnError::Other(RegisterError::BadName.to_string()));
-            }
-            // Found out before an instance is made for nothing; what counts is asked again at the end.
-            if self.whereis(name).is_some() {
-                return Err(SpawnError::NameTaken);
-            }
-        }
-        if self.stopping.load(Ordering::Acquire) {
-            return Err(SpawnError::Other("the system is shutting down".into()));
-        }
         let (index, pid) = self
             .table
             .reserve()
@@ -233,24 +218,79 @@ impl Shared {
                 .min(self.config.max_memory),
         };
         let current = Current::new(self.clone(), program.clone(), index, pid, argument);
-        let newborn = Newborn {
-            body: program.start(function, current, limits)?,
+        let body = program.start(function, current, limits)?;
+        let label = options.label.take();
+        let identity = self.identity(program, function, parent, label);
+        let priority = options.priority;
+        let newborn = self.newborn(body, identity, watcher, options);
+        self.publish_named(index, pid, parent, newborn)?;
+        std::mem::forget(reservation);
+        self.counters.spawned.fetch_add(1, Ordering::Relaxed);
+        self.scheduler.schedule(index, priority);
+        Ok(pid)
+    }
+
+    /// Refuses what can be refused before an entry is reserved. Answers the function that is to be spawned.
+    #[inline]
+    fn check_spawn(&self, spawn: &Spawn) -> Result<u32, SpawnError> {
+        if spawn.argument.len() as u64 > self.config.max_message {
+            return Err(SpawnError::ArgumentTooLarge);
+        }
+        let function = spawn.function.ok_or(SpawnError::UnknownFunction)?;
+        if let Some(name) = &spawn.options.name {
+            if !is_name(name) {
+                return Err(SpawnError::Other(RegisterError::BadName.to_string()));
+            }
+            // Found out before an instance is made for nothing; what counts is asked again at the end.
+            if self.whereis(name).is_some() {
+                return Err(SpawnError::NameTaken);
+            }
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(SpawnError::Other("the system is shutting down".into()));
+        }
+        Ok(function)
+    }
+
+    /// Puts together what reports say of a process that is spawned now.
+    #[inline]
+    fn identity(
+        &self,
+        program: Arc<dyn Runnable>,
+        function: u32,
+        parent: Option<Parent>,
+        label: Option<Box<str>>,
+    ) -> Identity {
+        Identity {
+            program,
+            function,
+            parent: parent.map_or(0, |parent| parent.pid.id),
+            spawned_at_ns: self.scheduler.now(),
+            said: label.map(|label| {
+                Box::new(Said {
+                    label: Some(label),
+                    current_function: None,
+                })
+            }),
+        }
+    }
+
+    /// Puts together all that a new process needs to be published.
+    #[inline]
+    fn newborn(
+        &self,
+        body: Body,
+        identity: Identity,
+        watcher: Option<oneshot::Sender<ExitReason>>,
+        options: SpawnOptions,
+    ) -> Newborn {
+        Newborn {
+            body,
             mailbox_bytes_max: options
                 .mailbox_bytes_max
                 .unwrap_or(u64::MAX)
                 .min(self.config.max_mailbox),
-            identity: Identity {
-                program,
-                function,
-                parent: parent.map_or(0, |parent| parent.pid.id),
-                spawned_at_ns: self.scheduler.now(),
-                said: options.label.map(|label| {
-                    Box::new(Said {
-                        label: Some(label),
-                        current_function: None,
-                    })
-                }),
-            },
+            identity,
             watcher,
             options: Ties {
                 name: options.name,
@@ -258,20 +298,29 @@ impl Shared {
                 link: options.link,
                 monitors: options.monitors,
             },
-        };
-        let priority = options.priority;
+        }
+    }
+
+    /// Publishes a process, and registers it if it has a name.
+    #[inline]
+    fn publish_named(
+        self: &Arc<Shared>,
+        index: u32,
+        pid: Pid,
+        parent: Option<Parent>,
+        newborn: Newborn,
+    ) -> Result<(), SpawnError> {
         match newborn.options.name.clone() {
-            None => self.publish(index, pid, parent, newborn),
+            None => {
+                self.publish(index, pid, parent, newborn);
+                Ok(())
+            }
             Some(name) => {
                 let publish = || self.publish(index, pid, parent, newborn);
                 self.register_newborn(name, pid, publish)
-                    .map_err(|_| SpawnError::NameTaken)?;
+                    .map_err(|_| SpawnError::NameTaken)
             }
         }
-        std::mem::forget(reservation);
-        self.counters.spawned.fetch_add(1, Ordering::Relaxed);
-        self.scheduler.schedule(index, priority);
-        Ok(pid)
     }
 
     /// Makes a process known, with all that it was spawned with, in one step.

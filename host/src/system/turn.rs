@@ -2,9 +2,9 @@
 
 use super::Shared;
 use super::control::{Awaits, Control, Ending, Phase};
-use super::handover;
-use super::program::End;
-use super::table::idleness;
+use super::handover::{self, Left};
+use super::program::{Body, End};
+use super::table::{ControlGuard, Entry, idleness};
 use super::timers::{Alarm, AlarmOf};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
@@ -26,102 +26,27 @@ impl Work for Shared {
             return self.go_on_ending(task, *farewell, priority);
         }
         debug_assert_eq!(control.phase, Phase::Scheduled);
-        if control.suspensions > 0 && control.ending.is_none() {
-            control.phase = Phase::Waiting;
-            control.is_held_back = true;
-            return After::Parked;
-        }
-        if control.owed_turns > 0 && control.ending.is_none() {
-            control.owed_turns -= 1;
-            return After::Again(control.priority);
+        if let Some(after) = withhold_turn(&mut control) {
+            return after;
         }
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
         if let Some(ending) = &control.ending {
-            // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
             let ending = (**ending).clone();
-            let reductions = control.reductions;
-            let awaits_mail = control.awaits == Awaits::Mail;
-            drop(control);
-            // A panic in host code does not keep it from ending.
-            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| body.end(awaits_mail)));
-            return self.finish(task, entry.control(), End::told(ending, reductions));
+            return self.end_as_told(task, control, ending, body);
         }
-        if control.awaits == Awaits::Mail {
-            // The wait that the advice was for is over.
-            control.hibernates = false;
-        }
-        control.phase = Phase::Running;
-        control.woken = false;
-        entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        handover::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
-        entry.has_mail.store(false, Ordering::Relaxed);
-        let waker = control.has_host_calls.then(|| self.waker(task, control.id));
+        let waker = self.begin_turn(task, entry, &mut control);
         drop(control);
 
-        let waked = waker.as_ref().map_or(Waker::noop(), |waker| &waker.waker);
-        let mut context = Context::from_waker(waked);
-        // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
-        // The end is put aside where it is made: most turns end without one, and pass nothing on.
-        let mut end = None;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            if let Poll::Ready(ended) = body.poll(&mut context) {
-                end = Some(ended);
-            }
-        }));
         let has_host_calls = waker.is_some();
-        WAKER.set(waker);
-        if polled.is_err() {
-            end = Some(End::told(host_failed(), 0));
-        }
-        if let Some(end) = end {
+        if let Some(end) = poll_body(&mut body, waker) {
             drop(body);
             let mut control = entry.control();
             handover::end(&mut control.arrived);
             return self.finish(task, control, end);
         }
-
-        let mut control = entry.control();
-        control.seems_to_wait = false;
-        let left = handover::end(&mut control.arrived);
-        control.mailbox_bytes -= left.taken_bytes;
-        control.mailbox_events -= left.taken_events;
-        control.awaits = if left.awaits_mail {
-            Awaits::Mail
-        } else {
-            Awaits::Host
-        };
-        control.owed_turns = u16::try_from(left.owed_turns).unwrap_or(u16::MAX);
-        self.count_reductions(&mut control, left.reductions);
-        if control.waits_for_mail() {
-            if self.hibernates_at_once(&control) {
-                control.seems_to_wait = true;
-                drop(control);
-                body.hibernate();
-                control = entry.control();
-                control.seems_to_wait = false;
-                control.shrink();
-            } else {
-                entry.idleness.store(idleness::JUST_NOW, Ordering::Relaxed);
-            }
-        }
-        control.body = Some(body);
-        let runnable = match control.awaits {
-            Awaits::Mail => !control.waits_for_mail(),
-            // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice has
-            // called the waker.
-            Awaits::Host => {
-                control.ending.is_some() || !has_host_calls || control.woken || left.woken
-            }
-        };
-        if runnable {
-            control.phase = Phase::Scheduled;
-            After::Again(control.priority)
-        } else {
-            control.phase = Phase::Waiting;
-            After::Parked
-        }
+        self.end_turn(entry, body, has_host_calls)
     }
 
     fn fire(&self, alarm: Alarm) {
@@ -166,7 +91,129 @@ fn host_failed() -> Ending {
     }
 }
 
+/// Withholds its turn from a process that is suspended or owes turns, and answers what becomes of it instead.
+#[inline]
+fn withhold_turn(control: &mut Control) -> Option<After> {
+    if control.suspensions > 0 && control.ending.is_none() {
+        control.phase = Phase::Waiting;
+        control.is_held_back = true;
+        return Some(After::Parked);
+    }
+    if control.owed_turns > 0 && control.ending.is_none() {
+        control.owed_turns -= 1;
+        return Some(After::Again(control.priority));
+    }
+    None
+}
+
+/// Runs a process's code until it gives up its turn. Answers how the process ended, if it did.
+#[inline]
+fn poll_body(body: &mut Body, waker: Option<TurnWaker>) -> Option<End> {
+    let waked = waker.as_ref().map_or(Waker::noop(), |waker| &waker.waker);
+    let mut context = Context::from_waker(waked);
+    // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
+    // The end is put aside where it is made: most turns end without one, and pass nothing on.
+    let mut end = None;
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        if let Poll::Ready(ended) = body.poll(&mut context) {
+            end = Some(ended);
+        }
+    }));
+    WAKER.set(waker);
+    if polled.is_err() {
+        end = Some(End::told(host_failed(), 0));
+    }
+    end
+}
+
+/// Does a process want its next turn at once, when it has had this one?
+#[inline]
+fn is_runnable(control: &Control, has_host_calls: bool, was_woken: bool) -> bool {
+    match control.awaits {
+        Awaits::Mail => !control.waits_for_mail(),
+        // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice has called
+        // the waker.
+        Awaits::Host => control.ending.is_some() || !has_host_calls || control.woken || was_woken,
+    }
+}
+
 impl Shared {
+    /// Ends a process that was told to end before it got this turn.
+    fn end_as_told(
+        &self,
+        task: Task,
+        control: ControlGuard<'_>,
+        ending: Ending,
+        body: Body,
+    ) -> After {
+        // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
+        let reductions = control.reductions;
+        let awaits_mail = control.awaits == Awaits::Mail;
+        drop(control);
+        // A panic in host code does not keep it from ending.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| body.end(awaits_mail)));
+        let control = self.table.entry(task).control();
+        self.finish(task, control, End::told(ending, reductions))
+    }
+
+    /// Begins a turn with the mail that has arrived. Makes the turn's waker, if the program can wait in host calls.
+    #[inline]
+    fn begin_turn(&self, task: Task, entry: &Entry, control: &mut Control) -> Option<TurnWaker> {
+        if control.awaits == Awaits::Mail {
+            // The wait that the advice was for is over.
+            control.hibernates = false;
+        }
+        control.phase = Phase::Running;
+        control.woken = false;
+        entry.idleness.store(idleness::NONE, Ordering::Relaxed);
+        handover::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
+        entry.has_mail.store(false, Ordering::Relaxed);
+        control.has_host_calls.then(|| self.waker(task, control.id))
+    }
+
+    /// Ends a turn that the process has survived, and answers what becomes of it.
+    #[inline]
+    fn end_turn(&self, entry: &Entry, mut body: Body, has_host_calls: bool) -> After {
+        let mut control = entry.control();
+        control.seems_to_wait = false;
+        let left = handover::end(&mut control.arrived);
+        self.note_turn(&mut control, &left);
+        if control.waits_for_mail() {
+            if self.hibernates_at_once(&control) {
+                control.seems_to_wait = true;
+                drop(control);
+                body.hibernate();
+                control = entry.control();
+                control.seems_to_wait = false;
+                control.shrink();
+            } else {
+                entry.idleness.store(idleness::JUST_NOW, Ordering::Relaxed);
+            }
+        }
+        control.body = Some(body);
+        if is_runnable(&control, has_host_calls, left.woken) {
+            control.phase = Phase::Scheduled;
+            After::Again(control.priority)
+        } else {
+            control.phase = Phase::Waiting;
+            After::Parked
+        }
+    }
+
+    /// Notes what a turn leaves behind: what it has taken out of the mailbox, what the process waits for, what it owes.
+    #[inline]
+    fn note_turn(&self, control: &mut Control, left: &Left) {
+        control.mailbox_bytes -= left.taken_bytes;
+        control.mailbox_events -= left.taken_events;
+        control.awaits = if left.awaits_mail {
+            Awaits::Mail
+        } else {
+            Awaits::Host
+        };
+        control.owed_turns = u16::try_from(left.owed_turns).unwrap_or(u16::MAX);
+        self.count_reductions(control, left.reductions);
+    }
+
     /// Notes what a turn has cost: what the process has said itself, or else the slice that it has used up.
     fn count_reductions(&self, control: &mut Control, said: u64) {
         if said > 0 {

@@ -441,16 +441,16 @@ fn command(body: &str) -> Vec<u8> {
     Component {
         world: "package test:guest;
             world guest {
-                include atoll:process/process@0.1.0;
+                include atoll-rt:process/process@0.2.0;
                 import wasi:cli/stdout@0.2.3;
                 import wasi:cli/environment@0.2.3;
                 import wasi:cli/exit@0.2.3;
                 export wasi:cli/run@0.2.3;
             }"
-        .replace("include atoll:process/process@0.1.0;", "
-                import atoll:process/lifecycle@0.1.0;
-                import atoll:process/mailbox@0.1.0;
-                import atoll:process/spawning@0.1.0;")
+        .replace("include atoll-rt:process/process@0.2.0;", "
+                import atoll-rt:process/lifecycle@0.2.0;
+                import atoll-rt:process/mailbox@0.2.0;
+                import atoll-rt:process/spawning@0.2.0;")
         .as_str(),
         module: &format!(
             "{before}
@@ -511,7 +511,7 @@ fn components_that_can_not_be_loaded() {
             "the module imports something that does not exist",
         ),
         (
-            "(component (import \"atoll:process/mailbox@0.1.0\" (instance (export \"sned\" (func)))))",
+            "(component (import \"atoll-rt:process/mailbox@0.2.0\" (instance (export \"sned\" (func)))))",
             "the module imports something that does not exist",
         ),
         (
@@ -562,7 +562,7 @@ interface monotonic-clock {
     let component = Component {
         world: "package test:guest;
             world guest {
-                include atoll:process/process@0.1.0;
+                include atoll-rt:process/process@0.2.0;
                 import wasi:clocks/monotonic-clock@0.2.3;
             }",
         module: &module,

@@ -188,8 +188,8 @@ fn a_crash_report_names_what_crashed() {
 fn functions_without_names_have_the_numbers_of_the_file() {
     // Two imports, then function 2, which calls function 3.
     let text = "(module
-        (import \"atoll:process/lifecycle@0.1.0\" \"self\" (func (param i32)))
-        (import \"atoll:process/lifecycle@0.1.0\" \"argument\" (func (param i32)))
+        (import \"atoll-rt:process/lifecycle@0.2.0\" \"self\" (func (param i32)))
+        (import \"atoll-rt:process/lifecycle@0.2.0\" \"argument\" (func (param i32)))
         (memory (export \"memory\") 1)
         (func (export \"run\") (call 3))
         (func unreachable)

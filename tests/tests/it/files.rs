@@ -23,7 +23,7 @@ fn check(bytes: impl AsRef<[u8]>, error: &str, hint: &str) -> Outcome {
 const NOT_WASM_HINT: &str = "give a .wasm module, a component, or the .wat text of either";
 const INVALID_HINT: &str = "build it again; if it was copied, compare its size with the original's";
 const IMPORT_HINT: &str =
-    "a guest may import atoll:process/* 0.1.0 and WASI; `atoll inspect FILE` lists";
+    "a guest may import atoll-rt:process/* 0.2.0 and WASI; `atoll inspect FILE` lists";
 const ENTRY_HINT: &str = "export `run: func()`";
 
 #[test]
@@ -147,7 +147,7 @@ fn errors_in_long_lines_stay_short() {
 fn truncated_wasm() {
     // A module without a name section: every cut leaves out something that is needed.
     let text = "(module
-        (import \"atoll:process/mailbox@0.1.0\" \"make-reference\" (func (param i32)))
+        (import \"atoll-rt:process/mailbox@0.2.0\" \"make-reference\" (func (param i32)))
         (memory (export \"memory\") 1)
         (func (export \"run\") (call 0 (i32.const 64))))";
     let binary = wat::parse_str(text).expect("the text is right");
@@ -236,7 +236,7 @@ fn wrong_world_and_no_entry_point() {
     }
     // An import that is exported again is no function of the module's own.
     check(
-        "(module (import \"atoll:process/lifecycle@0.1.0\" \"yield-now\" (func $yield))
+        "(module (import \"atoll-rt:process/lifecycle@0.2.0\" \"yield-now\" (func $yield))
            (memory (export \"memory\") 1) (export \"run\" (func $yield)))",
         "the module has no entry point: ",
         ENTRY_HINT,
@@ -251,24 +251,24 @@ fn unknown_import() {
         ("\"env\" \"table\" (table 1 funcref)", "`table` from `env`"),
         ("\"env\" \"base\" (global i32)", "`base` from `env`"),
         (
-            "\"atoll:process/mailbox@0.1.0\" \"sned\" (func)",
-            "`sned` from `atoll:process/mailbox@0.1.0`: the contract has no such function",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"sned\" (func)",
+            "`sned` from `atoll-rt:process/mailbox@0.2.0`: the contract has no such function",
         ),
         (
-            "\"atoll:process/mailbox@0.2.0\" \"send\" (func)",
-            "`send` from `atoll:process/mailbox@0.2.0`: the contract has no such function",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"send\" (func)",
+            "`send` from `atoll-rt:process/mailbox@0.2.0`: the contract has no such function",
         ),
         (
-            "\"atoll:process/mailbox\" \"send\" (func)",
-            "`send` from `atoll:process/mailbox`: the contract has no such function",
+            "\"atoll-rt:process/mailbox\" \"send\" (func)",
+            "`send` from `atoll-rt:process/mailbox`: the contract has no such function",
         ),
         (
-            "\"atoll:process/types@0.1.0\" \"pid\" (func)",
-            "`pid` from `atoll:process/types@0.1.0`: the contract has no such function",
+            "\"atoll-rt:process/types@0.2.0\" \"pid\" (func)",
+            "`pid` from `atoll-rt:process/types@0.2.0`: the contract has no such function",
         ),
         (
-            "\"atoll:process/mailbox@0.1.0\" \"spawn\" (func)",
-            "`spawn` from `atoll:process/mailbox@0.1.0`: the contract has no such function",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"spawn\" (func)",
+            "`spawn` from `atoll-rt:process/mailbox@0.2.0`: the contract has no such function",
         ),
         (
             "\"wasi_snapshot_preview1\" \"nonsense\" (func)",
@@ -349,24 +349,24 @@ fn imports_with_a_wrong_signature() {
     let hint = "generate its bindings again from the contract in wit/";
     for (import, error) in [
         (
-            "\"atoll:process/lifecycle@0.1.0\" \"self\" (func)",
-            "`self` of `atoll:process/lifecycle@0.1.0` is (i32) -> (), but the module imports it as () -> ()",
+            "\"atoll-rt:process/lifecycle@0.2.0\" \"self\" (func)",
+            "`self` of `atoll-rt:process/lifecycle@0.2.0` is (i32) -> (), but the module imports it as () -> ()",
         ),
         (
-            "\"atoll:process/lifecycle@0.1.0\" \"is-alive\" (func (param i64 i64) (result i64))",
-            "`is-alive` of `atoll:process/lifecycle@0.1.0` is (i64 i64) -> (i32), but the module imports it as (i64 i64) -> (i64)",
+            "\"atoll-rt:process/lifecycle@0.2.0\" \"is-alive\" (func (param i64 i64) (result i64))",
+            "`is-alive` of `atoll-rt:process/lifecycle@0.2.0` is (i64 i64) -> (i32), but the module imports it as (i64 i64) -> (i64)",
         ),
         (
-            "\"atoll:process/mailbox@0.1.0\" \"receive\" (func (param i32 i32 i32 i32 i64 i32))",
-            "`receive` of `atoll:process/mailbox@0.1.0` is (i32 i64 i64 i32 i64 i32) -> (), but the module imports it as (i32 i32 i32 i32 i64 i32) -> ()",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"receive\" (func (param i32 i32 i32 i32 i64 i32))",
+            "`receive` of `atoll-rt:process/mailbox@0.2.0` is (i32 i64 i64 i32 i64 i32) -> (), but the module imports it as (i32 i32 i32 i32 i64 i32) -> ()",
         ),
         (
-            "\"atoll:process/mailbox@0.1.0\" \"send\" (global i32)",
-            "`send` of `atoll:process/mailbox@0.1.0` is a function, not a",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"send\" (global i32)",
+            "`send` of `atoll-rt:process/mailbox@0.2.0` is a function, not a",
         ),
         (
-            "\"atoll:process/mailbox@0.1.0\" \"send\" (memory 1)",
-            "`send` of `atoll:process/mailbox@0.1.0` is a function, not a",
+            "\"atoll-rt:process/mailbox@0.2.0\" \"send\" (memory 1)",
+            "`send` of `atoll-rt:process/mailbox@0.2.0` is a function, not a",
         ),
         (
             "\"wasi_snapshot_preview1\" \"fd_write\" (table 1 funcref)",
@@ -394,11 +394,11 @@ fn imports_with_a_wrong_signature() {
         let params = "i32 ".repeat(12);
         check(
             format!(
-                "(module (import \"atoll:process/{interface}@0.1.0\" \"{name}\" (func (param {params})))
+                "(module (import \"atoll-rt:process/{interface}@0.2.0\" \"{name}\" (func (param {params})))
                    (memory (export \"memory\") 1) (func (export \"run\")))"
             ),
             &format!(
-                "the module imports a function with a wrong signature: `{name}` of `atoll:process/{interface}@0.1.0` is "
+                "the module imports a function with a wrong signature: `{name}` of `atoll-rt:process/{interface}@0.2.0` is "
             ),
             hint,
         );
@@ -418,11 +418,11 @@ fn a_function_of_wasi_with_a_wrong_signature() {
 #[test]
 fn no_memory_and_no_realloc() {
     check(
-        "(module (import \"atoll:process/lifecycle@0.1.0\" \"self\" (func (param i32))) (func (export \"run\")))",
-        "the module exports no memory: it imports `self` of `atoll:process/lifecycle@0.1.0` but exports no memory named `memory`",
+        "(module (import \"atoll-rt:process/lifecycle@0.2.0\" \"self\" (func (param i32))) (func (export \"run\")))",
+        "the module exports no memory: it imports `self` of `atoll-rt:process/lifecycle@0.2.0` but exports no memory named `memory`",
         "export the module's memory as `memory`",
     );
-    let receive = "(import \"atoll:process/mailbox@0.1.0\" \"receive\" (func (param i32 i64 i64 i32 i64 i32)))";
+    let receive = "(import \"atoll-rt:process/mailbox@0.2.0\" \"receive\" (func (param i32 i64 i64 i32 i64 i32)))";
     for realloc in [
         "",
         "(func (export \"cabi_realloc\"))",
@@ -434,7 +434,7 @@ fn no_memory_and_no_realloc() {
             format!(
                 "(module {receive} (memory (export \"memory\") 1) (func (export \"run\")) {realloc})"
             ),
-            "the module exports no `cabi_realloc`: `receive` of `atoll:process/mailbox@0.1.0` returns a list, for which the module must export `cabi_realloc: (i32 i32 i32 i32) -> (i32)`",
+            "the module exports no `cabi_realloc`: `receive` of `atoll-rt:process/mailbox@0.2.0` returns a list, for which the module must export `cabi_realloc: (i32 i32 i32 i32) -> (i32)`",
             "link with wit-bindgen's bindings",
         );
     }

@@ -433,7 +433,7 @@ fn connecting(port: u16) -> Vec<u8> {
     Component {
         world: "package test:guest;
             world guest {
-                include atoll:process/process@0.1.0;
+                include atoll-rt:process/process@0.2.0;
                 import wasi:sockets/instance-network@0.2.3;
                 import wasi:sockets/tcp-create-socket@0.2.3;
                 import wasi:sockets/tcp@0.2.3;

@@ -27,20 +27,20 @@ fn inspected(guest: impl AsRef<[u8]>) -> Value {
 #[test]
 fn a_core_module() {
     let text = "(module
-        (import \"atoll:process/lifecycle@0.1.0\" \"self\" (func (param i32)))
+        (import \"atoll-rt:process/lifecycle@0.2.0\" \"self\" (func (param i32)))
         (import \"wasi_snapshot_preview1\" \"fd_write\" (func (param i32 i32 i32 i32) (result i32)))
         (memory (export \"memory\") 2 10)
         (func (export \"run\")) (func (export \"worker\")) (func (export \"other\") (param i32)))";
     check_text(
         text,
         "path       flattened
-why        a core module importing atoll:process and WASI preview 1
-world      atoll:process/process
+why        a core module importing atoll-rt:process and WASI preview 1
+world      atoll-rt:process/process
 entry      run
 memory     128 KiB, at most 640 KiB
 instances  recycled: made as new when a process returns, for the next
 functions  run, worker
-imports    atoll:process/lifecycle@0.1.0 self: provided by atoll
+imports    atoll-rt:process/lifecycle@0.2.0 self: provided by atoll
            wasi_snapshot_preview1 fd_write: provided as WASI; files and network only as granted to `atoll run`
 ",
     );
@@ -48,14 +48,14 @@ imports    atoll:process/lifecycle@0.1.0 self: provided by atoll
         inspected(text),
         json!({
             "path": "flattened",
-            "why": "a core module importing atoll:process and WASI preview 1",
-            "world": "atoll:process/process",
+            "why": "a core module importing atoll-rt:process and WASI preview 1",
+            "world": "atoll-rt:process/process",
             "entry": "run",
             "memory": { "minimum": 131_072, "maximum": 655_360 },
             "usedOnce": null,
             "functions": ["run", "worker"],
             "imports": [
-                { "module": "atoll:process/lifecycle@0.1.0", "name": "self", "provider": "atoll" },
+                { "module": "atoll-rt:process/lifecycle@0.2.0", "name": "self", "provider": "atoll" },
                 { "module": "wasi_snapshot_preview1", "name": "fd_write", "provider": "wasi" },
             ],
         })
@@ -76,8 +76,8 @@ fn a_module_that_imports_nothing() {
     check_text(
         "(module (func (export \"run\")))",
         "path       flattened
-why        a core module importing neither atoll:process nor WASI
-world      atoll:process/process
+why        a core module importing neither atoll-rt:process nor WASI
+world      atoll-rt:process/process
 entry      run
 instances  recycled: made as new when a process returns, for the next
 functions  run
@@ -92,7 +92,7 @@ fn modules_that_can_not_be_run() {
     check_text(
         text,
         "path       flattened
-why        a core module importing neither atoll:process nor WASI
+why        a core module importing neither atoll-rt:process nor WASI
 world      none that can be run
 entry      none: it can't be run
 memory     64 KiB, at most what it may have
@@ -129,9 +129,9 @@ fn a_component_that_only_wraps_a_module() {
     assert_eq!(inspection["path"], "flattened");
     assert_eq!(
         inspection["why"],
-        "a component that only wraps one core module importing atoll:process"
+        "a component that only wraps one core module importing atoll-rt:process"
     );
-    assert_eq!(inspection["world"], "atoll:process/process");
+    assert_eq!(inspection["world"], "atoll-rt:process/process");
     assert_eq!(inspection["entry"], "run");
     assert_eq!(inspection["memory"]["minimum"], 131_072);
 }
@@ -145,7 +145,7 @@ fn a_component_that_needs_to_be_one() {
         inspection["why"],
         "a component; it imports interfaces other than the contract's"
     );
-    assert_eq!(inspection["world"], "atoll:process/process");
+    assert_eq!(inspection["world"], "atoll-rt:process/process");
     assert_eq!(inspection["entry"], "run");
     assert_eq!(inspection["memory"], Value::Null);
     let provided: Vec<_> = inspection["imports"]
@@ -158,7 +158,7 @@ fn a_component_that_needs_to_be_one() {
         })
         .collect();
     for (module, provider) in [
-        ("atoll:process/mailbox@0.1.0", "atoll"),
+        ("atoll-rt:process/mailbox@0.2.0", "atoll"),
         ("wasi:cli/stdout@0.2.3", "wasi"),
     ] {
         assert!(

@@ -64,8 +64,8 @@ fn main_prints(run: &str, stdout: &str) {
 
 /// One import of each.
 const INSPECTS: &str =
-    "(import \"atoll:process/inspection@0.1.0\" \"counters\" (func $counters (param i32)))";
-const DEBUGS: &str = "(import \"atoll:process/debugging@0.1.0\" \"resume\" (func $resume (param i64 i64) (result i32)))";
+    "(import \"atoll-rt:process/inspection@0.2.0\" \"counters\" (func $counters (param i32)))";
+const DEBUGS: &str = "(import \"atoll-rt:process/debugging@0.2.0\" \"resume\" (func $resume (param i64 i64) (result i32)))";
 
 #[test]
 fn what_is_not_granted_is_not_loaded() {

@@ -39,7 +39,7 @@ fn imports_are_functions_like_any_other() {
           (call $take-by-second-name) (call $show)
           (call_indirect $table (type $unit) (i32.const 1)))";
     let text = Guest {
-        imports: "(import \"atoll:process/mailbox@0.1.0\" \"receive\"
+        imports: "(import \"atoll-rt:process/mailbox@0.2.0\" \"receive\"
             (func $receive-2 (param i32 i64 i64 i32 i64 i32)))",
         body,
         ..Guest::default()

@@ -6,7 +6,7 @@ use wit_parser::Resolve;
 
 /// The contract's own world.
 pub const PROCESS_WORLD: &str =
-    "package test:guest; world guest { include atoll:process/process@0.1.0; }";
+    "package test:guest; world guest { include atoll-rt:process/process@0.2.0; }";
 
 /// What of WASI these guests know. The host has more; a component takes what it needs.
 const WASI: &str = "
@@ -97,7 +97,7 @@ impl Component<'_> {
         let world = format!(
             "package test:guest;
              world guest {{
-                 include atoll:process/process@0.1.0;
+                 include atoll-rt:process/process@0.2.0;
                  import wasi:cli/stdout@0.2.3;
                  {exports}
              }}"

@@ -122,35 +122,18 @@ impl Actor {
     }
 
     fn perform(&mut self, operation: &str, operands: &[&str]) -> Done {
-        self.perform_on_mailbox(operation, operands)
+        perform_sending(operation, operands)
+            .or_else(|| self.perform_receiving(operation, operands))
+            .or_else(|| self.perform_asking(operation, operands))
             .or_else(|| self.perform_on_process(operation, operands))
             .or_else(|| perform_on_registries(operation, operands))
             .or_else(|| perform_on_timers(operation, operands))
             .unwrap_or_else(|| panic!("there is no step `{operation}`"))
     }
 
-    /// Sending, receiving, asking.
-    fn perform_on_mailbox(&mut self, operation: &str, operands: &[&str]) -> Option<Done> {
+    /// Performs the steps that receive.
+    fn perform_receiving(&mut self, operation: &str, operands: &[&str]) -> Option<Done> {
         Some(match (operation, operands) {
-            ("send", [to, tag, n, rest @ ..]) => {
-                let envelope = Envelope {
-                    reference: rest.first().map(|word| refer(word)),
-                    ..Envelope::tagged(number(tag))
-                };
-                atoll_guest::send_bytes(process(to), envelope, n.as_bytes());
-                ok()
-            }
-            ("send-many", [to, tag, first, count]) => {
-                for n in (number(first)..).take(number(count) as usize) {
-                    let envelope = Envelope::tagged(number(tag));
-                    atoll_guest::send_bytes(process(to), envelope, n.to_string().as_bytes());
-                }
-                ok()
-            }
-            ("send-name", [name, tag, n]) => {
-                let envelope = Envelope::tagged(number(tag));
-                said(atoll_guest::send_named_bytes(name, envelope, n.as_bytes()))
-            }
             ("recv", [wanted]) => {
                 let event = self.take(&selector(wanted), Some(Duration::ZERO));
                 some_or_none(event.as_ref().map(event_words))
@@ -166,6 +149,13 @@ impl Actor {
                 let event = self.take(&selector(wanted), timeout(time));
                 Done::Said(event.map_or("timeout".to_owned(), |event| event_words(&event)))
             }
+            _ => return None,
+        })
+    }
+
+    /// Performs the steps that ask and answer.
+    fn perform_asking(&mut self, operation: &str, operands: &[&str]) -> Option<Done> {
+        Some(match (operation, operands) {
             ("make-ref", [new]) => made(new, reference_word(atoll_guest::make_reference())),
             ("call", [to, tag, n, time]) => {
                 self.tell(tags::BEGUN, &[]);
@@ -287,6 +277,32 @@ impl Actor {
             Err(error) => said(error),
         }
     }
+}
+
+/// Performs the steps that send.
+fn perform_sending(operation: &str, operands: &[&str]) -> Option<Done> {
+    Some(match (operation, operands) {
+        ("send", [to, tag, n, rest @ ..]) => {
+            let envelope = Envelope {
+                reference: rest.first().map(|word| refer(word)),
+                ..Envelope::tagged(number(tag))
+            };
+            atoll_guest::send_bytes(process(to), envelope, n.as_bytes());
+            ok()
+        }
+        ("send-many", [to, tag, first, count]) => {
+            for n in (number(first)..).take(number(count) as usize) {
+                let envelope = Envelope::tagged(number(tag));
+                atoll_guest::send_bytes(process(to), envelope, n.to_string().as_bytes());
+            }
+            ok()
+        }
+        ("send-name", [name, tag, n]) => {
+            let envelope = Envelope::tagged(number(tag));
+            said(atoll_guest::send_named_bytes(name, envelope, n.as_bytes()))
+        }
+        _ => return None,
+    })
 }
 
 /// Names and groups.

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use atoll_guest::{
-    Pid, Priority, Spawn, demonitor, demonitor_flush, link, make_reference, monitor, self_pid,
-    send, unlink, yield_now,
+    Pid, Priority, Reference, Spawn, demonitor, demonitor_flush, link, make_reference, monitor,
+    self_pid, send, unlink, yield_now,
 };
 
 use crate::causes::{Cause, Causes, MEANS, Means, SIGNALS, SURE_MEANS, Strike};
@@ -70,6 +70,25 @@ const TIES: [Tie; 16] = [
     Tie::Undone,
 ];
 
+impl Tie {
+    /// Adds the options that it takes to those of a spawn, and returns their monitors as well.
+    fn add_to(self, mut options: Spawn) -> (Spawn, [Option<Reference>; 2]) {
+        let mut monitors = [None; 2];
+        let count = match self {
+            Tie::Options | Tie::Undone => 1,
+            Tie::OptionsTwice => 2,
+            Tie::After | Tie::Raced => 0,
+        };
+        for monitor in &mut monitors[..count] {
+            options = options.monitor(*monitor.insert(make_reference()));
+        }
+        if count > 0 {
+            options = options.link();
+        }
+        (options, monitors)
+    }
+}
+
 /// A member that has been spawned.
 struct Member {
     account: usize,
@@ -82,6 +101,18 @@ struct Member {
     raced: bool,
 }
 
+/// The causes for which a member may end though nobody strikes it.
+fn causes_alone(way: &Way, relative: Option<Pid>) -> Causes {
+    let mut alone = Causes::default();
+    if let Way::Call(_) = way {
+        alone.insert(Cause::Deserted);
+    }
+    if relative.is_some() {
+        alone.insert(Cause::Noproc);
+    }
+    alone
+}
+
 impl Storm {
     /// Spawns a member and plans its end.
     pub fn spawn_member(&mut self) -> Result<(), Box<dyn Error>> {
@@ -89,11 +120,7 @@ impl Storm {
         let family = self.family.as_ref().map(|family| family.number);
         let relative = self.family.as_ref().and_then(|family| family.relative);
         let way = self.choose_way(family.is_some());
-        let tie = match self.random.pick(&TIES) {
-            // It would take its family along, before all are there.
-            Tie::Raced | Tie::Undone if self.waits_for_all && family.is_some() => Tie::After,
-            tie => tie,
-        };
+        let tie = self.choose_tie(family.is_some());
 
         let mut options = Spawn::new().priority(self.choose_priority(&way));
         let name = match way {
@@ -103,39 +130,15 @@ impl Storm {
         if let Some(name) = &name {
             options = options.name(name);
         }
-        let mut monitors = [None; 2];
-        let count = match tie {
-            Tie::Options | Tie::Undone => 1,
-            Tie::OptionsTwice => 2,
-            Tie::After | Tie::Raced => 0,
-        };
-        for monitor in &mut monitors[..count] {
-            options = options.monitor(*monitor.insert(make_reference()));
-        }
-        if count > 0 {
-            options = options.link();
-        }
+        let (options, monitors) = tie.add_to(options);
         let pid = options.function(live, (relative, way.clone()))?;
 
-        let ends_early =
-            family.is_some() || matches!(way, Way::Call(server) if Some(server) != self.ignorer);
-        let raced = match tie {
-            Tie::Options | Tie::OptionsTwice => false,
-            Tie::After | Tie::Undone => ends_early,
-            Tie::Raced => true,
-        };
+        let raced = self.is_raced(tie, &way, family.is_some());
         let account = self.ledger.open(pid, way.name(), family, raced);
         for monitor in monitors.into_iter().flatten() {
             self.ledger.expect_down(account, monitor, None);
         }
-        let mut alone = Causes::default();
-        if let Way::Call(_) = way {
-            alone.insert(Cause::Deserted);
-        }
-        if relative.is_some() {
-            alone.insert(Cause::Noproc);
-        }
-        self.ledger.may_end(account, alone);
+        self.ledger.may_end(account, causes_alone(&way, relative));
 
         let member = Member {
             account,
@@ -145,25 +148,49 @@ impl Storm {
             in_family: family.is_some(),
             raced,
         };
-        match tie {
-            Tie::Options | Tie::OptionsTwice => self.ledger.expect_exits(account, 1, 0),
-            Tie::After => self.tie(&member),
-            Tie::Raced => {
-                self.strike_now(&member);
-                self.tie(&member);
-            }
-            Tie::Undone => {
-                let second = monitor(pid);
-                self.strike_now(&member);
-                self.untie(&member, second);
-            }
-        }
+        self.tie_by(tie, &member);
         // Of a family, the first one is enough.
         let is_sure = matches!(tie, Tie::Raced | Tie::Undone) || relative.is_some();
         self.plan(&member, is_sure);
         self.join_family(pid);
         self.members.push(pid);
         Ok(())
+    }
+
+    fn choose_tie(&mut self, in_family: bool) -> Tie {
+        match self.random.pick(&TIES) {
+            // It would take its family along, before all are there.
+            Tie::Raced | Tie::Undone if self.waits_for_all && in_family => Tie::After,
+            tie => tie,
+        }
+    }
+
+    /// May others end a member before it is tied?
+    fn is_raced(&self, tie: Tie, way: &Way, in_family: bool) -> bool {
+        let ends_early =
+            in_family || matches!(way, Way::Call(server) if Some(*server) != self.ignorer);
+        match tie {
+            Tie::Options | Tie::OptionsTwice => false,
+            Tie::After | Tie::Undone => ends_early,
+            Tie::Raced => true,
+        }
+    }
+
+    /// Does what is left to do for a member's tie when it has been spawned.
+    fn tie_by(&mut self, tie: Tie, member: &Member) {
+        match tie {
+            Tie::Options | Tie::OptionsTwice => self.ledger.expect_exits(member.account, 1, 0),
+            Tie::After => self.tie(member),
+            Tie::Raced => {
+                self.strike_now(member);
+                self.tie(member);
+            }
+            Tie::Undone => {
+                let second = monitor(member.pid);
+                self.strike_now(member);
+                self.untie(member, second);
+            }
+        }
     }
 
     /// Links and monitors a member, twice.
@@ -187,7 +214,7 @@ impl Storm {
     }
 
     /// Removes the link and the second monitor of a member, which may end meanwhile.
-    fn untie(&mut self, member: &Member, second: atoll_guest::Reference) {
+    fn untie(&mut self, member: &Member, second: Reference) {
         self.dawdle();
         unlink(member.pid);
         // It may have come before.

@@ -1,6 +1,6 @@
 //! The command line, as data.
 
-use atoll::{CompileKind, DirGrant, NetGrant};
+use atoll_rt::{CompileKind, DirGrant, NetGrant};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -36,7 +36,7 @@ pub enum Command {
 
 /// Run a program as the first process of a new system, and end with it.
 ///
-/// A guest may be a core module or a component for the world atoll:process/process, or any WASI program that knows
+/// A guest may be a core module or a component for the world atoll-rt:process/process, or any WASI program that knows
 /// nothing of Atoll. It may touch nothing outside but its output, arguments, clocks and randomness unless it is
 /// granted here.
 #[derive(Args)]
@@ -136,10 +136,10 @@ pub struct Run {
         value_parser = net, help_heading = "Grants"
     )]
     pub allow_net: Vec<NetGrant>,
-    /// Let programs look at all processes (atoll:process/inspection).
+    /// Let programs look at all processes (atoll-rt:process/inspection).
     #[arg(long, help_heading = "Grants")]
     pub allow_inspect: bool,
-    /// Let programs suspend processes (atoll:process/debugging).
+    /// Let programs suspend processes (atoll-rt:process/debugging).
     #[arg(long, help_heading = "Grants")]
     pub allow_debug: bool,
     /// Give programs an empty standard input instead of atoll's own.
@@ -257,7 +257,7 @@ fn dir(text: &OsStr) -> Result<DirGrant, String> {
 }
 
 fn env(text: &str) -> Result<(String, String), String> {
-    atoll::parse_env(text).map_err(|error| error.to_string())
+    atoll_rt::parse_env(text).map_err(|error| error.to_string())
 }
 
 fn net(text: &str) -> Result<NetGrant, String> {

@@ -3,7 +3,7 @@
 use crate::arguments::Inspect;
 use crate::run::{names, not_loaded, read};
 use crate::{Failure, written};
-use atoll::{ImportStatus, Inspection, Path, printable_name};
+use atoll_rt::{ImportStatus, Inspection, Path, printable_name};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -32,7 +32,7 @@ fn path(path: Path) -> &'static str {
 
 fn world(inspection: &Inspection) -> &'static str {
     match inspection.entry.as_deref() {
-        Some("run") => "atoll:process/process",
+        Some("run") => "atoll-rt:process/process",
         Some("_start" | "wasi:cli/run") => "wasi:cli/command",
         _ => "none that can be run",
     }

@@ -11,7 +11,7 @@
 //! not.
 
 use crate::{Failure, signals, table};
-use atoll::{ExitReason, Output, System, Watch};
+use atoll_rt::{ExitReason, Output, System, Watch};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Lets hibernated processes be packed whole.
 #[global_allocator]
-static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+static ALLOCATOR: atoll_rt::Allocator = atoll_rt::Allocator;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 fn compile(options: &Compile) -> ExitCode {
     let time_max = Duration::from_millis(options.milliseconds_max);
-    atoll::compile_apart(options.kind, time_max, options.bytes_max)
+    atoll_rt::compile_apart(options.kind, time_max, options.bytes_max)
 }
 
 /// Prints help, a version, or what is wrong with the command line.
@@ -106,8 +106,9 @@ fn start_log(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("error,atoll={level}")));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new(format!("error,atoll={level},atoll_rt={level}"))
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::arguments::Run;
 use crate::lifetime::{Happenings, Lifetime};
 use crate::signals;
-use atoll::{
+use atoll_rt::{
     Config, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable, printable_name,
 };
 use std::ffi::OsString;
@@ -39,7 +39,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
         let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
-            atoll::SpawnError::UnknownFunction => failure.hint(format!(
+            atoll_rt::SpawnError::UnknownFunction => failure.hint(format!(
                 "its functions are: {}",
                 names(&program.functions())
             )),
@@ -55,9 +55,9 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     lifetime.last(watch, &happenings)
 }
 
-fn not_started(error: atoll::Error) -> Failure {
+fn not_started(error: atoll_rt::Error) -> Failure {
     match error {
-        atoll::Error::Grant(grant) => Failure::new(grant.to_string()).hint(grant.hint()),
+        atoll_rt::Error::Grant(grant) => Failure::new(grant.to_string()).hint(grant.hint()),
         other => Failure::new(other.to_string()),
     }
 }

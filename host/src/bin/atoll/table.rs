@@ -1,6 +1,6 @@
 //! What is told of a running system and its processes, for people. OTP: `etop`.
 
-use atoll::{Pid, ProcessInfo, System, printable_name};
+use atoll_rt::{Pid, ProcessInfo, System, printable_name};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The contract's values between wasmtime's bindings and Atoll's own types.
 
-use super::bindings::atoll::process::{inspection, mailbox, spawning, types};
+use super::bindings::atoll_rt::process::{inspection, mailbox, spawning, types};
 use crate::contract::functions::SpawnOption;
 use crate::process::{self, Budget, Kinds};
 use crate::system::calls::CallError;
@@ -259,7 +259,7 @@ impl From<CallError> for mailbox::CallError {
     }
 }
 
-impl From<system::RegisterError> for super::bindings::atoll::process::names::RegisterError {
+impl From<system::RegisterError> for super::bindings::atoll_rt::process::names::RegisterError {
     fn from(error: system::RegisterError) -> Self {
         match error {
             system::RegisterError::Taken => Self::Taken,
@@ -270,7 +270,7 @@ impl From<system::RegisterError> for super::bindings::atoll::process::names::Reg
     }
 }
 
-impl From<JoinError> for super::bindings::atoll::process::groups::JoinError {
+impl From<JoinError> for super::bindings::atoll_rt::process::groups::JoinError {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::NoProc => Self::Noproc,

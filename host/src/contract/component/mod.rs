@@ -2,9 +2,10 @@
 
 mod convert;
 
-use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption, survives};
+use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
 use crate::engine::Grants;
 use crate::engine::state::State;
+use crate::engine::state::survives;
 use crate::process::{self, Outgoing, SELECTOR_TAGS_MAX};
 use crate::system::current::{Current, Received};
 use crate::system::timers::Sends;
@@ -18,17 +19,17 @@ mod bindings {
         path: "../wit",
         world: "process",
         imports: {
-            "atoll:process/lifecycle.self": trappable,
-            "atoll:process/lifecycle.exit": trappable,
-            "atoll:process/lifecycle.set-priority": trappable,
-            "atoll:process/lifecycle.hibernate": trappable,
-            "atoll:process/signals.trap-exit": trappable,
+            "atoll-rt:process/lifecycle.self": trappable,
+            "atoll-rt:process/lifecycle.exit": trappable,
+            "atoll-rt:process/lifecycle.set-priority": trappable,
+            "atoll-rt:process/lifecycle.hibernate": trappable,
+            "atoll-rt:process/signals.trap-exit": trappable,
             default: async | trappable,
         },
     });
 }
 
-use bindings::atoll::process::{
+use bindings::atoll_rt::process::{
     debugging, groups, inspection, lifecycle, mailbox, names, signals, spawning, timers, types,
 };
 

@@ -1,20 +1,17 @@
 //! `inspection` and `debugging`. Programs that are not granted them are not loaded; these functions need not ask.
 
-use super::super::functions::survives;
 use super::memory::{EMPTY_LIST, Lists, room};
 use super::values::{priority_case, put_destination, put_id, put_u64};
-use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses};
-use crate::engine::abi::layout::{COUNTERS_BYTES, DESTINATION_BYTES, OPTION_INFO_BYTES};
+use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS};
+use crate::abi::layout::{COUNTERS_BYTES, DESTINATION_BYTES, OPTION_INFO_BYTES};
 use crate::engine::state::PointerAt;
-use crate::process::Pid;
+use crate::engine::state::survives;
+use crate::process::{Destination, Pid};
 use crate::system::{ProcessInfo, Status};
 use std::task::Poll;
 use wasmtime::Result;
 
 pub(super) fn processes(mut guest: Guest<'_>, result: u32) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let processes = guest.data().current.shared.processes();
     survives(&guest.data().current)?;
     room::<8>(&mut guest, result, "processes")?.copy_from_slice(&EMPTY_LIST);
@@ -24,9 +21,6 @@ pub(super) fn processes(mut guest: Guest<'_>, result: u32) -> Result<i64> {
 }
 
 pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let info = guest.data_mut().current.info(Pid { node, id });
     survives(&guest.data().current)?;
     let Poll::Ready(info) = info else {
@@ -43,16 +37,16 @@ pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Res
 
 /// Writes a process-info whose place in guest memory is `start`.
 fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
-    let at = |offset: u32| PointerAt::Address(start + offset);
-    room[0] = match info.status {
-        Status::Running => 0,
-        Status::Runnable => 1,
-        Status::Waiting => 2,
-        Status::WaitingForHost => 3,
-        Status::Suspended => 4,
-        Status::Exiting => 5,
-        Status::Host => 6,
-    };
+    put_facts(room, &info);
+    let mut lists = Lists::default();
+    put_texts(room, &info, start, &mut lists);
+    put_ties(room, info, start, &mut lists);
+    lists
+}
+
+/// Writes the part of a process-info that has no lists.
+fn put_facts(room: &mut [u8], info: &ProcessInfo) {
+    room[0] = status_case(info.status);
     room[1] = priority_case(info.priority);
     room[2] = u8::from(info.traps_exits);
     room[3] = u8::from(info.hibernates);
@@ -72,7 +66,24 @@ fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
     if let Some(parent) = info.parent {
         put_id(room, 64, parent.node, parent.id);
     }
-    let mut lists = Lists::default();
+}
+
+/// `status`'s case.
+fn status_case(status: Status) -> u8 {
+    match status {
+        Status::Running => 0,
+        Status::Runnable => 1,
+        Status::Waiting => 2,
+        Status::WaitingForHost => 3,
+        Status::Suspended => 4,
+        Status::Exiting => 5,
+        Status::Host => 6,
+    }
+}
+
+/// Writes the names in a process-info, and its label.
+fn put_texts(room: &mut [u8], info: &ProcessInfo, start: u32, lists: &mut Lists) {
+    let at = |offset: u32| PointerAt::Address(start + offset);
     for (offset, text) in [(80, &info.name), (92, &info.label)] {
         room[offset] = u8::from(text.is_some());
         room[offset + 4..offset + 12].copy_from_slice(&EMPTY_LIST);
@@ -89,35 +100,41 @@ fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
         room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
         lists.add_text(text, at(offset as u32));
     }
+}
+
+/// Writes the links and monitors in a process-info.
+fn put_ties(room: &mut [u8], info: ProcessInfo, start: u32, lists: &mut Lists) {
+    let at = |offset: u32| PointerAt::Address(start + offset);
     for offset in [128, 136, 144] {
         room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
     }
     lists.add_pids(&info.links, at(128));
-    let mut destinations = vec![0; info.monitors.len() * DESTINATION_BYTES];
-    let count = info.monitors.len();
+    add_destinations(lists, info.monitors, at(136));
+    lists.add_pids(&info.monitored_by, at(144));
+}
+
+/// Adds a list of destinations, and their names.
+fn add_destinations(lists: &mut Lists, targets: Vec<Destination>, pointer_at: PointerAt) {
+    let count = targets.len();
+    let mut destinations = vec![0; count * DESTINATION_BYTES];
     let mut names = Vec::new();
-    for (index, target) in info.monitors.into_iter().enumerate() {
+    for (index, target) in targets.into_iter().enumerate() {
         names.extend(put_destination(
             &mut destinations,
             index * DESTINATION_BYTES,
             target,
         ));
     }
-    if let Some(list) = lists.add(destinations, count, 8, at(136)) {
+    if let Some(list) = lists.add(destinations, count, 8, pointer_at) {
         for (bytes, offset) in names {
             let bytes = bytes.into_vec();
             let length = bytes.len();
             lists.add(bytes, length, 1, PointerAt::Within { list, offset });
         }
     }
-    lists.add_pids(&info.monitored_by, at(144));
-    lists
 }
 
 pub(super) fn counters(mut guest: Guest<'_>, result: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let counters = guest.data().current.shared.counters();
     let room = room::<COUNTERS_BYTES>(&mut guest, result, "counters")?;
     let numbers = [
@@ -136,9 +153,6 @@ pub(super) fn counters(mut guest: Guest<'_>, result: u32) -> Result<i32> {
 }
 
 pub(super) fn suspend(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let suspended = guest.data_mut().current.suspend(Pid { node, id });
     survives(&guest.data().current)?;
     match suspended {
@@ -148,9 +162,6 @@ pub(super) fn suspend(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
 }
 
 pub(super) fn resume(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let is_resumed = guest.data_mut().current.resume(Pid { node, id });
     Ok(i32::from(is_resumed))
 }

@@ -3,9 +3,10 @@
 use super::super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
 use super::memory::{EMPTY_LIST, leave, room, slice, text};
 use super::values::{is_some, priority, priority_case, put_id, reason};
-use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses};
-use crate::engine::abi::layout::{ID_BYTES, SPAWN_OPTION_BYTES, SPAWN_RESULT_BYTES};
+use super::{AGAIN, DONE, Guest, NO_LISTS};
+use crate::abi::layout::{ID_BYTES, SPAWN_OPTION_BYTES, SPAWN_RESULT_BYTES};
 use crate::engine::state::PendingBytes;
+use crate::engine::state::survives;
 use crate::process::{Pid, Reference};
 use crate::system::SpawnError;
 use std::task::Poll;
@@ -19,9 +20,6 @@ pub(super) fn this(mut guest: Guest<'_>, result: u32) -> Result<()> {
 }
 
 pub(super) fn argument(mut guest: Guest<'_>, result: u32) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let bytes = guest.data().current.argument.clone();
     guest.data_mut().current.charge_copy(bytes.len());
     room::<8>(&mut guest, result, "argument")?.copy_from_slice(&EMPTY_LIST);
@@ -33,10 +31,7 @@ pub(super) fn exit(mut guest: Guest<'_>, case: u32, first: u32, second: u32) -> 
     Err(functions::exit(reason))
 }
 
-pub(super) fn is_alive(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
+pub(super) fn is_alive(guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
     match guest.data().current.is_alive(Pid { node, id }) {
         Poll::Ready(is_alive) => Ok(i32::from(is_alive)),
         Poll::Pending => Ok(AGAIN),
@@ -44,7 +39,6 @@ pub(super) fn is_alive(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> 
 }
 
 pub(super) fn yield_now(mut guest: Guest<'_>) -> Result<i32> {
-    functions::survives(&guest.data().current)?;
     let state = guest.data_mut();
     state.yielded = !state.yielded;
     Ok(if state.yielded { AGAIN } else { DONE })
@@ -56,8 +50,9 @@ pub(super) fn set_priority(mut guest: Guest<'_>, case: u32) -> Result<i32> {
     Ok(priority_case(before).into())
 }
 
-pub(super) fn hibernate(mut guest: Guest<'_>) {
+pub(super) fn hibernate(mut guest: Guest<'_>) -> Result<()> {
     guest.data_mut().current.hibernate();
+    Ok(())
 }
 
 #[expect(
@@ -77,16 +72,8 @@ pub(super) fn spawn(
     options_count: u32,
     result: u32,
 ) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     room::<SPAWN_RESULT_BYTES>(&mut guest, result, "spawn")?;
-    let program = if is_some(has_program, "spawn")? {
-        let what = "spawn: the program's name";
-        Some(text(&mut guest, program, program_length, what)?.to_owned())
-    } else {
-        None
-    };
+    let program = program_name(&mut guest, has_program, program, program_length)?;
     let program = functions::program(&guest.data().current, program.as_deref());
     let what = "spawn: the function's name";
     let function = text(&mut guest, function, function_length, what)?;
@@ -107,8 +94,33 @@ pub(super) fn spawn(
             options,
         )
     };
-    functions::survives(&guest.data().current)?;
-    let room = room::<SPAWN_RESULT_BYTES>(&mut guest, result, "spawn")?;
+    survives(&guest.data().current)?;
+    leave_spawned(&mut guest, spawned, result)
+}
+
+/// The name of the program that a spawn names, if it names one.
+#[inline]
+fn program_name(
+    guest: &mut Guest<'_>,
+    has_name: u32,
+    pointer: u32,
+    length: u32,
+) -> Result<Option<String>> {
+    if !is_some(has_name, "spawn")? {
+        return Ok(None);
+    }
+    let name = text(guest, pointer, length, "spawn: the program's name")?;
+    Ok(Some(name.to_owned()))
+}
+
+/// Writes what came of a spawn, and leaves the words of an error that has some.
+#[inline]
+fn leave_spawned(
+    guest: &mut Guest<'_>,
+    spawned: Result<Pid, SpawnError>,
+    result: u32,
+) -> Result<i64> {
+    let room = room::<SPAWN_RESULT_BYTES>(guest, result, "spawn")?;
     let error = match spawned {
         Ok(pid) => {
             room[0] = 0;
@@ -133,7 +145,7 @@ pub(super) fn spawn(
         Some(words) => {
             room[12..20].copy_from_slice(&EMPTY_LIST);
             let bytes = PendingBytes::Bytes(words.into_bytes().into());
-            leave(&mut guest, bytes, result + 12)
+            leave(guest, bytes, result + 12)
         }
         None => Ok(NO_LISTS),
     }

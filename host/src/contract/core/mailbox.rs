@@ -1,18 +1,19 @@
 //! `mailbox`.
 
-use super::super::functions::survives;
 use super::memory::{Lists, leave, lent_payload, payload, room, room_and_state, slice, text};
 use super::values::{
     Carried, destination, format, is_some, put_event, put_id, put_message, put_message_head,
     put_reason,
 };
-use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS, pauses, wait};
-use crate::engine::abi::SHORT;
-use crate::engine::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
+use super::{AGAIN, AGAIN_LISTS, Answer, DONE, Guest, NO_LISTS, wait, without_payload};
+use crate::abi::SHORT;
+use crate::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
+use crate::engine::state::survives;
 use crate::engine::state::{PendingBytes, PointerAt, State};
 use crate::process::{
-    INLINE_BYTES_MAX, Kinds, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX, Selector,
+    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX,
+    Selector,
 };
 use crate::system::calls::CallError;
 use crate::system::current::{Place, Received};
@@ -114,9 +115,6 @@ pub(super) fn send(
     pointer: u32,
     length: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     if guest.data().lender.is_some() {
         return Ok(is_back(&mut guest, DONE));
     }
@@ -157,9 +155,6 @@ pub(super) fn send_named(
     pointer: u32,
     length: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let name = text(&mut guest, name, name_length, "send-named: the name")?.to_owned();
     let envelope = Envelope {
         tag,
@@ -183,10 +178,6 @@ pub(super) fn receive(
     timeout_ns: u64,
     result: u32,
 ) -> Result<Answer> {
-    // A search through a full mailbox is work as well: a process that owes a pause takes it first.
-    if pauses(&mut guest)? {
-        return Ok(without_payload(AGAIN_LISTS));
-    }
     let timeout_ns = is_some(has_timeout, "receive")?.then_some(timeout_ns);
     let selector = match selector {
         0 => Selector::Any,
@@ -228,13 +219,6 @@ pub(super) fn receive(
             hand_over(&mut guest, carried, result + 8)
         }
     }
-}
-
-/// What `receive` and `call` answer: as others that may leave lists, and a payload, if it is short.
-type Answer = (i64, i64, i64);
-
-fn without_payload(answer: i64) -> Answer {
-    (answer, 0, 0)
 }
 
 /// Hands over a payload of so many bytes with the answer.
@@ -314,9 +298,6 @@ pub(super) fn call(
     timeout_ns: u64,
     result: u32,
 ) -> Result<Answer> {
-    if pauses(&mut guest)? {
-        return Ok(without_payload(AGAIN_LISTS));
-    }
     let timeout_ns = is_some(has_timeout, "call")?.then_some(timeout_ns);
     let mut answer = None;
     if !guest.data().current.is_calling() {
@@ -328,14 +309,8 @@ pub(super) fn call(
             id: 0,
             format,
         };
-        let message = outgoing(
-            &mut guest,
-            envelope,
-            pointer,
-            length,
-            Gives::ACopy,
-            "call: the payload",
-        )?;
+        let what = "call: the payload";
+        let message = outgoing(&mut guest, envelope, pointer, length, Gives::ACopy, what)?;
         match guest.data_mut().current.start_call(&to, message) {
             Poll::Pending => return Ok(without_payload(AGAIN_LISTS)),
             Poll::Ready(Ok(())) => {}
@@ -351,7 +326,17 @@ pub(super) fn call(
         },
     };
     let room = room::<CALL_RESULT_BYTES>(&mut guest, result, "call")?;
-    let carried = match answer {
+    let carried = put_answer(room, answer);
+    hand_over(&mut guest, (carried, None), result)
+}
+
+/// Writes the answer to a call, or why there is none.
+#[inline(always)]
+fn put_answer(
+    room: &mut [u8; CALL_RESULT_BYTES],
+    answer: Result<Message, CallError>,
+) -> Option<Carried> {
+    match answer {
         Ok(message) => {
             room[0] = 0;
             put_message(room, 8, message)
@@ -369,8 +354,7 @@ pub(super) fn call(
                 }
             }
         }
-    };
-    hand_over(&mut guest, (carried, None), result)
+    }
 }
 
 #[expect(
@@ -388,9 +372,6 @@ pub(super) fn reply(
     pointer: u32,
     length: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     if guest.data().lender.is_some() {
         return Ok(is_back(&mut guest, DONE));
     }
@@ -413,9 +394,6 @@ pub(super) fn reply(
 }
 
 pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let alias = guest.data_mut().current.alias();
     survives(&guest.data().current)?;
     let room = room::<ID_BYTES>(&mut guest, result, "alias")?;
@@ -424,9 +402,6 @@ pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {
 }
 
 pub(super) fn unalias(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let was_there = guest.data_mut().current.unalias(Reference { node, id });
     Ok(i32::from(was_there))
 }

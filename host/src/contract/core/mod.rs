@@ -8,11 +8,13 @@
 //! | file | holds |
 //! |---|---|
 //! | here | the table of functions |
+//! | `guard` | what is asked before each function |
 //! | `pausing` | giving up a turn and going on |
 //! | `memory` | reading and writing guest memory, leaving lists |
 //! | `values` | the contract's variants, read and written |
 //! | `lifecycle`, `mailbox`, `signals`, `registry`, `timers`, `inspection` | the functions, by interface |
 
+mod guard;
 mod inspection;
 mod lifecycle;
 mod mailbox;
@@ -23,9 +25,10 @@ mod signals;
 mod timers;
 mod values;
 
-use crate::engine::abi::{self, FUNCTIONS, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
+use crate::abi::{self, FUNCTIONS, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
 use crate::engine::state::State;
-use pausing::{AGAIN, AGAIN_LISTS, moved, pauses, wait};
+use guard::{Function as _, RetriedFunction as _};
+use pausing::{AGAIN, AGAIN_LISTS, moved, wait};
 use wasmtime::{Caller, Linker, Result};
 
 /// What a raw function answers when it is done and has no result.
@@ -33,32 +36,48 @@ const DONE: i32 = 0;
 /// The same for functions that may leave lists.
 const NO_LISTS: i64 = 0;
 
+/// What `receive` and `call` answer: as others that may leave lists, and a payload, if it is short.
+type Answer = (i64, i64, i64);
+
+const fn without_payload(answer: i64) -> Answer {
+    (answer, 0, 0)
+}
+
 type Guest<'a> = Caller<'a, State>;
 
 /// Defines every function of the contract.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
-    // Each function is under its interface's name if it is called directly, and under the rewriter's if not.
-    macro_rules! functions {
-        ($($interface:literal: { $($name:literal = $function:path),+ $(,)? })+) => {
-            $($(
-                linker.func_wrap(module_of($interface, $name), &raw_name($interface, $name), $function)?;
-            )+)+
+    // By one call, which does everything.
+    macro_rules! direct {
+        ($($interface:literal $name:literal = $function:path),+ $(,)?) => {
+            $($function.define_direct(linker, module_of($interface, $name), &raw_name($interface, $name))?;)+
         };
     }
-    functions! {
-        "lifecycle": {
-            "self" = lifecycle::this, "argument" = lifecycle::argument, "exit" = lifecycle::exit,
-            "is-alive" = lifecycle::is_alive, "yield-now" = lifecycle::yield_now,
-            "set-priority" = lifecycle::set_priority, "hibernate" = lifecycle::hibernate,
-        }
+    // By a call that may answer "again": the rewriter's glue asks under a name of its own.
+    macro_rules! retried {
+        ($($interface:literal: { $($name:literal = $function:path),+ $(,)? })+) => {
+            $($($function.define_retried(linker, module_of($interface, $name), &raw_name($interface, $name))?;)+)+
+        };
+    }
+    direct! {
+        "lifecycle" "self" = lifecycle::this,
+        "lifecycle" "exit" = lifecycle::exit,
+        "lifecycle" "set-priority" = lifecycle::set_priority,
+        "lifecycle" "hibernate" = lifecycle::hibernate,
+        // Is about giving up a turn itself.
+        "lifecycle" "yield-now" = lifecycle::yield_now,
+        "mailbox" "make-reference" = mailbox::make_reference,
+        "signals" "trap-exit" = signals::trap_exit,
+    }
+    retried! {
+        "lifecycle": { "argument" = lifecycle::argument, "is-alive" = lifecycle::is_alive }
         "mailbox": {
             "send" = mailbox::send, "send-named" = mailbox::send_named, "receive" = mailbox::receive,
-            "make-reference" = mailbox::make_reference, "call" = mailbox::call, "reply" = mailbox::reply,
-            "alias" = mailbox::alias, "unalias" = mailbox::unalias,
+            "call" = mailbox::call, "reply" = mailbox::reply, "alias" = mailbox::alias, "unalias" = mailbox::unalias,
         }
         "signals": {
-            "exit-process" = signals::exit_process, "trap-exit" = signals::trap_exit, "link" = signals::link,
-            "unlink" = signals::unlink, "monitor" = signals::monitor, "demonitor" = signals::demonitor,
+            "exit-process" = signals::exit_process, "link" = signals::link, "unlink" = signals::unlink,
+            "monitor" = signals::monitor, "demonitor" = signals::demonitor,
         }
         "names": {
             "register" = registry::register, "unregister" = registry::unregister, "whereis" = registry::whereis,

@@ -3,10 +3,9 @@
 //! A raw function that can't go on answers "again". The glue in the module then calls [`pause`], which ends the turn, and
 //! asks again in the next one. A module whose slice is used up calls it as well.
 
-use super::super::functions::survives;
 use super::Guest;
 use crate::engine::state::{is_stack_whole, overflowed};
-use crate::engine::{current_function, take_moved};
+use crate::engine::{current_function, moved_reductions};
 use crate::system::handover;
 use std::cell::Cell;
 use std::future::Future;
@@ -18,15 +17,6 @@ use wasmtime::Result;
 pub(super) const AGAIN: i32 = -1;
 /// The same for functions that may leave lists.
 pub(super) const AGAIN_LISTS: i64 = -1;
-
-/// Asked by every function at its beginning. Ends a process that was told to end. True if the host has worked a whole
-/// slice for the process since its last pause: then it must give up its turn first, and ask again.
-#[inline]
-pub(super) fn pauses(guest: &mut Guest<'_>) -> Result<bool> {
-    let current = &*guest.data().current;
-    survives(current)?;
-    Ok(current.owes_pause())
-}
 
 /// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
 /// microseconds, so it is not taken unasked. What it waits for is written to the address `answer` of its memory.
@@ -41,8 +31,7 @@ pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
 
 /// What memories that had to move have cost the process since this was asked last, in reductions.
 pub(super) fn moved() -> i64 {
-    const BYTES_PER_REDUCTION: usize = 64;
-    (take_moved() / BYTES_PER_REDUCTION) as i64
+    moved_reductions() as i64
 }
 
 /// What ends when a call of [`pause`] is polled.

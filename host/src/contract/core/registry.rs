@@ -1,11 +1,11 @@
 //! `names` and `groups`.
 
-use super::super::functions::survives;
 use super::memory::{EMPTY_LIST, Lists, room, text};
 use super::values::put_id;
-use super::{AGAIN, AGAIN_LISTS, DONE, Guest, pauses};
-use crate::engine::abi::layout::{MONITORED_GROUP_BYTES, OPTION_PID_BYTES, RESULT_ENUM_BYTES};
+use super::{AGAIN_LISTS, DONE, Guest};
+use crate::abi::layout::{MONITORED_GROUP_BYTES, OPTION_PID_BYTES, RESULT_ENUM_BYTES};
 use crate::engine::state::PointerAt;
+use crate::engine::state::survives;
 use crate::process::{Pid, Reference};
 use crate::system::RegisterError;
 use crate::system::groups::JoinError;
@@ -21,9 +21,6 @@ pub(super) fn register(
     id: u64,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let name = text(&mut guest, name, name_length, "register: the name")?.to_owned();
     let registered = guest.data_mut().current.register(&name, Pid { node, id });
     survives(&guest.data().current)?;
@@ -49,9 +46,6 @@ fn put_outcome(
 }
 
 pub(super) fn unregister(mut guest: Guest<'_>, name: u32, name_length: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let name = text(&mut guest, name, name_length, "unregister: the name")?.to_owned();
     Ok(i32::from(guest.data_mut().current.unregister(&name)))
 }
@@ -62,9 +56,6 @@ pub(super) fn whereis(
     name_length: u32,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let name = text(&mut guest, name, name_length, "whereis: the name")?.to_owned();
     let pid = guest.data_mut().current.whereis(&name);
     survives(&guest.data().current)?;
@@ -77,9 +68,6 @@ pub(super) fn whereis(
 }
 
 pub(super) fn registered(mut guest: Guest<'_>, result: u32) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let Poll::Ready(names) = guest.data_mut().current.registered() else {
         return Ok(AGAIN_LISTS);
     };
@@ -108,9 +96,6 @@ pub(super) fn join(
     id: u64,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let group = text(&mut guest, group, group_length, "join: the group")?.to_owned();
     let joined = guest.data_mut().current.join(&group, Pid { node, id });
     survives(&guest.data().current)?;
@@ -129,9 +114,6 @@ pub(super) fn leave(
     node: u64,
     id: u64,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let group = text(&mut guest, group, group_length, "leave: the group")?.to_owned();
     let has_left = guest.data_mut().current.leave(&group, Pid { node, id });
     Ok(i32::from(has_left))
@@ -143,9 +125,6 @@ pub(super) fn members(
     group_length: u32,
     result: u32,
 ) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let group = text(&mut guest, group, group_length, "members: the group")?.to_owned();
     let members = guest.data().current.shared.members(&group);
     room::<8>(&mut guest, result, "members")?.copy_from_slice(&EMPTY_LIST);
@@ -155,9 +134,6 @@ pub(super) fn members(
 }
 
 pub(super) fn which_groups(mut guest: Guest<'_>, result: u32) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let Poll::Ready(groups) = guest.data_mut().current.which_groups() else {
         return Ok(AGAIN_LISTS);
     };
@@ -170,9 +146,6 @@ pub(super) fn monitor(
     group_length: u32,
     result: u32,
 ) -> Result<i64> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN_LISTS);
-    }
     let group = text(&mut guest, group, group_length, "monitor: the group")?.to_owned();
     let (monitor, members) = guest.data_mut().current.monitor_group(&group);
     survives(&guest.data().current)?;
@@ -185,9 +158,6 @@ pub(super) fn monitor(
 }
 
 pub(super) fn demonitor(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let monitor = Reference { node, id };
     let was_there = guest.data_mut().current.demonitor_group(monitor);
     Ok(i32::from(was_there))

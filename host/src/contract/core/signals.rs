@@ -1,10 +1,10 @@
 //! `signals`.
 
-use super::super::functions::survives;
 use super::memory::room;
 use super::values::{destination, put_id, reason, truth};
-use super::{AGAIN, DONE, Guest, pauses};
-use crate::engine::abi::layout::ID_BYTES;
+use super::{AGAIN, DONE, Guest};
+use crate::abi::layout::ID_BYTES;
+use crate::engine::state::survives;
 use crate::process::{Pid, Reference};
 use std::task::Poll;
 use wasmtime::Result;
@@ -17,9 +17,6 @@ pub(super) fn exit_process(
     first: u32,
     second: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let reason = reason(&mut guest, case, first, second, "exit-process")?;
     guest
         .data_mut()
@@ -31,14 +28,10 @@ pub(super) fn exit_process(
 
 pub(super) fn trap_exit(mut guest: Guest<'_>, trap: u32) -> Result<i32> {
     let trap = truth(trap, "trap-exit")?;
-    survives(&guest.data().current)?;
     Ok(i32::from(guest.data_mut().current.trap_exits(trap)))
 }
 
 pub(super) fn link(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let linked = guest.data_mut().current.link(Pid { node, id });
     survives(&guest.data().current)?;
     match linked {
@@ -48,9 +41,6 @@ pub(super) fn link(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
 }
 
 pub(super) fn unlink(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     guest.data_mut().current.unlink(Pid { node, id });
     Ok(DONE)
 }
@@ -62,9 +52,6 @@ pub(super) fn monitor(
     second: u64,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let target = destination(&mut guest, case, first, second, "monitor")?;
     let monitored = guest.data_mut().current.monitor(&target);
     survives(&guest.data().current)?;
@@ -77,9 +64,6 @@ pub(super) fn monitor(
 }
 
 pub(super) fn demonitor(mut guest: Guest<'_>, node: u64, id: u64, flush: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let flush = truth(flush, "demonitor")?;
     let monitor = Reference { node, id };
     let was_there = guest.data_mut().current.demonitor(monitor, flush);

@@ -1,11 +1,11 @@
 //! `timers`.
 
-use super::super::functions::survives;
 use super::mailbox::{Envelope, Gives, outgoing};
 use super::memory::room;
 use super::values::{destination, put_id, put_u64};
-use super::{AGAIN, DONE, Guest, pauses};
-use crate::engine::abi::layout::{ID_BYTES, OPTION_DURATION_BYTES};
+use super::{DONE, Guest};
+use crate::abi::layout::{ID_BYTES, OPTION_DURATION_BYTES};
+use crate::engine::state::survives;
 use crate::process::{Destination, Reference};
 use crate::system::timers::Sends;
 use wasmtime::Result;
@@ -29,9 +29,6 @@ pub(super) fn send_after(
     length: u32,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let to = destination(&mut guest, to, to_first, to_second, "send-after")?;
     let envelope = Envelope {
         tag,
@@ -54,9 +51,6 @@ pub(super) fn start_timer(
     tag: u32,
     result: u32,
 ) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let to = destination(&mut guest, to, to_first, to_second, "start-timer")?;
     start(&mut guest, delay_ns, to, Sends::Signal(tag), result)
 }
@@ -77,18 +71,12 @@ fn start(
 }
 
 pub(super) fn cancel_timer(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let timer = Reference { node, id };
     let left_ns = guest.data_mut().current.cancel_timer(timer);
     put_left(&mut guest, left_ns, result, "cancel-timer")
 }
 
 pub(super) fn read_timer(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Result<i32> {
-    if pauses(&mut guest)? {
-        return Ok(AGAIN);
-    }
     let timer = Reference { node, id };
     let left_ns = guest.data_mut().current.read_timer(timer);
     put_left(&mut guest, left_ns, result, "read-timer")

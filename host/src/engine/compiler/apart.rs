@@ -2,7 +2,7 @@
 
 use super::CompileKind;
 use super::worker::{OVER_MEMORY, OVER_TIME, REFUSED};
-use crate::engine::error::{LoadError, LoadErrorKind};
+use crate::rewriter::{LoadError, LoadErrorKind};
 use crate::system::Config;
 use crate::text::printable_lines;
 use std::io::{self, Write};

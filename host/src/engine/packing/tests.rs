@@ -11,9 +11,9 @@ use std::time::Duration;
 /// Each function waits for messages while it keeps something, and traps if it does not find it again. A message with
 /// tag 9 ends it; every other is answered with the number of messages so far.
 const SLEEPERS: &str = r#"(module
-    (import "atoll:process/mailbox@0.1.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-    (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
-    (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
+    (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
+    (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+    (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
     (memory (export "memory") 1 1024)
     (global $seed (mut i64) (i64.const 0))
     (table $table 1 10 funcref)

@@ -77,10 +77,12 @@ impl Canary {
 mod tests {
     use super::super::{HomeClass, Slots, Written};
     use super::*;
+    use crate::scheduler::Seam;
+    use std::sync::Arc;
 
     #[test]
     fn an_overflow_is_seen_near_the_end_and_leaves_nothing() {
-        let slots = Slots::new(256 << 10, false).expect("there is room");
+        let slots = Slots::new(256 << 10, false, Arc::new(Seam::real())).expect("there is room");
         let home = slots.home(HomeClass(0), super::super::Warm::NONE, &Written::default());
         let home = home.expect("there is a slot");
         let canary = Canary::of(&home);

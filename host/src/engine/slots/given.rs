@@ -3,6 +3,7 @@
 use super::blocks::BLOCK_BYTES;
 use super::home::claim;
 use super::{Home, HomeClass, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm};
+use crate::abi::BYTES_PER_REDUCTION;
 use crate::engine::arena;
 use crate::engine::page_map;
 use std::cell::Cell;
@@ -310,7 +311,7 @@ unsafe fn copy(from: Region, to: Region, pages: &[u32]) {
 }
 
 thread_local! {
-    /// Bytes of memories that have moved on this thread, which nobody has been charged for.
+    /// Bytes of memories that have moved on this thread, and for which no process has been charged.
     static MOVED: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -318,9 +319,9 @@ fn moved(bytes: usize) {
     MOVED.set(MOVED.get().saturating_add(bytes));
 }
 
-/// How many bytes of memories were moved on this thread since this was asked last.
-pub(crate) fn take_moved() -> usize {
-    MOVED.take()
+/// What memories that were moved on this thread since this was asked last have cost.
+pub(crate) fn moved_reductions() -> u64 {
+    MOVED.take() as u64 / BYTES_PER_REDUCTION
 }
 
 /// Gives wasmtime the slots as native stacks.

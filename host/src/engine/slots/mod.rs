@@ -55,13 +55,14 @@ mod stretch;
 mod tests;
 
 pub(super) use canary::Canary;
-pub(crate) use given::take_moved;
+pub(crate) use given::moved_reductions;
 pub(super) use given::{Memories, NotGrown, Stacks};
 pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
 pub(super) use renewal::{Image, Renewed, Watch};
 
 use super::arena::{self, Zone};
+use crate::scheduler::Seam;
 use blocks::{BLOCK_BYTES, Blocks};
 use classes::{Class, Extent, Whole};
 use departures::Departures;
@@ -137,6 +138,8 @@ pub(crate) struct Slots {
     zone: Option<Zone>,
     /// Packed slots can't be touched: for tests.
     poisons: bool,
+    /// The clock by which packing is measured.
+    seam: Arc<Seam>,
     pub(super) packed: PackedTally,
 }
 
@@ -229,7 +232,11 @@ impl HomeClass {
 impl Slots {
     /// Reserves the mapping; `stack_bytes` is the size of every stack, a multiple of the page size. `poisons` says that
     /// nobody can touch a packed slot, which costs mappings.
-    pub(crate) fn new(stack_bytes: usize, poisons: bool) -> std::io::Result<Arc<Slots>> {
+    pub(crate) fn new(
+        stack_bytes: usize,
+        poisons: bool,
+        seam: Arc<Seam>,
+    ) -> std::io::Result<Arc<Slots>> {
         assert!(stack_bytes.is_multiple_of(PAGE_BYTES));
         // SAFETY: it asks for a number.
         let kernel_page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -256,8 +263,14 @@ impl Slots {
             used_again: AtomicU64::new(0),
             zone: Zone::new(base, bytes),
             poisons,
+            seam,
             packed: PackedTally::default(),
         }))
+    }
+
+    /// The time, for measuring.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.seam.now()
     }
 
     /// The class for a program whose memory starts with `minimum` bytes and may grow to `maximum`.

@@ -26,7 +26,7 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 
 #[test]
 fn nothing_is_promised_that_slots_do_not_keep() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let ty = || MemoryType::new(1, Some(1));
     // The guest could access the bytes beyond such a memory.
     for (reserved, guard) in [(Some(64 * KIB), 0), (None, 4 * KIB), (Some(0), 4 * KIB)] {
@@ -39,7 +39,7 @@ fn nothing_is_promised_that_slots_do_not_keep() {
 
 #[test]
 fn a_slot_is_zero_whenever_it_is_given_out() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, Some(64 * KIB));
     for _ in 0..3 {
         let home = slots
@@ -53,7 +53,7 @@ fn a_slot_is_zero_whenever_it_is_given_out() {
 
 #[test]
 fn a_memory_keeps_what_it_holds_through_every_move() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let home = slots
         .home(Slots::home_class(64 * KIB, None), WARM, &Written::default())
         .expect("a home is free");
@@ -84,7 +84,7 @@ fn a_memory_keeps_what_it_holds_through_every_move() {
 
 #[test]
 fn homes_do_not_overlap_and_parts_are_given_once() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let class = Slots::home_class(128 * KIB, None);
     let homes: Vec<_> = (0..1000)
         .map(|_| {
@@ -112,7 +112,7 @@ fn homes_do_not_overlap_and_parts_are_given_once() {
 
 #[test]
 fn a_memory_larger_than_any_slot_is_refused() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let home = slots
         .home(Slots::home_class(64 * KIB, None), WARM, &Written::default())
         .expect("a home is free");
@@ -123,7 +123,7 @@ fn a_memory_larger_than_any_slot_is_refused() {
 
 #[test]
 fn so_many_homes_are_shelved_and_no_more() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, None);
     let homes: Vec<_> = (0..SHELVED_MAX + 1)
         .map(|_| {
@@ -146,7 +146,7 @@ fn so_many_homes_are_shelved_and_no_more() {
 
 #[test]
 fn memories_are_renewed_where_they_lie() {
-    let slots = Slots::new(STACK, false).expect("the mapping can be had");
+    let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let home = || {
         let home = slots.home(Slots::home_class(64 * KIB, None), WARM, &Written::default());
         home.expect("a home is free")
@@ -183,7 +183,8 @@ fn memories_are_renewed_where_they_lie() {
 #[test]
 fn a_home_that_sleeps_takes_nothing_of_a_large_slot_with_it() {
     // With a stack like this a home alone is larger than what classes take at a time.
-    let slots = Slots::new(64 * MIB, false).expect("the mapping can be had");
+    let slots =
+        Slots::new(64 * MIB, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let home = slots
         .home(
             Slots::home_class(64 * KIB, Some(64 * KIB)),

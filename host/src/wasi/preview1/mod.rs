@@ -88,63 +88,62 @@ pub trait Guest: Send + 'static {
     fn pay(&mut self, reductions: u64) -> bool;
 }
 
+/// Links WASI functions, each under its name. Each asks at its beginning whether the process is to end, and those that may
+/// take long at their end, too.
+macro_rules! functions {
+    ($linker:ident of $guest:ident: $($kind:ident $path:path as $name:literal ($($argument:ident: $ty:ty),*);)+) => {
+        $(functions!(@$kind $linker, $guest, $path, $name, ($($argument: $ty),*));)+
+    };
+    (@now $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+        $linker.func_wrap(PREVIEW1, $name, |mut caller: Caller<'_, $guest>, $($argument: $ty),*| {
+            let (mut memory, process) = enter(&mut caller)?;
+            $path(&mut process.wasi, &mut memory, $($argument),*)
+        })?;
+    };
+    (@later $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+        $linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, $guest>, ($($argument,)*): ($($ty,)*)| {
+            Box::new(async move {
+                let (mut memory, process) = enter(&mut caller)?;
+                let result = $path(&mut process.wasi, &mut memory, $($argument),*).await?;
+                leave(&mut caller).await?;
+                Ok(result)
+            })
+        })?;
+    };
+    (@own $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+        $linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, $guest>, ($($argument,)*): ($($ty,)*)| {
+            Box::new(async move {
+                let (mut memory, process) = enter(&mut caller)?;
+                let result = $path(process, &mut memory, $($argument),*).await?;
+                leave(&mut caller).await?;
+                Ok(result)
+            })
+        })?;
+    };
+}
+
 /// Links WASI preview 1.
 ///
 /// # Errors
 ///
 /// If the linker already has a function of this name.
 pub fn add_preview1<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
-    // Each function asks at its beginning whether the process is to end, and those that may take long at their end, too.
-    macro_rules! functions {
-        ($($kind:ident $path:path as $name:literal ($($argument:ident: $ty:ty),*);)+) => {
-            $(functions!(@$kind $path, $name, ($($argument: $ty),*));)+
-        };
-        (@now $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
-            linker.func_wrap(PREVIEW1, $name, |mut caller: Caller<'_, T>, $($argument: $ty),*| {
-                let (mut memory, process) = enter(&mut caller)?;
-                $path(&mut process.wasi, &mut memory, $($argument),*)
-            })?;
-        };
-        (@later $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
-            linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, T>, ($($argument,)*): ($($ty,)*)| {
-                Box::new(async move {
-                    let (mut memory, process) = enter(&mut caller)?;
-                    let result = $path(&mut process.wasi, &mut memory, $($argument),*).await?;
-                    leave(&mut caller).await?;
-                    Ok(result)
-                })
-            })?;
-        };
-        (@own $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
-            linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, T>, ($($argument,)*): ($($ty,)*)| {
-                Box::new(async move {
-                    let (mut memory, process) = enter(&mut caller)?;
-                    let result = $path(process, &mut memory, $($argument),*).await?;
-                    leave(&mut caller).await?;
-                    Ok(result)
-                })
-            })?;
-        };
-    }
+    link_handles(linker)?;
+    link_paths(linker)?;
+    link_sockets(linker)?;
+    link_other(linker)
+}
+
+/// Links the functions of open files and folders.
+fn link_handles<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
     functions! {
-        now theirs::args_get as "args_get" (a: i32, b: i32);
-        now theirs::args_sizes_get as "args_sizes_get" (a: i32, b: i32);
-        now theirs::environ_get as "environ_get" (a: i32, b: i32);
-        now theirs::environ_sizes_get as "environ_sizes_get" (a: i32, b: i32);
-        now theirs::clock_res_get as "clock_res_get" (a: i32, b: i32);
-        now theirs::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
+        linker of T:
         now theirs::fd_allocate as "fd_allocate" (a: i32, b: i64, c: i64);
         now theirs::fd_fdstat_set_flags as "fd_fdstat_set_flags" (a: i32, b: i32);
         now theirs::fd_fdstat_set_rights as "fd_fdstat_set_rights" (a: i32, b: i64, c: i64);
         now theirs::fd_prestat_get as "fd_prestat_get" (a: i32, b: i32);
         now theirs::fd_prestat_dir_name as "fd_prestat_dir_name" (a: i32, b: i32, c: i32);
         now theirs::fd_tell as "fd_tell" (a: i32, b: i32);
-        now theirs::proc_raise as "proc_raise" (a: i32);
-        now theirs::sched_yield as "sched_yield" ();
-        now other::sock_accept as "sock_accept" (a: i32, b: i32, c: i32);
-        now other::sock_recv as "sock_recv" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
-        now other::sock_send as "sock_send" (a: i32, b: i32, c: i32, d: i32, e: i32);
-        now other::sock_shutdown as "sock_shutdown" (a: i32, b: i32);
         later theirs::fd_advise as "fd_advise" (a: i32, b: i64, c: i64, d: i32);
         later theirs::fd_datasync as "fd_datasync" (a: i32);
         later theirs::fd_fdstat_get as "fd_fdstat_get" (a: i32, b: i32);
@@ -153,6 +152,21 @@ pub fn add_preview1<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
         later theirs::fd_filestat_set_times as "fd_filestat_set_times" (a: i32, b: i64, c: i64, d: i32);
         later theirs::fd_seek as "fd_seek" (a: i32, b: i64, c: i32, d: i32);
         later theirs::fd_sync as "fd_sync" (a: i32);
+        own transfers::fd_read as "fd_read" (a: i32, b: i32, c: i32, d: i32);
+        own transfers::fd_pread as "fd_pread" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own transfers::fd_write as "fd_write" (a: i32, b: i32, c: i32, d: i32);
+        own transfers::fd_pwrite as "fd_pwrite" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own listing::fd_readdir as "fd_readdir" (a: i32, b: i32, c: i32, d: i64, e: i32);
+        own paths::fd_close as "fd_close" (a: i32);
+        own paths::fd_renumber as "fd_renumber" (a: i32, b: i32);
+    }
+    Ok(())
+}
+
+/// Links the functions of paths.
+fn link_paths<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
+    functions! {
+        linker of T:
         later theirs::path_filestat_get as "path_filestat_get" (a: i32, b: i32, c: i32, d: i32, e: i32);
         later theirs::path_filestat_set_times as "path_filestat_set_times"
             (a: i32, b: i32, c: i32, d: i32, e: i64, f: i64, g: i32);
@@ -161,17 +175,38 @@ pub fn add_preview1<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
         later theirs::path_rename as "path_rename" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
         later theirs::path_symlink as "path_symlink" (a: i32, b: i32, c: i32, d: i32, e: i32);
         later theirs::path_unlink_file as "path_unlink_file" (a: i32, b: i32, c: i32);
-        own transfers::fd_read as "fd_read" (a: i32, b: i32, c: i32, d: i32);
-        own transfers::fd_pread as "fd_pread" (a: i32, b: i32, c: i32, d: i64, e: i32);
-        own transfers::fd_write as "fd_write" (a: i32, b: i32, c: i32, d: i32);
-        own transfers::fd_pwrite as "fd_pwrite" (a: i32, b: i32, c: i32, d: i64, e: i32);
-        own listing::fd_readdir as "fd_readdir" (a: i32, b: i32, c: i32, d: i64, e: i32);
-        own paths::fd_close as "fd_close" (a: i32);
-        own paths::fd_renumber as "fd_renumber" (a: i32, b: i32);
         own paths::path_open as "path_open"
             (a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32);
         own paths::path_create_directory as "path_create_directory" (a: i32, b: i32, c: i32);
         own paths::path_remove_directory as "path_remove_directory" (a: i32, b: i32, c: i32);
+    }
+    Ok(())
+}
+
+/// Links the functions of sockets.
+fn link_sockets<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
+    functions! {
+        linker of T:
+        now other::sock_accept as "sock_accept" (a: i32, b: i32, c: i32);
+        now other::sock_recv as "sock_recv" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        now other::sock_send as "sock_send" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        now other::sock_shutdown as "sock_shutdown" (a: i32, b: i32);
+    }
+    Ok(())
+}
+
+/// Links arguments, environment, clocks, waiting, randomness and exits.
+fn link_other<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
+    functions! {
+        linker of T:
+        now theirs::args_get as "args_get" (a: i32, b: i32);
+        now theirs::args_sizes_get as "args_sizes_get" (a: i32, b: i32);
+        now theirs::environ_get as "environ_get" (a: i32, b: i32);
+        now theirs::environ_sizes_get as "environ_sizes_get" (a: i32, b: i32);
+        now theirs::clock_res_get as "clock_res_get" (a: i32, b: i32);
+        now theirs::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
+        now theirs::proc_raise as "proc_raise" (a: i32);
+        now theirs::sched_yield as "sched_yield" ();
         own other::poll_oneoff as "poll_oneoff" (a: i32, b: i32, c: i32, d: i32);
         own other::random_get as "random_get" (a: i32, b: i32);
     }

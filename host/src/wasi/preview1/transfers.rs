@@ -6,6 +6,7 @@
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
 use super::{Preview1, errno, theirs};
+use crate::abi::BYTES_PER_REDUCTION;
 use wasmtime::Result;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wiggle::GuestMemory;
@@ -14,8 +15,6 @@ use wiggle::GuestMemory;
 const PIECE_BYTES: usize = 256 << 10;
 /// More buffers in one call are left to the next. POSIX lets a host limit them, and names 1024.
 const BUFFERS_MAX: usize = 1024;
-/// Copying so many bytes costs a reduction.
-const BYTES_PER_REDUCTION: u64 = 64;
 /// The size of a buffer's address and length, in the list of buffers.
 const BUFFER_BYTES: usize = 8;
 /// Preview 1's number for a regular file in `fdstat`.

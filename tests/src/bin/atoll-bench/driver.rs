@@ -5,7 +5,7 @@ use crate::machine::{Lap, Stopwatch};
 use crate::measurement::Setup;
 use crate::numbers::Report;
 use anyhow::{Context, Result, bail};
-use atoll::{
+use atoll_rt::{
     Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Program, Selector, Spawn, System,
 };
 use std::path::{Path, PathBuf};

@@ -64,7 +64,7 @@ struct Arguments {
 
 /// Lets hibernated processes be packed whole.
 #[global_allocator]
-static ALLOCATOR: atoll::Allocator = atoll::Allocator;
+static ALLOCATOR: atoll_rt::Allocator = atoll_rt::Allocator;
 
 fn main() -> ExitCode {
     run(&Arguments::parse()).unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use crate::driver::Driver;
 use crate::machine::{self, Stopwatch};
 use crate::measurement::{Sample, Setup};
 use anyhow::{Context, Result, bail};
-use atoll::Config;
+use atoll_rt::Config;
 use clap::ValueEnum;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -182,8 +182,7 @@ impl Model {
     }
 
     fn step(&mut self, me: usize, operation: &str, words: &[&str]) {
-        let target = words.first().and_then(|word| label_number(word, 'a'));
-        let target = target.filter(|label| self.actors.contains_key(label));
+        let target = self.target(words);
         let reference = words.first().and_then(|word| label_number(word, 'r'));
         let new = words
             .iter()
@@ -220,6 +219,26 @@ impl Model {
             ("make-ref", ..) => self.refer(me, new, "make-ref", Use::Plain),
             ("alias", ..) => self.refer(me, new, "alias", Use::Alias),
             ("unalias", _, Some(alias)) => drop(self.end_use(me, alias)),
+            _ => self.step_on_processes(me, operation, words, new),
+        }
+    }
+
+    /// The process that the first operand names, if it was spawned.
+    fn target(&self, words: &[&str]) -> Option<usize> {
+        let target = words.first().and_then(|word| label_number(word, 'a'));
+        target.filter(|label| self.actors.contains_key(label))
+    }
+
+    fn step_on_processes(
+        &mut self,
+        me: usize,
+        operation: &str,
+        words: &[&str],
+        new: Option<usize>,
+    ) {
+        let target = self.target(words);
+        let reference = words.first().and_then(|word| label_number(word, 'r'));
+        match (operation, target, reference) {
             ("return" | "crash" | "exit", ..) => {
                 self.die(
                     me,
@@ -251,13 +270,7 @@ impl Model {
             ("suspend", Some(to), _) if to != me && self.is_alive(to) => {
                 self.actor(to).suspended_by.push(me);
             }
-            ("resume", Some(to), _) => {
-                let suspended_by = &mut self.actor(to).suspended_by;
-                if let Some(index) = suspended_by.iter().position(|by| *by == me) {
-                    suspended_by.remove(index);
-                    self.wake(to);
-                }
-            }
+            ("resume", Some(to), _) => self.resume(me, to),
             _ => self.step_on_registries(me, operation, words, new),
         }
     }
@@ -464,6 +477,14 @@ impl Model {
                 self.refer(me, Some(new), "monitor", Use::Over);
                 self.deliver(me, Mail::Down(new));
             }
+        }
+    }
+
+    fn resume(&mut self, me: usize, to: usize) {
+        let suspended_by = &mut self.actor(to).suspended_by;
+        if let Some(index) = suspended_by.iter().position(|by| *by == me) {
+            suspended_by.remove(index);
+            self.wake(to);
         }
     }
 

@@ -231,11 +231,11 @@ fn holds(memory: &str) -> String {
 fn check_address_space(atoll: impl Fn(String) -> Atoll) {
     // Each of its memories takes a slot of a GiB, for which it is just large enough, or else of the next smaller size.
     const HOARDER: &str = "(module
-        (import \"atoll:process/mailbox@0.1.0\" \"receive\"
+        (import \"atoll-rt:process/mailbox@0.2.0\" \"receive\"
           (func $receive (param i32 i64 i64 i32 i64 i32)))
-        (import \"atoll:process/mailbox@0.1.0\" \"send\"
+        (import \"atoll-rt:process/mailbox@0.2.0\" \"send\"
           (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-        (import \"atoll:process/lifecycle@0.1.0\" \"argument\" (func $argument (param i32)))
+        (import \"atoll-rt:process/lifecycle@0.2.0\" \"argument\" (func $argument (param i32)))
         (memory (export \"memory\") 1) (memory $a 0) (memory $b 0) (memory $c 0)
         (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
         (func (export \"hoards\")

@@ -549,7 +549,7 @@ fn many_functions_with_many_locals() {
 
 #[test]
 fn many_imports_of_one_function() {
-    let import = "(import \"atoll:process/lifecycle@0.1.0\" \"yield-now\" (func))";
+    let import = "(import \"atoll-rt:process/lifecycle@0.2.0\" \"yield-now\" (func))";
     for (imports, calls) in [(1_000, 100_000), (90_000, 0), (90_000, 400_000)] {
         let calls: String = (0..calls)
             .map(|number| format!("(call {})", number % imports))

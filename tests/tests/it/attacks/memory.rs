@@ -207,7 +207,7 @@ fn data_does_not_fit_into_a_memory_of_no_pages() {
 #[test]
 fn host_calls_write_nothing_into_a_memory_of_no_pages() {
     let text = "(module
-        (import \"atoll:process/lifecycle@0.1.0\" \"self\" (func $self (param i32)))
+        (import \"atoll-rt:process/lifecycle@0.2.0\" \"self\" (func $self (param i32)))
         (import \"wasi_snapshot_preview1\" \"random_get\" (func $random (param i32 i32) (result i32)))
         (memory (export \"memory\") 0 1)
         (func (export \"asks\") (call $self (i32.const 0)))

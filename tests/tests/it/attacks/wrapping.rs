@@ -47,11 +47,11 @@ impl Wrapper<'_> {
         let shim = shim.replace("PARAMS", &params);
         valid(format!(
             "(component
-               (import \"atoll:process/{interface}@0.1.0\" (instance $c
+               (import \"atoll-rt:process/{interface}@0.2.0\" (instance $c
                  (export \"{function}\" (func {ty}))))
                (alias export $c \"{function}\" (func $f))
                (core module $main
-                 (import \"atoll:process/{interface}@0.1.0\" \"{function}\" (func $f {signature}))
+                 (import \"atoll-rt:process/{interface}@0.2.0\" \"{function}\" (func $f {signature}))
                  {fields})
                (core module $shim
                  (type $t (func {signature}))
@@ -64,7 +64,7 @@ impl Wrapper<'_> {
                (core instance $s (instantiate $shim))
                (core instance $imports (export \"{function}\" (func $s \"0\")))
                (core instance $m (instantiate $main
-                 (with \"atoll:process/{interface}@0.1.0\" (instance $imports))))
+                 (with \"atoll-rt:process/{interface}@0.2.0\" (instance $imports))))
                (core func $lowered (canon lower (func $f) {lower}))
                (core instance $x (instantiate $fixup (with \"\" (instance
                  (export \"0\" (func $lowered)) (export \"$imports\" (table $s \"$imports\"))))))
@@ -257,7 +257,7 @@ fn check_encoding(encoding: &str, length: u32, first_bytes: u32) {
             (call $try-start-in %\"component\" %\"run\" (i32.const 272))))
           (call $await-end (i32.const 272)))";
     let main = Guest {
-        imports: "(import \"atoll:process/names@0.1.0\" \"register\"
+        imports: "(import \"atoll-rt:process/names@0.2.0\" \"register\"
             (func $register (param i32 i32 i64 i64 i32)))",
         body,
         ..Guest::default()

@@ -2,13 +2,13 @@
 ;; there are for memories. They all end before it says that it is at work. A process with a memory of a size that was not there
 ;; before must find room then.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (memory $first (export "memory") 4)
   (memory $a 0) (memory $b 0) (memory $c 0)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))

@@ -1,6 +1,6 @@
 ;; A component that has the host take over strings of 100 MB and look them up, eight times.
 (component
-  (import "atoll:process/names@0.1.0" (instance $names
+  (import "atoll-rt:process/names@0.2.0" (instance $names
     (export "unregister" (func (param "name" string) (result bool)))))
   ;; It can't be run as the module that it wraps.
   (import "wasi:random/random@0.2.0" (instance))

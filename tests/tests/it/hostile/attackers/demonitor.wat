@@ -1,13 +1,13 @@
 ;; Piles up 100,000 messages and 100,000 group signals in its own mailbox, and ends the group's monitor with one call.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/groups@0.1.0" "monitor" (func $monitor-group (param i32 i32 i32)))
-  (import "atoll:process/groups@0.1.0" "demonitor" (func $demonitor-group (param i64 i64) (result i32)))
-  (import "atoll:process/groups@0.1.0" "join" (func $join (param i32 i32 i64 i64 i32)))
-  (import "atoll:process/groups@0.1.0" "leave" (func $leave (param i32 i32 i64 i64) (result i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/groups@0.2.0" "monitor" (func $monitor-group (param i32 i32 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "demonitor" (func $demonitor-group (param i64 i64) (result i32)))
+  (import "atoll-rt:process/groups@0.2.0" "join" (func $join (param i32 i32 i64 i64 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "leave" (func $leave (param i32 i32 i64 i64) (result i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   ;; Tells who has started it that it is at work: tag 9.

@@ -1,7 +1,7 @@
 ;; Writes a million pieces without any bytes, again and again: the host looks for the first one that has some.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 124)

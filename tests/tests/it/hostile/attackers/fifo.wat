@@ -1,7 +1,7 @@
 ;; Opens a FIFO in the granted folder to which nobody ever writes: the open may never return.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

@@ -1,14 +1,14 @@
 ;; Processes whose names, labels, functions and reasons hold what a terminal obeys or what deceives a reader: escape sequences,
 ;; line ends, marks that turn the direction of a text, faked reports.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "exit" (func $exit (param i32 i32 i32)))
-  (import "atoll:process/names@0.1.0" "register" (func $register (param i32 i32 i64 i64 i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))
+  (import "atoll-rt:process/names@0.2.0" "register" (func $register (param i32 i32 i64 i64 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   ;; Tells who has started it that it is at work: tag 9.

@@ -1,15 +1,15 @@
 ;; Has 3000 processes with names of 255 bytes and asks for the list of all of them without end, and for that of all groups.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "atoll:process/names@0.1.0" "registered" (func $registered (param i32)))
-  (import "atoll:process/groups@0.1.0" "join" (func $join (param i32 i32 i64 i64 i32)))
-  (import "atoll:process/groups@0.1.0" "which-groups" (func $which-groups (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/names@0.2.0" "registered" (func $registered (param i32)))
+  (import "atoll-rt:process/groups@0.2.0" "join" (func $join (param i32 i32 i64 i64 i32)))
+  (import "atoll-rt:process/groups@0.2.0" "which-groups" (func $which-groups (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (memory (export "memory") 8)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
   ;; Tells who has started it that it is at work: tag 9.

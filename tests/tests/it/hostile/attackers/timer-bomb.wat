@@ -1,9 +1,9 @@
 ;; Starts timers to texts of 4096 bytes that are nobody's name, until it may not have more.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/timers@0.1.0" "start-timer" (func $start-timer (param i64 i32 i64 i64 i32 i32)))
+  (import "atoll-rt:process/timers@0.2.0" "start-timer" (func $start-timer (param i64 i32 i64 i64 i32 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   ;; Tells who has started it that it is at work: tag 9.

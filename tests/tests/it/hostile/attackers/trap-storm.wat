@@ -1,8 +1,8 @@
 ;; Ends badly at once, in a way that depends on its pid: by a trap, without stack, outside of its memory, by dividing by zero, with
 ;; an exit code, with a reason.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/lifecycle@0.1.0" "exit" (func $exit (param i32 i32 i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))

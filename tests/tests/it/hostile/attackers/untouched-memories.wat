@@ -1,13 +1,13 @@
 ;; Grows 35,200 memories past 16 MiB that nobody touches, sixteen in each of 2200 processes: each move may cost the kernel two
 ;; mappings more, of which it allows a program 65,530.
 (module
-  (import "atoll:process/lifecycle@0.1.0" "argument" (func $argument (param i32)))
-  (import "atoll:process/mailbox@0.1.0" "send"
+  (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "send"
     (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
-  (import "atoll:process/lifecycle@0.1.0" "self" (func $self (param i32)))
-  (import "atoll:process/spawning@0.1.0" "spawn"
+  (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
+  (import "atoll-rt:process/spawning@0.2.0" "spawn"
     (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "atoll:process/mailbox@0.1.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
+  (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (memory $first (export "memory") 1)
   (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0)
   (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0)

@@ -1,0 +1,147 @@
+//! Why a program can't be loaded.
+
+use super::features;
+use std::fmt::{self, Write};
+
+/// Why a program can't be loaded: what is wrong, where, and what would help.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    kind: LoadErrorKind,
+    detail: String,
+}
+
+/// The kinds of [`LoadError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// Neither a wasm binary nor the text of one: a file that begins with other bytes, an empty file.
+    NotWasm,
+    /// Larger than the limit: a module of 300 MiB.
+    TooLarge,
+    /// It begins as wasm but isn't: cut off, or a section that contradicts another.
+    Invalid,
+    /// It uses a proposal of WebAssembly that is off here: exceptions, threads, `externref`.
+    Unsupported,
+    /// It imports what nobody provides: `env.print`.
+    UnknownImport,
+    /// It imports an interface of the contract that the host does not grant: `atoll-rt:process/inspection` without
+    /// `allow_inspect`.
+    NotGranted,
+    /// It imports a function of the contract with other parameters or results than the contract's.
+    WrongSignature,
+    /// It exports neither the world's `run` nor WASI's entry.
+    NoEntry,
+    /// It uses functions that return values in memory but exports none.
+    NoMemory,
+    /// It uses functions that return lists but exports no `cabi_realloc`.
+    NoRealloc,
+    /// Its memory starts larger than the limit.
+    MemoryTooLarge,
+    /// It could not be compiled.
+    Compile,
+    /// Compiling it takes more time or memory than the limits `max_compile_time` and `max_compile_memory`.
+    TooCostly,
+}
+
+impl LoadError {
+    pub(crate) fn new(kind: LoadErrorKind, detail: impl Into<String>) -> LoadError {
+        LoadError {
+            kind,
+            detail: detail.into(),
+        }
+    }
+
+    /// The same, with other indexes where the compiler names functions of a module.
+    pub(crate) fn with_indexes(mut self, index: impl Fn(u32) -> Option<u32>) -> LoadError {
+        const BEFORE: &str = "wasm[0]::function[";
+        let mut parts = self.detail.split(BEFORE);
+        let mut detail = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let known = part
+                .split_once(']')
+                .and_then(|(number, rest)| Some((index(number.parse().ok()?)?, rest)));
+            match known {
+                Some((index, rest)) => {
+                    let _ = write!(detail, "function {index}{rest}");
+                }
+                None => {
+                    detail += BEFORE;
+                    detail += part;
+                }
+            }
+        }
+        self.detail = detail;
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> LoadErrorKind {
+        self.kind
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            LoadErrorKind::NotWasm => {
+                "give a .wasm module, a component, or the .wat text of either"
+            }
+            LoadErrorKind::TooLarge => {
+                "is it the right file? An embedding program can raise `max_module`; the other limits are far beyond what compilers emit"
+            }
+            LoadErrorKind::Invalid => {
+                "build it again; if it was copied, compare its size with the original's"
+            }
+            LoadErrorKind::Unsupported => features::HINT,
+            LoadErrorKind::UnknownImport => {
+                "a guest may import atoll-rt:process/* 0.2.0 and WASI; `atoll inspect FILE` lists what this one wants"
+            }
+            LoadErrorKind::NotGranted => {
+                "grant it, if you trust the program: `--allow-inspect` to look at processes, `--allow-debug` to suspend them"
+            }
+            LoadErrorKind::WrongSignature => {
+                "generate its bindings again from the contract in wit/"
+            }
+            LoadErrorKind::NoEntry => {
+                "export `run: func()` (the world atoll-rt:process/process), or build a WASI command with `_start`"
+            }
+            LoadErrorKind::NoMemory => {
+                "export the module's memory as `memory`, as every wit-bindgen toolchain does"
+            }
+            LoadErrorKind::NoRealloc => {
+                "link with wit-bindgen's bindings, or export a `cabi_realloc` of your own"
+            }
+            LoadErrorKind::MemoryTooLarge => {
+                "raise --max-memory, or link the guest with a smaller initial memory"
+            }
+            LoadErrorKind::Compile => {
+                "check the module with another runtime or `wasm-tools validate`"
+            }
+            LoadErrorKind::TooCostly => {
+                "raise --max-compile-time or --max-compile-memory, if you trust the program; or build it with smaller functions"
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            LoadErrorKind::NotWasm => "this is not WebAssembly",
+            LoadErrorKind::TooLarge => "the module is too large",
+            LoadErrorKind::Invalid => "the module is not valid",
+            LoadErrorKind::Unsupported => "the module uses a proposal that is off here",
+            LoadErrorKind::UnknownImport => "the module imports something that does not exist",
+            LoadErrorKind::NotGranted => "the module imports what it is not granted",
+            LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",
+            LoadErrorKind::NoEntry => "the module has no entry point",
+            LoadErrorKind::NoMemory => "the module exports no memory",
+            LoadErrorKind::NoRealloc => "the module exports no `cabi_realloc`",
+            LoadErrorKind::MemoryTooLarge => "the module's memory is too large",
+            LoadErrorKind::Compile => "the module can't be compiled",
+            LoadErrorKind::TooCostly => "the module is too costly to compile",
+        };
+        write!(f, "{what}: {}", self.detail)
+    }
+}

@@ -1,0 +1,170 @@
+//! What a file would be to this host, without running it: for `atoll inspect` and for embedding programs.
+
+use crate::abi::PACKAGE;
+use crate::engine::{WASI_RUN, obstacle};
+use crate::rewriter::{self, Analysis, LoadError, Rewritten, spawnable};
+use crate::wasi::{is_preview1_function, is_preview2_interface};
+use wasmparser::{ComponentExternalKind, Parser, Payload};
+
+/// A module is rewritten to see whether it can be. For how long slices does not matter.
+const SLICE: u64 = 4000;
+
+/// What a file is, and what running it would take.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// How it would be run.
+    pub path: Path,
+    /// Why so.
+    pub why: String,
+    /// What it imports.
+    pub imports: Vec<Import>,
+    /// Its first memory, in bytes: at the start, and at most if it says so. Unknown for components.
+    pub memory: Option<(u64, Option<u64>)>,
+    /// Why an instance serves one process only; none if it is made as new when its process has returned, and serves the
+    /// next one.
+    pub used_once: Option<&'static str>,
+    /// The functions that can be spawned.
+    pub functions: Vec<String>,
+    /// The function that runs when none is named; a file without one can't be run.
+    pub entry: Option<String>,
+}
+
+/// The ways to run a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// As a core module, its imports linked directly.
+    Flattened,
+    /// As a component.
+    Component,
+}
+
+/// One import, and who provides it.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The module or interface.
+    pub module: String,
+    /// The function; empty for a component's, which imports whole interfaces.
+    pub name: String,
+    /// Who provides it.
+    pub status: ImportStatus,
+}
+
+/// Who provides an import.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImportStatus {
+    /// Atoll itself, always.
+    Contract,
+    /// WASI: linked always; what it may touch is granted on the command line.
+    Wasi,
+    /// Nobody: the program can't be loaded.
+    Unknown,
+}
+
+impl Inspection {
+    /// Looks at a binary or at text.
+    pub fn of(bytes: &[u8]) -> Result<Inspection, LoadError> {
+        Ok(match rewriter::rewrite(bytes, u64::MAX, SLICE)? {
+            Rewritten::Module(module) => core(&module.analysis, module.is_unwrapped),
+            Rewritten::Component(found) => component(&found.bytes, found.why),
+        })
+    }
+}
+
+fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
+    let what = if unwrapped {
+        "a component that only wraps one core module"
+    } else {
+        "a core module"
+    };
+    let kind = match (analysis.is_atoll_guest(), analysis.imports_wasi()) {
+        (true, true) => "importing atoll-rt:process and WASI preview 1",
+        (true, false) => "importing atoll-rt:process",
+        (false, true) => "importing WASI preview 1",
+        (false, false) => "importing neither atoll-rt:process nor WASI",
+    };
+    let imports = analysis.imports.iter().map(|import| Import {
+        module: import.module.clone(),
+        name: import.name.clone(),
+        status: match (import.contract, import.is_wasi()) {
+            (Some(_), _) => ImportStatus::Contract,
+            (None, true) if is_preview1_function(&import.name) => ImportStatus::Wasi,
+            (None, _) => ImportStatus::Unknown,
+        },
+    });
+    Inspection {
+        path: Path::Flattened,
+        why: format!("{what} {kind}"),
+        imports: imports.collect(),
+        memory: analysis.memory,
+        used_once: obstacle(analysis),
+        functions: analysis
+            .functions
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect(),
+        entry: analysis
+            .entry()
+            .map(|index| analysis.functions[index].0.clone()),
+    }
+}
+
+fn component(bytes: &[u8], why: &str) -> Inspection {
+    let mut imports = Vec::new();
+    let mut functions = Vec::new();
+    let mut depth = 0u32;
+    let is_spawnable = spawnable(bytes);
+    // The bytes were validated when they were sorted: what can't be read here was not there.
+    for payload in Parser::new(0).parse_all(bytes).flatten() {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section.into_iter().flatten() {
+                    let module = import.name.name.to_owned();
+                    let status = if module.starts_with(PACKAGE) {
+                        ImportStatus::Contract
+                    } else if is_preview2_interface(&module) {
+                        ImportStatus::Wasi
+                    } else {
+                        ImportStatus::Unknown
+                    };
+                    imports.push(Import {
+                        module,
+                        name: String::new(),
+                        status,
+                    });
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section.into_iter().flatten() {
+                    let name = export.name.name;
+                    match export.kind {
+                        ComponentExternalKind::Func if is_spawnable(name) => {
+                            functions.push(name.to_owned());
+                        }
+                        ComponentExternalKind::Instance
+                            if name.starts_with("wasi:cli/run@0.2.") =>
+                        {
+                            functions.push(WASI_RUN.to_owned());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let entry = [WASI_RUN, "run"]
+        .iter()
+        .find(|entry| functions.iter().any(|name| name == *entry));
+    Inspection {
+        path: Path::Component,
+        why: format!("a component; {why}"),
+        imports,
+        memory: None,
+        used_once: Some("it is a component"),
+        entry: entry.map(|entry| (*entry).to_owned()),
+        functions,
+    }
+}

@@ -1,0 +1,292 @@
+//! The runtime: what an embedding program holds, and what owns all the rest.
+//!
+//! This room owns the threads (schedulers, I/O, hibernator), the engine with its programs, and the system of processes. It
+//! puts the other rooms together, and none of them sees it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | here | [`System`]: starting, loading, spawning, ending |
+//! | `hibernator` | the thread that has idle processes hibernated |
+//! | `stop` | waiting for the end of processes |
+//! | `mailbox`, `watch` | the host among the processes: a mailbox, and being told of an end |
+//! | `inspect` | what a file is, for people |
+
+mod hibernator;
+mod inspect;
+mod mailbox;
+mod stop;
+mod watch;
+
+pub use inspect::{Import, ImportStatus, Inspection, Path};
+pub use mailbox::HostMailbox;
+pub use watch::Watch;
+
+use crate::contract;
+use crate::engine::Engine;
+use crate::process::{ExitReason, Pid};
+use crate::rewriter::LoadError;
+use crate::scheduler::Seam;
+use crate::system::table::lock;
+use crate::system::{
+    Config, Counters, Error, Holdings, ProcessInfo, Program, RegisterError, Shared, Spawn,
+    SpawnError, handover,
+};
+use crate::wasi::Wasi;
+use hibernator::Hibernator;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use stop::Departures;
+
+/// How often, and how far apart, [`System::info`] looks whether a process has said where it is.
+const ANSWER_LOOKS: u32 = 50;
+const ANSWER_LOOKS_APART: Duration = Duration::from_micros(200);
+
+/// A running system of processes. Clones are handles to the same one.
+///
+/// It ends when [`System::shutdown`] is called; dropping the last handle does the same.
+#[derive(Clone)]
+pub struct System(Arc<Owner>);
+
+/// What ends with the last handle: the threads. Everything else hangs on `shared`, which processes hold too.
+struct Owner {
+    shared: Arc<Shared>,
+    engine: Engine,
+    departures: Arc<Departures>,
+    threads: Mutex<Threads>,
+}
+
+/// Threads that a system, compiling and its program start beside the schedulers, or nearly.
+const THREADS_BESIDE_SCHEDULERS: usize = 12;
+
+#[derive(Default)]
+struct Threads {
+    schedulers: Vec<JoinHandle<()>>,
+    io: Option<tokio::runtime::Runtime>,
+    hibernator: Option<Hibernator>,
+}
+
+impl System {
+    /// Starts a system: scheduler threads, an I/O runtime, and no process.
+    pub fn new(config: Config) -> Result<System, Error> {
+        config.check()?;
+        let os =
+            |what: &'static str| move |error: std::io::Error| Error::Os(format!("{what}: {error}"));
+        let seam = Arc::new(Seam::real());
+        let wasi = Wasi::new(config.grants.clone(), config.output.clone(), seam.clone())
+            .map_err(Error::Grant)?;
+        let engine = Engine::new(&config, &seam, Arc::new(wasi), contract::LINKERS)
+            .map_err(|error| Error::Os(format!("{error:#}")))?;
+        crate::wasi::check_threads(config.schedulers + THREADS_BESIDE_SCHEDULERS)
+            .map_err(os("there are too few threads (`ulimit -u`, `ulimit -v`)"))?;
+        let io = crate::wasi::io_runtime().map_err(os("the I/O threads can't be started"))?;
+        let departures = Arc::new(Departures::new(&seam));
+        let shared = Shared::new(config, &seam, departures.clone());
+        let handle = io.handle().clone();
+        // Host calls find their runtime by the thread that they are polled on.
+        let around = move |run: &mut dyn FnMut()| {
+            let _entered = handle.enter();
+            run();
+            handover::leave();
+        };
+        let schedulers = shared
+            .scheduler
+            .start(shared.clone(), around)
+            .map_err(os("the scheduler threads can't be started"))?;
+        let hibernator = Hibernator::start(&shared)
+            .map_err(os("the thread that hibernates processes can't be started"))?;
+        let threads = Mutex::new(Threads {
+            schedulers,
+            io: Some(io),
+            hibernator,
+        });
+        Ok(System(Arc::new(Owner {
+            shared,
+            engine,
+            departures,
+            threads,
+        })))
+    }
+
+    /// Compiles a program (a core module, a component, or the text of either) and registers it under a name, by
+    /// which guests can spawn it too. Runs none of its code. A program that had the name before goes on running.
+    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Program, LoadError> {
+        let program = self.0.engine.load(name, bytes)?;
+        self.0.shared.add_program(name, program.clone());
+        Ok(Program(program))
+    }
+
+    /// Starts a process. Its parent is the host.
+    pub fn spawn(&self, spawn: Spawn) -> Result<Pid, SpawnError> {
+        self.0.shared.spawn(spawn, None)
+    }
+
+    /// Starts a process and watches it, so that its end is told however soon it comes. OTP: `spawn_monitor`.
+    pub fn spawn_watched(&self, spawn: Spawn) -> Result<(Pid, Watch), SpawnError> {
+        let (told, watch) = Watch::pair();
+        let pid = self.0.shared.spawn_watched(spawn, None, Some(told))?;
+        Ok((pid, watch))
+    }
+
+    /// Opens a mailbox of the host's own: a pid that guests can send to, and from which the host can send.
+    pub fn open_mailbox(&self) -> Result<HostMailbox, SpawnError> {
+        HostMailbox::open(self.0.shared.clone())
+    }
+
+    /// Does this process live?
+    pub fn is_alive(&self, pid: Pid) -> bool {
+        self.0.shared.is_alive(pid)
+    }
+
+    /// Tells how a process ends; [`ExitReason::NoProc`] if it has ended already.
+    pub fn watch(&self, pid: Pid) -> Watch {
+        Watch::new(&self.0.shared, pid)
+    }
+
+    /// Ends a process at once. OTP: `exit(Pid, kill)`.
+    pub fn kill(&self, pid: Pid) {
+        self.exit_process(pid, ExitReason::Kill);
+    }
+
+    /// Sends an exit signal in the name of the process itself. One that traps exits receives it as an event; `kill`
+    /// can't be trapped. OTP: `exit/2`.
+    pub fn exit_process(&self, pid: Pid, reason: ExitReason) {
+        self.0.shared.send_exit(pid, pid, reason);
+    }
+
+    /// Gives a process a name. OTP: `register/2`.
+    pub fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        self.0.shared.register(name, pid)
+    }
+
+    /// Who has this name. OTP: `whereis/1`.
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.0.shared.whereis(name)
+    }
+
+    /// Every process that is alive. OTP: `processes/0`.
+    pub fn processes(&self) -> Vec<Pid> {
+        self.0.shared.processes()
+    }
+
+    /// What a process is and does. Blocks for some milliseconds at most, in which a process that waits says which function
+    /// it is in. OTP: `process_info/1`.
+    pub fn info(&self, pid: Pid) -> Option<ProcessInfo> {
+        let shared = &self.0.shared;
+        shared.ask_where(pid);
+        for _ in 0..ANSWER_LOOKS {
+            if !shared.is_about_to_say(pid) {
+                break;
+            }
+            std::thread::sleep(ANSWER_LOOKS_APART);
+        }
+        shared.info(pid)
+    }
+
+    /// Each guest process's reductions so far, in no particular order: cheaper than asking for everything of each.
+    pub fn reductions(&self) -> Vec<(Pid, u64)> {
+        self.0.shared.reductions()
+    }
+
+    /// What the system has done so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            recycled: self.0.engine.instances_used_again(),
+            hibernation: self.0.engine.hibernation(),
+            ..self.0.shared.counters()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> std::sync::Weak<crate::engine::Slots> {
+        self.0.engine.slots()
+    }
+
+    /// What the system holds for its processes now; nothing, when no process is left.
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = self.0.shared.holdings();
+        holdings.slots = self.0.engine.slots_in_use();
+        holdings.contexts = self.0.engine.contexts_open();
+        holdings
+    }
+
+    /// Ends the processes in order: those that nobody above them would end are sent the exit signal `shutdown`, whoever
+    /// is left without a parent by that is sent one, too, and so on. Returns when all have ended, or the grace time is
+    /// over: true if all have. Call [`System::shutdown`] then. OTP: `init:stop/0`.
+    ///
+    /// "Nobody above them": their parent is the host, or has ended. The signal comes in the name of the parent, or of the
+    /// process itself if the host is the parent.
+    pub fn stop(&self, grace: Duration) -> bool {
+        self.0.departures.stop_in_order(&self.0.shared, grace)
+    }
+
+    /// Ends every process, then the threads, and writes out what guests have printed. Returns when all that is done, and
+    /// says how many processes it killed: those that were about to end anyway are not among them. After the first time
+    /// it does nothing.
+    pub fn shutdown(&self) -> usize {
+        self.0.shutdown()
+    }
+
+    /// The same, but what guests have printed may not be written yet: the destinations may take as long as they like, and
+    /// [`Output::flush`](crate::Output::flush) waits for them. OTP: `halt/2` without `flush`.
+    pub fn halt(&self) -> usize {
+        self.0.halt().unwrap_or(0)
+    }
+}
+
+impl Owner {
+    fn shutdown(&self) -> usize {
+        let Some(killed) = self.halt() else {
+            return 0;
+        };
+        self.shared.config.output.flush();
+        killed
+    }
+
+    /// None if that was done before.
+    fn halt(&self) -> Option<usize> {
+        let mut threads = lock(&self.threads);
+        let Threads {
+            schedulers,
+            io,
+            hibernator,
+        } = std::mem::take(&mut *threads);
+        if schedulers.is_empty() {
+            return None;
+        }
+        drop(hibernator);
+        let killed = self.departures.kill_all(&self.shared);
+        self.shared.scheduler.stop();
+        for thread in schedulers {
+            if thread.join().is_err() {
+                tracing::error!("a scheduler thread panicked");
+            }
+        }
+        self.shared.drop_latecomers();
+        if let Some(io) = io {
+            // Blocking work that a dead process left behind (a read of a terminal, say) is not waited for.
+            io.shutdown_background();
+        }
+        Some(killed)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl crate::wasi::Seam for Seam {
+    fn now(&self) -> u64 {
+        self.now()
+    }
+
+    fn wall(&self) -> std::time::Duration {
+        self.wall()
+    }
+
+    fn fill_random(&self, buffer: &mut [u8]) {
+        self.fill_random(buffer);
+    }
+}
