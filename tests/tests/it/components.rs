@@ -2,6 +2,7 @@
 
 use crate::wrap::{Component, PROCESS_WORLD, printing_module};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, bare_guest, guest, tied_guest};
+use wasmparser::{Validator, WasmFeatures};
 
 #[track_caller]
 fn prints(functions: &str, body: &str, stdout: &str) {
@@ -533,6 +534,14 @@ fn components_that_can_not_be_loaded() {
     }
     let binary = Component::printing("run", "(func (export \"run\"))");
     for bytes in (8..binary.len()).step_by(401) {
+        // What is cut off may be no more than the names at the end.
+        if Validator::new_with_features(WasmFeatures::all())
+            .validate_all(&binary[..bytes])
+            .is_ok()
+            && bytes > 8
+        {
+            continue;
+        }
         Atoll::run(&binary[..bytes])
             .outcome()
             .code(1)

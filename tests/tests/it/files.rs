@@ -255,8 +255,8 @@ fn unknown_import() {
             "`sned` from `atoll-rt:process/mailbox@0.2.0`: the contract has no such function",
         ),
         (
-            "\"atoll-rt:process/mailbox@0.2.0\" \"send\" (func)",
-            "`send` from `atoll-rt:process/mailbox@0.2.0`: the contract has no such function",
+            "\"atoll-rt:process/mailbox@0.3.0\" \"send\" (func)",
+            "`send` from `atoll-rt:process/mailbox@0.3.0`: the contract has no such function",
         ),
         (
             "\"atoll-rt:process/mailbox\" \"send\" (func)",

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// Erlang-style processes for WebAssembly.
 #[derive(Parser)]
 #[command(
+    name = "atoll",
     version,
     propagate_version = true,
     after_help = "Run `atoll run --help` for limits, grants and exit codes."

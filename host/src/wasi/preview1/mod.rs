@@ -88,8 +88,8 @@ pub trait Guest: Send + 'static {
     fn pay(&mut self, reductions: u64) -> bool;
 }
 
-/// Links WASI functions, each under its name. Each asks at its beginning whether the process is to end, and those that may
-/// take long at their end, too.
+/// Links functions of WASI. Each asks at its beginning whether the process is to end, and those that may take long at
+/// their end, too.
 macro_rules! functions {
     ($linker:ident of $guest:ident: $($kind:ident $path:path as $name:literal ($($argument:ident: $ty:ty),*);)+) => {
         $(functions!(@$kind $linker, $guest, $path, $name, ($($argument: $ty),*));)+
