@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_function_has_an_end_in_sight() {
-        let body = |lines: usize| "    f();\n".repeat(lines);
+        let body = |lines: usize| "        f();\n".repeat(lines);
         for head in [
             "fn g() {",
             "    pub(crate) async fn g(\n        a: u32,\n    ) -> u32 {",
