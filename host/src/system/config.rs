@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::report::CrashReport;
 
-/// How a [`System`](super::System) is set up.
+/// How a [`System`](crate::System) is set up.
 #[derive(Clone)]
 pub struct Config {
     /// Scheduler threads. Default: one per core.
