@@ -10,7 +10,7 @@ mod functions;
 
 use crate::engine::Contract;
 
-/// What the engine is handed, so that programs find these functions.
+/// The linkers of these functions. The runtime hands them to the engine.
 pub(crate) const LINKERS: Contract = Contract {
     link_modules: core::link,
     link_components: component::link,

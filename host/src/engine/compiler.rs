@@ -83,14 +83,14 @@ impl Compiler {
     }
 }
 
-/// What the compiler has to say.
+/// Turns the compiler's error into a reason why a program can't be loaded.
 pub(super) fn not_compiled(error: wasmtime::Error) -> LoadError {
     let text = printable_lines(&format!("{error:#}"));
     LoadError::new(LoadErrorKind::Compile, text)
 }
 
 impl CompileKind {
-    /// Who counts the reductions of such code.
+    /// Says whether the module or wasmtime counts the reductions of such code.
     fn counts(self) -> Counts {
         match self {
             CompileKind::Module => Counts::Module,

@@ -33,7 +33,7 @@ pub(super) fn engine(
     wasmtime::Engine::new(&wasm)
 }
 
-/// What the compiler is told. What it makes runs in any engine that is configured so, whatever else it is told.
+/// Configures the compiler. Its code runs in every engine that has this configuration, whatever else that engine is told.
 pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
     let mut wasm = wasmtime::Config::new();
     set_features(&mut wasm);

@@ -42,7 +42,7 @@ struct Components {
     linker: component::Linker<State>,
 }
 
-/// Who links the contract's functions: the engine does not know them.
+/// The functions that link the contract. The engine does not know the contract's functions itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Contract {
     pub(crate) link_modules: fn(&mut Linker<State>) -> wasmtime::Result<()>,

@@ -363,7 +363,7 @@ impl MemoryLimits {
 }
 
 impl MemoryLimits {
-    // What a memory's or table's own maximum forbids is not counted, because it will not come about.
+    // A growth beyond the memory's or table's own maximum is not counted: wasmtime refuses it.
 
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let bytes = self.bytes.saturating_add((desired - current) as u64);

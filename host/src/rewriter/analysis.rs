@@ -123,7 +123,7 @@ impl Analysis {
         self.imports.iter().any(|import| import.contract.is_some())
     }
 
-    /// What its instances take at the start.
+    /// Says how much memory an instance takes at the start.
     pub(crate) fn sizes(&self) -> Sizes {
         Sizes {
             memory_bytes: self.memory_bytes_min,

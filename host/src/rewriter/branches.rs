@@ -11,7 +11,7 @@
 use wasm_encoder::{BlockType, InstructionSink};
 use wasmparser::{BrTable, FunctionBody, Operator, OperatorsReader, Result};
 
-/// What the compiler takes.
+/// The compiler takes no more targets.
 const TARGETS_MAX: u32 = 65_520;
 
 /// Is this code so long that it may have such branches?
@@ -27,7 +27,7 @@ pub(super) fn is_wide(targets: &BrTable<'_>) -> bool {
 /// Has this code such branches, and none of them a target that takes operands, as far as that is easily seen?
 pub(super) fn can_be_cut(mut code: OperatorsReader<'_>) -> Result<bool> {
     let mut found = false;
-    // What is around: may who branches there take operands along? The function's results are not known here.
+    // For each block around: may a branch to it take operands along? The function's results are not known here.
     let mut takes = vec![true];
     while !code.eof() {
         match code.read()? {

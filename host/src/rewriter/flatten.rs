@@ -117,7 +117,7 @@ struct Types {
     by_type: u32,
 }
 
-/// What is added to a function.
+/// The additions to one function.
 struct Plan {
     /// Its locals, with those that are added.
     locals: Vec<(u32, ValType)>,

@@ -289,7 +289,7 @@ impl Cutter {
         self.pieces.extend(piece);
     }
 
-    /// What comes now can't be reached, and has no statements.
+    /// The code from here on can't be reached, and has no statements.
     fn cannot_end_here(&mut self) {
         if let Some(block) = self.blocks.last_mut() {
             block.is_closed = false;

@@ -48,7 +48,7 @@ const ANSWER_LOOKS_APART: Duration = Duration::from_micros(200);
 #[derive(Clone)]
 pub struct System(Arc<Owner>);
 
-/// What ends with the last handle: the threads. Everything else hangs on `shared`, which processes hold too.
+/// Owns the threads, which end with the last handle. Everything else hangs on `shared`, which processes hold too.
 struct Owner {
     shared: Arc<Shared>,
     engine: Engine,
@@ -159,7 +159,7 @@ impl System {
         self.0.shared.register(name, pid)
     }
 
-    /// Who has this name. OTP: `whereis/1`.
+    /// Returns the process that has this name. OTP: `whereis/1`.
     pub fn whereis(&self, name: &str) -> Option<Pid> {
         self.0.shared.whereis(name)
     }
@@ -169,7 +169,7 @@ impl System {
         self.0.shared.processes()
     }
 
-    /// What a process is and does. Blocks for some milliseconds at most, in which a process that waits says which function
+    /// Describes a process and its state. Blocks for some milliseconds at most, in which a process that waits says which function
     /// it is in. OTP: `process_info/1`.
     pub fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let shared = &self.0.shared;
@@ -188,7 +188,7 @@ impl System {
         self.0.shared.reductions()
     }
 
-    /// What the system has done so far.
+    /// Counts the system's work so far.
     pub fn counters(&self) -> Counters {
         Counters {
             recycled: self.0.engine.instances_used_again(),
@@ -202,7 +202,7 @@ impl System {
         self.0.engine.slots()
     }
 
-    /// What the system holds for its processes now; nothing, when no process is left.
+    /// Counts the resources that the system holds for its processes now: none, when no process is left.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = self.0.shared.holdings();
         holdings.slots = self.0.engine.slots_in_use();

@@ -534,7 +534,7 @@ fn components_that_can_not_be_loaded() {
     }
     let binary = Component::printing("run", "(func (export \"run\"))");
     for bytes in (8..binary.len()).step_by(401) {
-        // What is cut off may be no more than the names at the end.
+        // A cut may remove no more than the names at the end.
         if Validator::new_with_features(WasmFeatures::all())
             .validate_all(&binary[..bytes])
             .is_ok()

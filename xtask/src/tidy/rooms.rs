@@ -93,7 +93,7 @@ fn room_of(path: &str) -> Option<&str> {
     Some(&inside[..end])
 }
 
-/// What comes right behind each `crate::` in code, with the line's index, up to the file's own tests.
+/// Finds the name behind each `crate::` in code, with the line's index, up to the file's own tests.
 fn imports(lines: &[&str]) -> Vec<(usize, String)> {
     const CRATE: &str = "crate::";
     let mut found = Vec::new();

@@ -1,14 +1,14 @@
 //! The guard in front of every function, so that none can lack it.
 //!
 //! A process that was told to end calls nothing more. A process for which the host has worked a whole slice gives up its turn
-//! first, and asks again; that is done for functions that may answer "again", which their [`Shape`](crate::abi::Shape) says.
+//! first, and asks again. Only a function that may answer "again" can make it do so: its [`Shape`](crate::abi::Shape) says whether it is one.
 
 use super::pausing::{AGAIN, AGAIN_LISTS};
 use super::{Answer, Guest, without_payload};
 use crate::engine::state::{State, survives};
 use wasmtime::{Linker, Result, WasmRet, WasmTy};
 
-/// What a function answers that may be asked again.
+/// The answers of functions that a process may have to ask again.
 pub(super) trait Again: WasmRet + 'static {
     const AGAIN: Self;
 }

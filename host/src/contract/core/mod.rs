@@ -36,7 +36,7 @@ const DONE: i32 = 0;
 /// The same for functions that may leave lists.
 const NO_LISTS: i64 = 0;
 
-/// What `receive` and `call` answer: as others that may leave lists, and a payload, if it is short.
+/// The answer of `receive` and `call`: that of a function that may leave lists, and the payload, if it is short.
 type Answer = (i64, i64, i64);
 
 const fn without_payload(answer: i64) -> Answer {

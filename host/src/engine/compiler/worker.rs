@@ -28,7 +28,7 @@ const TIME_MARGIN_SECONDS: u64 = 2;
 /// No more functions are named.
 const NAMED_MAX: usize = 4;
 
-/// What is to be compiled.
+/// The kinds of files that a process compiles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompileKind {
     /// A core module.
@@ -38,7 +38,7 @@ pub enum CompileKind {
 }
 
 impl CompileKind {
-    /// What it is called on a command line and in the cache.
+    /// Returns the kind's name, for the command line and the cache.
     pub fn name(self) -> &'static str {
         match self {
             CompileKind::Module => "module",
@@ -54,8 +54,8 @@ impl CompileKind {
     }
 }
 
-/// What the process does that [`Config::compiler`](crate::Config::compiler) starts: compiles standard input to standard output, in so
-/// much processor time and so many bytes of memory. To be called once, at the beginning of a program.
+/// Compiles standard input to standard output, in so much processor time and so many bytes of memory. The program that
+/// [`Config::compiler`](crate::Config::compiler) names calls this once, when it begins.
 pub fn compile_apart(kind: CompileKind, time_max: Duration, memory_max: u64) -> ExitCode {
     match compile(kind, time_max, memory_max) {
         Ok(()) => ExitCode::SUCCESS,

@@ -319,7 +319,7 @@ fn moved(bytes: usize) {
     MOVED.set(MOVED.get().saturating_add(bytes));
 }
 
-/// What memories that were moved on this thread since this was asked last have cost.
+/// Takes the cost of the memories that this thread has moved since the last call, in reductions.
 pub(crate) fn moved_reductions() -> u64 {
     MOVED.take() as u64 / BYTES_PER_REDUCTION
 }

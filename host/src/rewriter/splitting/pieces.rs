@@ -166,7 +166,7 @@ impl<'a> Splitter<'a> {
     }
 }
 
-/// What a local is in a piece, or in the function itself.
+/// Returns a local's index in a piece, or in the function itself.
 fn local_in(piece: Option<&Piece>, local: u32) -> u32 {
     let Some(piece) = piece else { return local };
     let place = piece

@@ -82,7 +82,7 @@ fn what_no_piece_can_be_stays() {
     }
     let code = format!("(local.get $a) {}", many("(call $imported)", 2));
     assert!(split_code(&code).is_none());
-    // What can't be reached is not cut.
+    // Unreachable code is not cut.
     assert!(split_code(&format!("unreachable {}", many("(i32.const 1) drop", 3))).is_none());
 }
 
