@@ -1,6 +1,8 @@
 //! Texts of strangers, made safe to print: a guest's names and words must not drive a terminal, pass for lines of the
 //! host's, or fill the log.
 
+use std::fmt::{self, Write};
+
 /// Names are cut to this many bytes.
 pub const NAME_SHOWN_BYTES_MAX: usize = 120;
 
@@ -47,6 +49,34 @@ pub(crate) fn printable_lines(text: &str) -> String {
         .join("\n")
 }
 
+/// Formats no more than the first `bytes_max` bytes of a text, however long the whole would be.
+pub(crate) fn start_of(text: fmt::Arguments<'_>, bytes_max: usize) -> String {
+    let mut start = Start {
+        text: String::new(),
+        bytes_max,
+    };
+    // It fails when it has written enough.
+    let _ = start.write_fmt(text);
+    start.text
+}
+
+/// The first part of a text; writing more fails.
+struct Start {
+    text: String,
+    bytes_max: usize,
+}
+
+impl Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(self.bytes_max.saturating_sub(self.text.len()));
+        self.text.push_str(&text[..fits]);
+        match fits == text.len() {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +91,12 @@ mod tests {
         assert_eq!(printable("üü", 3), "ü… (4 bytes)");
         assert_eq!(printable_lines("a\n\tb"), "a\n\\tb");
         assert!(printable_lines(&"x\n".repeat(1000)).len() < 100);
+    }
+
+    #[test]
+    fn the_start_of_a_text_ends_between_characters() {
+        assert_eq!(start_of(format_args!("{}", "short"), 9), "short");
+        assert_eq!(start_of(format_args!("a{}c", "üü"), 4), "aü");
+        assert_eq!(start_of(format_args!("{}{}", "abc", "def"), 3), "abc");
     }
 }

@@ -42,19 +42,10 @@ pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
 
 /// Builds the program `atoll`; so that rules can be broken only if one is to be.
 fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
-    if !breakable {
-        return workspace.build_atoll();
+    match breakable {
+        true => workspace.build_atoll_with(&[BREAKABLE]),
+        false => workspace.build_atoll(),
     }
-    let mut cargo = workspace.cargo();
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "atoll-rt",
-        "--bin",
-        "atoll",
-    ]);
-    run(cargo.args(["--features", BREAKABLE]))
 }
 
 /// Sees to it that there is an Erlang to ask.

@@ -51,14 +51,21 @@ impl Workspace {
 
     /// Builds the program `atoll`.
     pub fn build_atoll(&self) -> Result<()> {
-        run(self.cargo().args([
+        self.build_atoll_with(&[])
+    }
+
+    /// Builds it with these features as well.
+    pub fn build_atoll_with(&self, features: &[&str]) -> Result<()> {
+        let program = [
             "build",
             "--release",
             "--package",
             "atoll-rt",
             "--bin",
             "atoll",
-        ]))
+        ];
+        let features = features.iter().flat_map(|feature| ["--features", *feature]);
+        run(self.cargo().args(program).args(features))
     }
 
     /// Builds `atoll` and the program that measures, as fast as users' builds are, and says in which folder they are.

@@ -4,8 +4,7 @@
 //! a process has. So names are demangled here, by the thread that loads, each with a bound; what a process's own stack
 //! is asked for later (the engine's `instance`) is only which function it is in.
 
-use crate::text::{NAME_SHOWN_BYTES_MAX, printable_name};
-use std::fmt::{self, Write};
+use crate::text::{NAME_SHOWN_BYTES_MAX, printable_name, start_of};
 use wasm_encoder::{NameMap, NameSection};
 use wasmparser::{CustomSectionReader, KnownCustom, Name};
 
@@ -19,10 +18,11 @@ pub(crate) fn readable(name: &str) -> String {
     if name.len() > DEMANGLED_BYTES_MAX {
         return printable_name(name);
     }
-    let mut start = Start(String::new());
-    // It fails when it has written enough.
-    let _ = write!(start, "{:#}", rustc_demangle::demangle(name));
-    printable_name(&start.0)
+    let demangled = rustc_demangle::demangle(name);
+    printable_name(&start_of(
+        format_args!("{demangled:#}"),
+        LOOKED_AT_BYTES_MAX,
+    ))
 }
 
 /// The same for a name section: that of a rewritten module, in which functions lie elsewhere. What is wrong with a name
@@ -48,21 +48,6 @@ pub(super) fn section(
     let mut names = NameSection::new();
     names.functions(&functions);
     Some(names)
-}
-
-/// The first part of a text; writing more fails.
-struct Start(String);
-
-impl Write for Start {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.0.len() + text.len() > LOOKED_AT_BYTES_MAX {
-            let fits = text.floor_char_boundary(LOOKED_AT_BYTES_MAX - self.0.len());
-            self.0.push_str(&text[..fits]);
-            return Err(fmt::Error);
-        }
-        self.0.push_str(text);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -50,13 +50,19 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     // By one call, which does everything.
     macro_rules! direct {
         ($($interface:literal $name:literal = $function:path),+ $(,)?) => {
-            $($function.define_direct(linker, module_of($interface, $name), &raw_name($interface, $name))?;)+
+            $(
+                assert!(function($interface, $name).shape == Shape::Direct || $name == "yield-now");
+                $function.define_direct(linker, module_of($interface, $name), &raw_name($interface, $name))?;
+            )+
         };
     }
     // By a call that may answer "again": the rewriter's glue asks under a name of its own.
     macro_rules! retried {
         ($($interface:literal: { $($name:literal = $function:path),+ $(,)? })+) => {
-            $($($function.define_retried(linker, module_of($interface, $name), &raw_name($interface, $name))?;)+)+
+            $($(
+                assert_ne!(function($interface, $name).shape, Shape::Direct);
+                $function.define_retried(linker, module_of($interface, $name), &raw_name($interface, $name))?;
+            )+)+
         };
     }
     direct! {

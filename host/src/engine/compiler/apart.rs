@@ -57,7 +57,7 @@ impl Apart {
         let mut process = Command::new(&self.program)
             .arg0("atoll")
             .args(["compile", kind.name()])
-            .arg(self.time_max.as_millis().to_string())
+            .arg(milliseconds(self.time_max).to_string())
             .arg(self.memory_max.to_string())
             .env_clear()
             .stdin(Stdio::piped())
@@ -85,4 +85,9 @@ impl Apart {
     fn memory_text(&self) -> String {
         format!("{} MiB", self.memory_max >> 20)
     }
+}
+
+/// A time in whole milliseconds; a longer one than they can say is for ever.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

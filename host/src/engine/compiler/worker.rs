@@ -5,9 +5,9 @@
 //! kernel's limits stand behind that thread, in case it comes too late.
 
 use crate::engine::config;
+use crate::text::start_of;
 use log::{LevelFilter, Log, Metadata, Record};
 use rustix::process::{Resource, Rlimit};
-use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -168,10 +168,7 @@ impl Log for UnderWay {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut line = Line(String::new());
-        // It fails when the line is longer than what is looked at.
-        let _ = write!(line, "{}", record.args());
-        let line = line.0.as_str();
+        let line = start_of(*record.args(), LINE_BYTES_MAX);
         if let Some(begins) = BEGINS.iter().find_map(|text| line.strip_prefix(text)) {
             // The symbol comes last, in quotation marks.
             self.set(begins.split('"').nth(1));
@@ -181,18 +178,4 @@ impl Log for UnderWay {
     }
 
     fn flush(&self) {}
-}
-
-/// The first part of a text; writing more fails.
-struct Line(String);
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(LINE_BYTES_MAX.saturating_sub(self.0.len()));
-        self.0.push_str(&text[..fits]);
-        match fits == text.len() {
-            true => Ok(()),
-            false => Err(fmt::Error),
-        }
-    }
 }
