@@ -79,6 +79,8 @@ fn compile(kind: CompileKind, time_max: Duration, memory_max: u64) -> wasmtime::
         CompileKind::Module => engine.precompile_module(&bytes)?,
         CompileKind::Component => engine.precompile_component(&bytes)?,
     };
+    // A short compilation may fall between two looks, and is held to the limits as well.
+    look(time_max, memory_max);
     io::stdout().lock().write_all(&code)?;
     Ok(())
 }
@@ -105,12 +107,16 @@ fn confine(time_max: Duration, memory_max: u64) -> io::Result<()> {
 fn watch(time_max: Duration, memory_max: u64) {
     loop {
         std::thread::sleep(LOOKS_APART);
-        if processor_time() > time_max {
-            end(OVER_TIME);
-        }
-        if resident_bytes().is_some_and(|bytes| bytes > memory_max) {
-            end(OVER_MEMORY);
-        }
+        look(time_max, memory_max);
+    }
+}
+
+fn look(time_max: Duration, memory_max: u64) {
+    if processor_time() > time_max {
+        end(OVER_TIME);
+    }
+    if resident_bytes().is_some_and(|bytes| bytes > memory_max) {
+        end(OVER_MEMORY);
     }
 }
 

@@ -471,6 +471,14 @@ fn a_module_that_takes_too_much_to_compile_is_refused() {
             .stderr_has("\n  hint: raise --max-compile-time");
     }
     Atoll::run(heavy()).outcome().code(0).stderr("");
+    // However little there is to compile, it is more than nothing.
+    for limit in ["--max-compile-time", "--max-compile-memory"] {
+        Atoll::run("(module (func (export \"run\")))")
+            .options([limit, "0"])
+            .outcome()
+            .code(1)
+            .stderr_has("the module is too costly to compile: it takes more ");
+    }
 }
 
 #[test]
