@@ -9,12 +9,9 @@ use atoll_rt::{
 };
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// This program, even if its file has been replaced meanwhile.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let happenings = Happenings::new(signals::heed())?;
@@ -74,7 +71,7 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
         allow_inspect: options.allow_inspect,
         allow_debug: options.allow_debug,
         cache: !options.no_cache,
-        compiler: Some(OWN_PROGRAM.into()),
+        compiler: Some(own_program()),
         max_compile_time: options.max_compile_time,
         hibernate_after: options.hibernate_after.0,
         poison: options.poison,
@@ -112,6 +109,13 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
         }
     });
     Ok(config)
+}
+
+/// This program's file. If that has been replaced or removed meanwhile, the kernel still has what runs; else its path is better: a
+/// tool that runs this program, such as valgrind, is what the kernel knows.
+fn own_program() -> PathBuf {
+    let named = std::env::current_exe().ok().filter(|path| path.is_file());
+    named.unwrap_or_else(|| "/proc/self/exe".into())
 }
 
 /// What a guest sees of its command line, for which texts are UTF-8. The name of its own file is shown to it as well as can be.
