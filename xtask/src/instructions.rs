@@ -5,7 +5,7 @@
 //! `xtask/instructions.txt`.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -95,21 +95,34 @@ pub fn instructions(workspace: &Workspace, record: bool) -> Result<()> {
     Ok(())
 }
 
-/// The instructions of a whole run.
+/// The instructions of a whole run. The process that compiles runs under valgrind as well, so that it makes code for the
+/// processor that valgrind shows; the log with the number of `atoll` itself is the one that counts.
 fn count(workspace: &Workspace, atoll: &Path, guest: &Guest, arguments: &[&str]) -> Result<u64> {
+    let logs = workspace.root.join("target/instructions");
+    std::fs::create_dir_all(&logs)?;
     let mut command = Command::new("valgrind");
     command
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--trace-children=yes")
+        .arg(format!("--log-file={}/%p", logs.display()))
         .arg(atoll)
         .args(["run", "--schedulers", "1"])
         .args(&guest.run_args)
         .arg(guest.module(workspace))
-        .args(arguments);
-    let output = command.output().context("starting valgrind")?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    collected(&told)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let child = command.spawn().context("starting valgrind")?;
+    let log = logs.join(child.id().to_string());
+    let output = child.wait_with_output()?;
+    let counted = std::fs::read_to_string(&log).unwrap_or_default();
+    std::fs::remove_dir_all(&logs)?;
+    collected(&counted)
         .filter(|_| output.status.success())
-        .with_context(|| format!("counting {}: {}", guest.name, told.trim()))
+        .with_context(|| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            format!("counting {}: {}{}", guest.name, said, counted.trim())
+        })
 }
 
 /// The number in callgrind's last words: `==123== Collected : 4567`.
