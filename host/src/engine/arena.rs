@@ -93,7 +93,7 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: it is not in a zone, so it came from the system's allocator.
             unsafe { System.dealloc(at, layout) }
         } else if WINDOW.get().next != 0 {
-            leave(at as usize, layout.size());
+            note_hole(at as usize, layout.size());
         }
     }
 
@@ -142,7 +142,7 @@ fn place(layout: Layout) -> Option<*mut u8> {
 
 /// Takes note of a place in a zone that is not in use any more: if it lies in the open window, others may have it.
 #[cold]
-fn leave(start: usize, bytes: usize) {
+fn note_hole(start: usize, bytes: usize) {
     let window = WINDOW.get();
     let end = start + bytes;
     if start < window.start || end > window.next {
@@ -165,9 +165,14 @@ pub(super) struct Used {
     pub(super) hole: Range<usize>,
 }
 
-/// Runs `work` with the window open, and says how much of it was used. The caller owns the range, which lies in a zone.
+/// Runs `work` with the window open, and says how much of it was used.
+///
+/// # Safety
+///
+/// The range is the caller's, is mapped, and nothing that lies there is in use. It lies in a zone, or the caller forgets what was
+/// allocated there instead of freeing it. Nothing that was allocated there is used after the range has been given to another use.
 #[inline(always)]
-pub(super) fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, Used) {
+pub(super) unsafe fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, Used) {
     /// Closes the window, however `work` is left.
     struct Close;
     impl Drop for Close {
@@ -210,27 +215,32 @@ pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Room in a window's range for one allocation at a time, which is made outside of it.
-pub(crate) struct Room {
+/// A place in a window's range for what wasmtime allocates for one call at a time, after the window has been closed.
+pub(crate) struct CallPlace {
     start: usize,
 }
 
-impl Room {
+impl CallPlace {
     /// What wasmtime 48 allocates for a call that waits is 72.
     const BYTES: usize = 80;
 
-    /// Sets room apart. None if no window is open.
-    pub(super) fn reserve() -> Option<Room> {
-        let layout = Layout::new::<[u64; Room::BYTES / 8]>();
+    /// Sets one apart. None if no window is open.
+    pub(super) fn reserve() -> Option<CallPlace> {
+        let layout = Layout::new::<[u64; CallPlace::BYTES / 8]>();
         let start = place(layout)? as usize;
-        Some(Room { start })
+        Some(CallPlace { start })
     }
 
-    /// What this thread allocates next goes here, if it fits, until [`Room::close`]. What went here before is not in use.
+    /// Puts here what this thread allocates next, if it fits, until [`CallPlace::close`].
+    ///
+    /// # Safety
+    ///
+    /// What was put here before is not in use any more. Until the place is closed, the thread allocates nothing that outlives the
+    /// window's range.
     #[inline]
-    pub(super) fn open(&self) {
+    pub(super) unsafe fn open(&self) {
         debug_assert_eq!(WINDOW.get().next, 0, "windows don't nest");
-        WINDOW.set(Window::over(self.start, self.start + Room::BYTES));
+        WINDOW.set(Window::over(self.start, self.start + CallPlace::BYTES));
     }
 
     /// True if it was used, or not open.
@@ -248,12 +258,16 @@ static TABLE: [AtomicU64; ZONES] = [const { AtomicU64::new(0) }; ZONES];
 static USED: AtomicUsize = AtomicUsize::new(0);
 const PAGE_BITS: u32 = 12;
 
-/// A range in which nothing is freed, as long as this lives. Nothing in it may be in use when it is dropped.
+/// A range in which nothing is freed, as long as this lives.
 pub(super) struct Zone(usize);
 
 impl Zone {
     /// None if the program has another allocator, or too many systems.
-    pub(super) fn new(base: NonNull<u8>, bytes: usize) -> Option<Zone> {
+    ///
+    /// # Safety
+    ///
+    /// The range is the caller's. Nothing that lies in it is in use when the zone is dropped.
+    pub(super) unsafe fn new(base: NonNull<u8>, bytes: usize) -> Option<Zone> {
         assert!(bytes.is_power_of_two());
         if !is_installed() {
             return None;
@@ -295,9 +309,12 @@ fn is_in_zone(address: usize) -> bool {
 fn is_installed() -> bool {
     let mut room = [0u64; 4];
     let start = room.as_mut_ptr() as usize;
-    let (probe, _) = within(start..start + size_of_val(&room), || {
-        std::hint::black_box(Box::new(0u64))
-    });
+    // SAFETY: the range is that of a variable, and what lies there is forgotten below.
+    let (probe, _) = unsafe {
+        within(start..start + size_of_val(&room), || {
+            std::hint::black_box(Box::new(0u64))
+        })
+    };
     let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&room);
     if is_here {
         // It is no allocation that could be freed.
@@ -331,10 +348,13 @@ mod tests {
         let range = room.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
         let lies_here = |at: *const u64| range.contains(&(at as usize));
-        let ((inside, elsewhere, after), used) = within(range.clone(), || {
-            let inside = Box::new(1u64);
-            (inside, outside(|| Box::new(2u64)), Box::new(3u64))
-        });
+        // SAFETY: the range is that of a variable, and what lies there is forgotten.
+        let ((inside, elsewhere, after), used) = unsafe {
+            within(range.clone(), || {
+                let inside = Box::new(1u64);
+                (inside, outside(|| Box::new(2u64)), Box::new(3u64))
+            })
+        };
         assert!(lies_here(&*inside) && !lies_here(&*elsewhere) && lies_here(&*after));
         assert_eq!((used.bytes, *inside, *elsewhere, *after), (16, 1, 2, 3));
         // They are no allocations that could be freed.
@@ -347,11 +367,14 @@ mod tests {
         let mut room = [0u64; 20];
         let range = room.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
-        assert!(Room::reserve().is_none());
-        let (set_apart, used) = within(range.clone(), || Room::reserve().expect("it fits"));
-        assert_eq!(used.bytes, Room::BYTES);
+        assert!(CallPlace::reserve().is_none());
+        // SAFETY: the range is that of a variable, and what lies there is forgotten.
+        let (set_apart, used) = unsafe { within(range.clone(), CallPlace::reserve) };
+        let set_apart = set_apart.expect("it fits");
+        assert_eq!(used.bytes, CallPlace::BYTES);
         for _ in 0..2 {
-            set_apart.open();
+            // SAFETY: what lay there was forgotten, and what will lie there is.
+            unsafe { set_apart.open() };
             let first = black_box(Box::new([1u64; 9]));
             let second = black_box(Box::new([2u64; 2]));
             assert!(set_apart.close());
@@ -361,7 +384,8 @@ mod tests {
             // It is no allocation that could be freed.
             std::mem::forget(first);
         }
-        set_apart.open();
+        // SAFETY: nothing is put there.
+        unsafe { set_apart.open() };
         assert!(!set_apart.close());
     }
 
@@ -371,10 +395,11 @@ mod tests {
         struct Page([u8; 4096]);
         let mut page = Box::new(Page([0; 4096]));
         let start = NonNull::new(page.0.as_mut_ptr()).expect("it is somewhere");
-        let zone = Zone::new(start, 4096).expect("there is room for a zone");
+        // SAFETY: the page is this function's.
+        let zone = unsafe { Zone::new(start, 4096) }.expect("there is room for a zone");
         let range = start.as_ptr() as usize..start.as_ptr() as usize + 4096;
         let at = |at: *const u64| at as usize - range.start;
-        let (_, used) = within(range.clone(), || {
+        let work = || {
             let first = black_box(Box::new([1u64; 4]));
             let second = black_box(Box::new([2u64; 6]));
             let third = black_box(Box::new(3u64));
@@ -391,7 +416,9 @@ mod tests {
             let again = black_box(Box::new([7u64; 2]));
             assert_eq!(at(&raw const again[0]), 88);
             assert_eq!((*third, fills[3], *after, again[1]), (3, 4, 6, 7));
-        });
+        };
+        // SAFETY: the page is this function's, and lies in a zone.
+        let (_, used) = unsafe { within(range.clone(), work) };
         assert_eq!((used.bytes, used.hole), (80, 32..64));
         drop(zone);
     }
@@ -400,7 +427,8 @@ mod tests {
     fn what_does_not_fit_lies_elsewhere() {
         let mut room = [0u64; 2];
         let start = room.as_mut_ptr() as usize;
-        let (large, used) = within(start..start + 16, || vec![7u8; 100]);
+        // SAFETY: the range is that of a variable, and nothing fits.
+        let (large, used) = unsafe { within(start..start + 16, || vec![7u8; 100]) };
         assert_eq!((used.bytes, large.len()), (0, 100));
     }
 }

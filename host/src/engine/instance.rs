@@ -1,7 +1,8 @@
 //! Executions: a function of a program, as a future that the system polls once a turn.
 
-use super::arena::Room;
+use super::arena::CallPlace;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
+use super::packing::Templates;
 use super::recycling::{Made, Parts, Recycling};
 use super::slots::{
     Canary, Home, HomeClass, PAGE_BYTES, Slots, Warm, Written, at_home, moved_reductions,
@@ -172,8 +173,9 @@ impl Program<Core> {
         entry: usize,
     ) -> Program<Core> {
         let legacy = Arc::new(Legacy {
+            templates: Templates::default(),
+            self_test: common.legacy.self_test.clone(),
             recycling: Recycling::new(analysis, module),
-            ..Legacy::default()
         });
         let functions = analysis
             .functions
@@ -292,9 +294,9 @@ impl Core {
             arena_bytes: self.arena_bytes.load(Ordering::Relaxed),
             data: self.data.clone(),
         })?;
-        let make = |room| {
+        let make = |call_place| {
             let mut store = common.store(current, limits);
-            store.data_mut().room = room;
+            store.data_mut().call_place = call_place;
             store.data_mut().canary = Some(Canary::of(&home));
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
             let instance = at_home(&home, || ready(self.instance.instantiate_async(&mut store)))?;
@@ -316,8 +318,10 @@ impl Core {
         };
         let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();
         let made = match is_first {
-            true => make(home.make_instance(Room::reserve)),
-            false => home.make_instance(|| make(Room::reserve())),
+            // SAFETY: the home is new, and what is made lies in it as long as somebody has the instance, who has the home as well.
+            true => make(unsafe { home.make_instance(CallPlace::reserve) }),
+            // SAFETY: as above.
+            false => unsafe { home.make_instance(|| make(CallPlace::reserve())) },
         };
         // An error lies in the slot, too: it goes before the slot does.
         let parts = made.map_err(cannot_start)?;
@@ -444,7 +448,7 @@ impl Kind for Component {
 }
 
 /// The value of a future that never waits.
-fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+pub(super) fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     let mut future = pin!(future);
     match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,

@@ -2,7 +2,10 @@
 
 use super::compiler::{Compiler, not_compiled};
 use super::config::{self, Counts};
+use super::inhabitant::Legacy;
 use super::instance::{Common, Program};
+use super::packing::Templates;
+use super::self_test::SelfTest;
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
 use crate::rewriter::{self, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes};
@@ -20,6 +23,7 @@ use wasmtime::{Linker, Module, component};
 /// Everything that programs of one system share.
 pub(crate) struct Engine {
     slots: Arc<Slots>,
+    self_test: Arc<SelfTest>,
     modules: Modules,
     /// Made when there is the first.
     components: OnceLock<Components>,
@@ -27,7 +31,7 @@ pub(crate) struct Engine {
     wasi: Arc<Wasi>,
     compiler: Compiler,
     config: Config,
-    grants: Grants,
+    grants: ContractGrants,
 }
 
 /// What programs on the flattened path share.
@@ -46,17 +50,18 @@ struct Components {
 #[derive(Clone, Copy)]
 pub(crate) struct Contract {
     pub(crate) link_modules: fn(&mut Linker<State>) -> wasmtime::Result<()>,
-    pub(crate) link_components: fn(&mut component::Linker<State>, Grants) -> wasmtime::Result<()>,
+    pub(crate) link_components:
+        fn(&mut component::Linker<State>, ContractGrants) -> wasmtime::Result<()>,
 }
 
 /// The interfaces of the contract that are capabilities of their own, and which of them are granted.
 #[derive(Clone, Copy)]
-pub(crate) struct Grants {
+pub(crate) struct ContractGrants {
     pub(crate) inspection: bool,
     pub(crate) debugging: bool,
 }
 
-impl Grants {
+impl ContractGrants {
     /// May a program import this interface?
     fn allow(self, interface: &str) -> bool {
         let is = |name: &str| interface.contains(name);
@@ -77,12 +82,14 @@ impl Engine {
         let mut linker = Linker::new(&engine);
         (contract.link_modules)(&mut linker)?;
         crate::wasi::add_preview1(&mut linker)?;
-        let grants = Grants {
+        let grants = ContractGrants {
             inspection: system.allow_inspect,
             debugging: system.allow_debug,
         };
+        let self_test = Arc::new(SelfTest::new(engine.clone(), slots.clone()));
         Ok(Engine {
             slots,
+            self_test,
             modules: Modules { engine, linker },
             components: OnceLock::new(),
             contract,
@@ -127,6 +134,7 @@ impl Engine {
             bytes: load(&tally.bytes),
             nanoseconds: load(&tally.nanoseconds),
             is_deep: self.slots.has_arenas(),
+            is_off: self.self_test.has_failed(),
         }
     }
 
@@ -240,7 +248,11 @@ impl Engine {
             home,
             warm: Warm::around(data),
             sizes,
-            legacy: Arc::default(),
+            legacy: Arc::new(Legacy {
+                templates: Templates::default(),
+                self_test: self.self_test.clone(),
+                recycling: None,
+            }),
         }
     }
 }

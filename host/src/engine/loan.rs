@@ -32,25 +32,30 @@ pub(crate) struct Lender(Arc<Lent>);
 struct Lent {
     length: usize,
     /// Where the bytes are; none when the loan has ended.
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<LentAt>>,
     /// What was lent, if somebody may still want it and the loan has ended.
     kept: OnceLock<Box<[u8]>>,
 }
 
 /// An address in a guest's memory.
-struct Place(NonNull<u8>);
+struct LentAt(NonNull<u8>);
 
 // SAFETY: it is no more than an address; what is there is read by one thread at a time, under the loan's lock, while
 // nobody writes to it: see the top of the file.
-unsafe impl Send for Place {}
+unsafe impl Send for LentAt {}
 
 impl Lender {
-    /// Lends bytes of the memory of the guest whose store this is the lender of. The function of the contract that was
-    /// called answers "again" until [`end`](Lender::end) has ended it.
-    pub(crate) fn lend(lender: &mut Option<Lender>, bytes: &[u8]) -> Payload {
+    /// Lends bytes.
+    ///
+    /// # Safety
+    ///
+    /// They stay where they are, and nobody writes to them, until the lender ends the loan or is dropped. So they are bytes of the
+    /// memory of the guest whose store holds the lender, and the contract's function that lends them answers "again" until
+    /// [`end`](Lender::end) has ended the loan.
+    pub(crate) unsafe fn lend(lender: &mut Option<Lender>, bytes: &[u8]) -> Payload {
         let lent = Arc::new(Lent {
             length: bytes.len(),
-            place: Mutex::new(Some(Place(NonNull::from(bytes).cast()))),
+            place: Mutex::new(Some(LentAt(NonNull::from(bytes).cast()))),
             kept: OnceLock::new(),
         });
         *lender = Some(Lender(lent.clone()));
@@ -67,7 +72,7 @@ impl Lender {
         }
     }
 
-    fn end_at(&self, mut place: MutexGuard<'_, Option<Place>>) -> usize {
+    fn end_at(&self, mut place: MutexGuard<'_, Option<LentAt>>) -> usize {
         // If nobody else has it, nobody can want it any more.
         let is_wanted = place.is_some() && Arc::strong_count(&self.0) > 1;
         if is_wanted {
@@ -85,15 +90,15 @@ impl Drop for Lender {
 }
 
 impl Lent {
-    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
+    fn lock(&self) -> MutexGuard<'_, Option<LentAt>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies the bytes to the host, and ends the loan.
-    fn keep(&self, place: &mut Option<Place>) -> &[u8] {
+    fn keep(&self, place: &mut Option<LentAt>) -> &[u8] {
         let taken = place.take();
         self.kept.get_or_init(|| {
-            let Some(Place(start)) = taken else {
+            let Some(LentAt(start)) = taken else {
                 // It ended when nobody but its lender had it, so nobody has it to ask.
                 return [].into();
             };
@@ -116,7 +121,7 @@ impl Loan for Lent {
         match &*place {
             // SAFETY: the loan has not ended, so the bytes are there and nobody writes to them; the room is borrowed for
             // writing, so it is another memory's.
-            Some(Place(start)) => room.copy_from_slice(unsafe {
+            Some(LentAt(start)) => room.copy_from_slice(unsafe {
                 NonNull::slice_from_raw_parts(*start, self.length).as_ref()
             }),
             None => room.copy_from_slice(self.keep(&mut place)),
@@ -139,10 +144,11 @@ mod tests {
         (0..LENT_BYTES_MIN).map(|byte| byte as u8).collect()
     }
 
-    /// Who uses it ends the loan before it touches the bytes.
+    /// Each test ends the loan before it writes to the bytes.
     fn lent(bytes: &[u8]) -> (Lender, Payload) {
         let mut lender = None;
-        let payload = Lender::lend(&mut lender, bytes);
+        // SAFETY: see above.
+        let payload = unsafe { Lender::lend(&mut lender, bytes) };
         (lender.expect("it has lent"), payload)
     }
 

@@ -17,13 +17,14 @@ mod load;
 mod packing;
 mod page_map;
 mod recycling;
+mod self_test;
 mod slots;
 mod words;
 
 pub use arena::Allocator;
 pub use compiler::{CompileKind, compile_apart};
 pub(crate) use instance::{WASI_RUN, current_function};
-pub(crate) use load::{Contract, Engine, Grants};
+pub(crate) use load::{Contract, ContractGrants, Engine};
 pub(crate) use recycling::obstacle;
 #[cfg(test)]
 pub(crate) use slots::Slots;

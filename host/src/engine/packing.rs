@@ -9,31 +9,36 @@
 //! template's slot stand for the same places in the other; so do those within the slots beside it, because what is in
 //! fields that nobody has written is often left from the process that was made before.
 
+mod copies;
+mod template;
+
+pub(super) use template::Templates;
+
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
 use super::words::{Reader, Recent, put, put_words};
+use copies::{copy_in, copy_out};
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use template::{TEMPLATE_PAGES_MAX, Template};
 
-/// Templates of a program that new ones are compared with. A process keeps its template, but new ones become fewer and fewer
-/// ([`Templates::is_time_for_another`]).
-const TEMPLATES_MAX: usize = 8;
-/// Pages that a template may hold.
-const TEMPLATE_PAGES_MAX: usize = 32;
-/// Who differs by more bytes from its template may become one itself.
+/// A process that differs from its template by more bytes may become a template itself.
 const GOOD_BYTES: usize = 256;
-/// A memory that holds more than so many pages stays where it is: packing it would gain little and take long.
+/// A memory that holds more pages than this stays where it is: packing it would gain little and take long.
 const PACKED_PAGES_MAX: usize = 64;
-/// Of more pages that may hold something nobody looks whether they do.
+/// Packing does not look into the pages of a memory of which more than this many may hold something.
 const LOOKED_AT_PAGES_MAX: usize = 2 * PACKED_PAGES_MAX;
-/// A larger memory is not even looked at.
+/// Packing does not ask the kernel about the pages of a memory larger than this.
 const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
 
 const PAGE_WORDS: usize = PAGE_BYTES / 8;
 type Page = [u64; PAGE_WORDS];
 const ZEROS: Page = [0; PAGE_WORDS];
+
+/// wasmtime keeps the stack pointer of a suspended stack so far below its top (wasmtime-internal-fiber, unix.rs).
+const SAVED_POINTER_BELOW_TOP: usize = 16;
 
 /// What is written of a memory.
 mod memory {
@@ -43,38 +48,6 @@ mod memory {
     pub(super) const SAME_PAGES: u64 = 1;
     /// Others, whose numbers follow.
     pub(super) const OTHER_PAGES: u64 = 2;
-}
-
-/// Templates of one program.
-#[derive(Default)]
-pub(super) struct Templates {
-    /// The newest last.
-    list: Mutex<Vec<Arc<Template>>>,
-    strangers: Mutex<Strangers>,
-}
-
-/// Processes that differed much from every template.
-#[derive(Default)]
-struct Strangers {
-    /// Since one of them became a template.
-    count: u64,
-    /// How many became one.
-    templates: u64,
-}
-
-struct Template {
-    /// Where its slot began.
-    base: u64,
-    stack: Expected,
-    arena: Expected,
-    pages: Box<[(u32, Page)]>,
-}
-
-/// A part of a template.
-struct Expected {
-    words: Box<[u64]>,
-    /// Which of them are addresses within the template's slot or those beside it, in their order.
-    addresses: Box<[u32]>,
 }
 
 /// A packed process.
@@ -106,10 +79,19 @@ struct Parts {
     pages: Vec<u32>,
 }
 
+/// What packing and unpacking work with, kept by each thread for its memory.
+#[derive(Default)]
+struct Scratch {
+    code: Vec<u8>,
+    /// Copies of the stack and the arena.
+    stack: Vec<u64>,
+    arena: Vec<u64>,
+    /// The words that a part is expected to have, or has.
+    words: Vec<u64>,
+}
+
 thread_local! {
-    /// Kept for their memory.
-    static CODE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static EXPECTED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Packed {
@@ -120,10 +102,8 @@ impl Packed {
     /// Nobody touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
     pub(super) unsafe fn pack(home: &Arc<Home>, templates: &Templates) -> Option<Packed> {
         let started_ns = home.slots().now_ns();
-        // SAFETY: the slot is the caller's, and so nobody writes to it.
-        let mut parts = unsafe { Parts::find(home) }?;
-        // SAFETY: as above.
-        let packed = unsafe { parts.encode(home, templates) };
+        // SAFETY: as the caller's.
+        let (packed, parts) = unsafe { Packed::of(home, templates) }?;
         let tally = &home.slots().packed;
         if parts.memory.is_none() && home.first_memory().is_some() {
             tally.in_part.fetch_add(1, Ordering::Relaxed);
@@ -131,19 +111,44 @@ impl Packed {
         tally.packed.fetch_add(1, Ordering::Relaxed);
         add(&tally.bytes, packed.bytes());
         let is_whole = if parts.are_all_of(home) && !home.poisons() {
-            home.departs();
+            // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
+            unsafe { home.departs() };
             true
         } else {
-            // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
-            let is_whole = unsafe { parts.give_back(home) };
-            if is_whole {
-                home.sleeps();
-            }
-            is_whole
+            // SAFETY: as above.
+            unsafe { parts.give_back(home) }
         };
-        let packed = Packed { is_whole, ..packed };
         add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
-        Some(packed)
+        Some(Packed { is_whole, ..packed })
+    }
+
+    /// The same, but the pages go back to the kernel at once, and no statistic counts it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`], with [`Packed::put_back`].
+    pub(super) unsafe fn pack_now(home: &Home, templates: &Templates) -> Option<Packed> {
+        // SAFETY: as the caller's.
+        let (packed, parts) = unsafe { Packed::of(home, templates) }?;
+        // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
+        let is_whole = unsafe { parts.give_back(home) };
+        Some(Packed { is_whole, ..packed })
+    }
+
+    /// What the slot holds, packed; it is still there.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to the slot, nor to a memory of its process, meanwhile.
+    unsafe fn of(home: &Home, templates: &Templates) -> Option<(Packed, Parts)> {
+        // SAFETY: as the caller's.
+        let mut parts = unsafe { Parts::find(home) }?;
+        // SAFETY: as the caller's.
+        let packed = SCRATCH.with_borrow_mut(|scratch| unsafe {
+            scratch.copy(&parts);
+            parts.encode(home, templates, scratch)
+        });
+        Some((packed, parts))
     }
 
     /// Puts everything back where it was.
@@ -153,17 +158,24 @@ impl Packed {
     /// The home is the one that it was packed from, and untouched since.
     pub(super) unsafe fn unpack(self, home: &Home, extent: Extent) {
         let started_ns = home.slots().now_ns();
-        let tally = &home.slots().packed;
-        let slot = home.region();
         let bytes = self.bytes();
-        let tell = || {
-            tally.unpacked.fetch_add(1, Ordering::Relaxed);
-            tally.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
-        };
-        if home.comes_back() {
-            return tell();
+        if !home.comes_back() {
+            // SAFETY: as the caller's.
+            unsafe { self.put_back(home, extent) };
         }
+        let tally = &home.slots().packed;
+        tally.unpacked.fetch_add(1, Ordering::Relaxed);
+        tally.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
+    }
+
+    /// The same for a process whose slot has lost its pages; no statistic counts it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::unpack`].
+    pub(super) unsafe fn put_back(self, home: &Home, extent: Extent) {
+        let slot = home.region();
         if self.is_whole {
             home.wakes();
         }
@@ -172,27 +184,24 @@ impl Packed {
             unsafe { slot.protect(false) };
         }
         let mut reader = Reader::new(&self.code);
-        let mut length = || reader.number() as usize * 8;
+        let mut length = || reader.number() as usize;
         let top = home.stack().end;
-        let stack = top - length()..top;
-        let arena = top..top + length();
-        slot.populate(slot.pages(stack.start..arena.end));
+        let (stack_words, arena_words) = (length(), length());
+        slot.populate(slot.pages(top - stack_words * 8..top + arena_words * 8));
         let base = slot.start.as_ptr() as u64;
         let template = self.template.as_deref();
-        // SAFETY: both ranges are within the slot, which is the caller's, aligned, and don't overlap.
-        let (stack, arena) = unsafe { (words_mut(&stack), words_mut(&arena)) };
-        match template {
-            Some(template) => {
-                template.expect_stack(stack, base);
-                template.expect_arena(arena, base);
-            }
-            None => {
-                stack.fill(0);
-                arena.fill(0);
-            }
-        }
-        reader.correct(stack);
-        reader.correct(arena);
+        SCRATCH.with_borrow_mut(|Scratch { words, .. }| {
+            words.resize(stack_words, 0);
+            Template::expect_stack(template, words, base);
+            reader.correct(words);
+            // SAFETY: the stack is the caller's, and as long.
+            unsafe { copy_in(words, top - stack_words * 8) };
+            words.resize(arena_words, 0);
+            Template::expect_arena(template, words, base);
+            reader.correct(words);
+            // SAFETY: the arena is the caller's, and as long.
+            unsafe { copy_in(words, top) };
+        });
         match extent {
             // SAFETY: the memory is the caller's.
             Extent::All => unsafe { self.unpack_memory(home, reader) },
@@ -207,11 +216,14 @@ impl Packed {
                 parts.pages.clear();
             } else if extent == Extent::NotMemory {
                 assert!(parts.pages.is_empty(), "what is forgotten is zero");
-                return tell();
+                return;
             }
-            assert_eq!(parts.checksum(), self.checksum);
+            let checksum = SCRATCH.with_borrow_mut(|scratch| {
+                scratch.copy(&parts);
+                parts.checksum(scratch)
+            });
+            assert_eq!(checksum, self.checksum);
         }
-        tell();
     }
 
     /// # Safety
@@ -221,9 +233,7 @@ impl Packed {
         let template = self.template.as_deref();
         let kind = reader.number();
         let pages: Vec<u32> = match (kind, template) {
-            (memory::SAME_PAGES, Some(template)) => {
-                template.pages.iter().map(|(page, _)| *page).collect()
-            }
+            (memory::SAME_PAGES, Some(template)) => template.page_numbers().collect(),
             (memory::OTHER_PAGES, _) => (0..reader.number())
                 .map(|_| reader.number() as u32)
                 .collect(),
@@ -236,7 +246,7 @@ impl Packed {
         }
         for page in pages {
             // SAFETY: the page is within the memory, which is the caller's.
-            let words = unsafe { words_mut(&page_range(region, page)) };
+            let words = unsafe { guest_words_mut(&page_range(region, page)) };
             match template.and_then(|template| template.page(page)) {
                 // A page that was given back is zero.
                 None => {}
@@ -244,6 +254,11 @@ impl Packed {
             }
             reader.correct(words);
         }
+    }
+
+    /// Is all of the process packed, its memory as well?
+    pub(super) fn is_all(&self) -> bool {
+        self.is_whole && self.has_memory
     }
 
     fn bytes(&self) -> u64 {
@@ -259,9 +274,9 @@ impl Parts {
     /// As for [`Packed::pack`].
     unsafe fn find(home: &Home) -> Option<Parts> {
         let stack = home.stack();
-        // wasmtime keeps the stack pointer of a suspended stack here (wasmtime-internal-fiber, unix.rs).
+        let saved = std::ptr::with_exposed_provenance::<usize>(stack.end - SAVED_POINTER_BELOW_TOP);
         // SAFETY: it is within the stack, which the kernel has mapped.
-        let pointer = unsafe { *((stack.end - 16) as *const usize) };
+        let pointer = unsafe { saved.read() };
         let is_valid = stack.contains(&pointer) && pointer.is_multiple_of(8);
         if !home.has_stack() || !is_valid {
             return None;
@@ -286,7 +301,7 @@ impl Parts {
             // SAFETY: the pages are within the memory, which is the caller's.
             parts
                 .pages
-                .retain(|page| unsafe { words(&page_range(region, *page)) } != ZEROS);
+                .retain(|page| unsafe { guest_words(&page_range(region, *page)) } != ZEROS);
         }
         if looked_at.is_none() || !is_small || parts.pages.len() > PACKED_PAGES_MAX {
             parts.memory = None;
@@ -298,37 +313,39 @@ impl Parts {
     /// # Safety
     ///
     /// As for [`Packed::pack`].
-    unsafe fn encode(&mut self, home: &Home, templates: &Templates) -> Packed {
-        CODE.with_borrow_mut(|code| {
-            let mut template = templates.find(self);
+    unsafe fn encode(
+        &mut self,
+        home: &Home,
+        templates: &Templates,
+        scratch: &mut Scratch,
+    ) -> Packed {
+        let mut template = templates.find(self);
+        // SAFETY: as the caller's.
+        let mut of_memory = unsafe { self.write(home, template.as_deref(), scratch) };
+        let is_good = template.is_some() && scratch.code.len() <= GOOD_BYTES;
+        if !is_good && self.pages.len() <= TEMPLATE_PAGES_MAX && templates.is_time_for_another() {
             // SAFETY: as the caller's.
-            let mut of_memory = unsafe { self.write(home, template.as_deref(), code) };
-            let is_good = template.is_some() && code.len() <= GOOD_BYTES;
-            if !is_good && self.pages.len() <= TEMPLATE_PAGES_MAX && templates.is_time_for_another()
-            {
-                // SAFETY: as the caller's.
-                let new = templates.add(unsafe { self.template(home) });
-                // SAFETY: as the caller's.
-                of_memory = unsafe { self.write(home, Some(&new), code) };
-                template = Some(new);
-            }
-            if !self.pages.is_empty() && of_memory > self.pages.len() * PAGE_BYTES / 2 {
-                // Packed it would take as much room as it is, or more.
-                self.memory = None;
-                self.pages.clear();
-                // SAFETY: as the caller's.
-                unsafe { self.write(home, template.as_deref(), code) };
-            }
-            Packed {
-                code: code.as_slice().into(),
-                template,
-                is_whole: false,
-                has_memory: self.memory.is_some(),
-                #[cfg(any(test, debug_assertions))]
-                // SAFETY: as the caller's.
-                checksum: unsafe { self.checksum() },
-            }
-        })
+            let new = templates.add(unsafe { self.template(home, scratch) });
+            // SAFETY: as the caller's.
+            of_memory = unsafe { self.write(home, Some(&new), scratch) };
+            template = Some(new);
+        }
+        if !self.pages.is_empty() && of_memory > self.pages.len() * PAGE_BYTES / 2 {
+            // Packed it would take as much room as it is, or more.
+            self.memory = None;
+            self.pages.clear();
+            // SAFETY: as the caller's.
+            unsafe { self.write(home, template.as_deref(), scratch) };
+        }
+        Packed {
+            code: scratch.code.as_slice().into(),
+            template,
+            is_whole: false,
+            has_memory: self.memory.is_some(),
+            #[cfg(any(test, debug_assertions))]
+            // SAFETY: as the caller's.
+            checksum: unsafe { self.checksum(scratch) },
+        }
     }
 
     /// Writes all parts, and says how many bytes of that are the memory's.
@@ -336,34 +353,37 @@ impl Parts {
     /// # Safety
     ///
     /// As for [`Packed::pack`].
-    unsafe fn write(&self, home: &Home, template: Option<&Template>, code: &mut Vec<u8>) -> usize {
+    unsafe fn write(
+        &self,
+        home: &Home,
+        template: Option<&Template>,
+        scratch: &mut Scratch,
+    ) -> usize {
+        let Scratch {
+            code,
+            stack,
+            arena,
+            words,
+        } = scratch;
         code.clear();
         let mut recent = Recent::default();
-        put(code, self.stack.len() as u64 / 8);
-        put(code, self.arena.len() as u64 / 8);
+        put(code, stack.len() as u64);
+        put(code, arena.len() as u64);
         let base = home.region().start.as_ptr() as u64;
-        // SAFETY: both are within the slot, which is the caller's.
-        let (stack, arena) = unsafe { (words(&self.stack), words(&self.arena)) };
-        EXPECTED.with_borrow_mut(|expected| {
-            let mut put_part = |words: &[u64], expect: &dyn Fn(&Template, &mut [u64])| {
-                expected.resize(words.len(), 0);
-                match template {
-                    Some(template) => expect(template, expected),
-                    None => expected.fill(0),
-                }
-                put_words(code, &mut recent, words, expected);
-            };
-            put_part(stack, &|template, words| template.expect_stack(words, base));
-            put_part(arena, &|template, words| template.expect_arena(words, base));
-        });
+        words.resize(stack.len(), 0);
+        Template::expect_stack(template, words, base);
+        put_words(code, &mut recent, stack, words);
+        words.resize(arena.len(), 0);
+        Template::expect_arena(template, words, base);
+        put_words(code, &mut recent, arena, words);
         let before = code.len();
         let Some(region) = self.memory else {
             put(code, memory::LEFT);
             return 0;
         };
         let same = template.is_some_and(|template| {
-            let pages = template.pages.iter().map(|(page, _)| *page);
-            pages.eq(self.pages.iter().copied())
+            let pages = self.pages.iter().copied();
+            template.page_numbers().eq(pages)
         });
         if same {
             put(code, memory::SAME_PAGES);
@@ -374,7 +394,7 @@ impl Parts {
         }
         for page in &self.pages {
             // SAFETY: the page is within the memory, which is the caller's.
-            let words = unsafe { words(&page_range(region, *page)) };
+            let words = unsafe { guest_words(&page_range(region, *page)) };
             let expected = template.and_then(|template| template.page(*page));
             let expected = expected.unwrap_or(&ZEROS);
             put_words(code, &mut recent, words, expected);
@@ -382,25 +402,22 @@ impl Parts {
         code.len() - before
     }
 
-    /// Of the stack, the arena, and every page of the memory if that is packed.
+    /// Of the copies of the stack and the arena, and of every page of the memory if that is packed.
     ///
     /// # Safety
     ///
     /// As for [`Packed::pack`].
     #[cfg(any(test, debug_assertions))]
-    unsafe fn checksum(&self) -> u64 {
+    unsafe fn checksum(&self, scratch: &Scratch) -> u64 {
         use std::hash::{DefaultHasher, Hasher};
         let mut hasher = DefaultHasher::new();
-        let mut add = |range: &Range<usize>| {
-            // SAFETY: the range is within the slot or the memory, which are the caller's.
-            let words = unsafe { words(range) };
-            words.iter().for_each(|word| hasher.write_u64(*word));
-        };
-        add(&self.stack);
-        add(&self.arena);
+        let mut add = |words: &[u64]| words.iter().for_each(|word| hasher.write_u64(*word));
+        add(&scratch.stack);
+        add(&scratch.arena);
         for page in &self.pages {
             let region = self.memory.expect("it has pages");
-            add(&page_range(region, *page));
+            // SAFETY: the page is within the memory, which is the caller's.
+            add(unsafe { guest_words(&page_range(region, *page)) });
         }
         hasher.finish()
     }
@@ -410,24 +427,15 @@ impl Parts {
     /// # Safety
     ///
     /// As for [`Packed::pack`].
-    unsafe fn template(&self, home: &Home) -> Template {
-        let slot = home.region();
-        let base = slot.start.as_ptr() as u64;
+    unsafe fn template(&self, home: &Home, scratch: &Scratch) -> Template {
         let page = |page: &u32| {
             let region = self.memory.expect("it has pages");
             // SAFETY: the page is within the memory, which is the caller's.
-            let words = unsafe { words(&page_range(region, *page)) };
+            let words = unsafe { guest_words(&page_range(region, *page)) };
             (*page, words.try_into().expect("a page is so long"))
         };
-        let near = base - slot.bytes as u64..base + 2 * slot.bytes as u64;
-        Template {
-            // SAFETY: both are within the slot, which is the caller's.
-            stack: Expected::new(unsafe { words(&self.stack) }, &near),
-            // SAFETY: as above.
-            arena: Expected::new(unsafe { words(&self.arena) }, &near),
-            base,
-            pages: self.pages.iter().map(page).collect(),
-        }
+        let pages = self.pages.iter().map(page).collect();
+        Template::new(&home.region(), &scratch.stack, &scratch.arena, pages)
     }
 
     /// Does nothing of the process lie elsewhere, or stay where it is?
@@ -439,7 +447,7 @@ impl Parts {
         }
     }
 
-    /// Gives the pages of all parts back to the kernel: true if that was the whole slot.
+    /// Gives the pages of all parts back to the kernel: true if that was the whole slot, which sleeps then.
     ///
     /// # Safety
     ///
@@ -461,104 +469,27 @@ impl Parts {
             if home.poisons() {
                 slot.protect(true);
             }
+            if is_whole {
+                home.sleeps();
+            }
         }
         is_whole
     }
 }
 
-impl Templates {
-    /// The newest of the same shape, or else the newest that is not quite so.
-    fn find(&self, parts: &Parts) -> Option<Arc<Template>> {
-        let list = lock(&self.list);
-        let has_arena =
-            |template: &&Arc<Template>| template.arena.words.len() == parts.arena.len() / 8;
-        let is_same = |template: &&Arc<Template>| {
-            has_arena(template) && template.stack.words.len() == parts.stack.len() / 8
-        };
-        let newest = || list.iter().rev();
-        let found = newest().find(is_same).or_else(|| newest().find(has_arena));
-        found.or(list.last()).cloned()
-    }
-
-    /// Is it time for a new template, now that a process differs much from those that there are? After every one more
-    /// such processes must come before there is another: a million that have nothing in common make some thousand. While
-    /// another thread makes the first one, it is not waited for.
-    fn is_time_for_another(&self) -> bool {
-        let mut strangers = lock(&self.strangers);
-        strangers.count += 1;
-        if strangers.count <= strangers.templates && !lock(&self.list).is_empty() {
-            return false;
-        }
-        strangers.count = 0;
-        strangers.templates += 1;
-        true
-    }
-
-    fn add(&self, template: Template) -> Arc<Template> {
-        let template = Arc::new(template);
-        let mut list = lock(&self.list);
-        if list.len() >= TEMPLATES_MAX {
-            list.remove(0);
-        }
-        list.push(template.clone());
-        template
-    }
-}
-
-impl Template {
-    /// What a stack would be, whose top is the template's, in the slot that begins at `base`.
-    fn expect_stack(&self, words: &mut [u64], base: u64) {
-        let first = self.stack.words.len() as isize - words.len() as isize;
-        self.stack.write(words, first, self.moved(base));
-    }
-
-    /// The same of an arena, whose start is the template's.
-    fn expect_arena(&self, words: &mut [u64], base: u64) {
-        self.arena.write(words, 0, self.moved(base));
-    }
-
-    fn moved(&self, base: u64) -> u64 {
-        base.wrapping_sub(self.base)
-    }
-
-    fn page(&self, number: u32) -> Option<&Page> {
-        let index = self.pages.binary_search_by_key(&number, |(page, _)| *page);
-        Some(&self.pages[index.ok()?].1)
-    }
-}
-
-impl Expected {
-    fn new(words: &[u64], near: &Range<u64>) -> Expected {
-        // The end belongs to it: pointers to the end of a part do.
-        let is_address = |word: u64| word.wrapping_sub(near.start) <= near.end - near.start;
-        let indexed = words.iter().zip(0..);
-        let addresses = indexed.filter(|(word, _)| is_address(**word));
-        Expected {
-            addresses: addresses.map(|(_, index)| index).collect(),
-            words: words.into(),
+impl Scratch {
+    /// Copies the stack and the arena.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Packed::pack`].
+    unsafe fn copy(&mut self, parts: &Parts) {
+        // SAFETY: as the caller's; both parts are mapped and aligned.
+        unsafe {
+            copy_out(&parts.stack, &mut self.stack);
+            copy_out(&parts.arena, &mut self.arena);
         }
     }
-
-    /// Writes its words from `first` on, and zeros where it has none; addresses are moved so far.
-    fn write(&self, into: &mut [u64], first: isize, moved: u64) {
-        let (from, to) = (first.max(0) as usize, (-first).max(0) as usize);
-        let to = to.min(into.len());
-        let own = self.words.get(from..).unwrap_or_default();
-        let count = own.len().min(into.len() - to);
-        into[..to].fill(0);
-        into[to..to + count].copy_from_slice(&own[..count]);
-        into[to + count..].fill(0);
-        for address in self.addresses.iter().map(|address| *address as usize) {
-            if (from..from + count).contains(&address) {
-                let word = &mut into[address - from + to];
-                *word = word.wrapping_add(moved);
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn add(counter: &AtomicU64, amount: u64) {
@@ -570,14 +501,15 @@ fn page_range(memory: Region, page: u32) -> Range<usize> {
     start..start + PAGE_BYTES
 }
 
-/// The words at these addresses.
+/// The words of a guest's memory at these addresses: no Rust value lies there, and every byte is initialized.
 ///
 /// # Safety
 ///
 /// They are mapped and aligned, and nobody writes there as long as the result is used.
-unsafe fn words<'a>(addresses: &Range<usize>) -> &'a [u64] {
+unsafe fn guest_words<'a>(addresses: &Range<usize>) -> &'a [u64] {
+    let start = std::ptr::with_exposed_provenance(addresses.start);
     // SAFETY: as the caller's.
-    unsafe { std::slice::from_raw_parts(addresses.start as *const u64, addresses.len() / 8) }
+    unsafe { std::slice::from_raw_parts(start, addresses.len() / 8) }
 }
 
 /// The same for writing.
@@ -585,9 +517,10 @@ unsafe fn words<'a>(addresses: &Range<usize>) -> &'a [u64] {
 /// # Safety
 ///
 /// They are mapped and aligned, and nobody else uses them as long as the result is used.
-unsafe fn words_mut<'a>(addresses: &Range<usize>) -> &'a mut [u64] {
+unsafe fn guest_words_mut<'a>(addresses: &Range<usize>) -> &'a mut [u64] {
+    let start = std::ptr::with_exposed_provenance_mut(addresses.start);
     // SAFETY: as the caller's.
-    unsafe { std::slice::from_raw_parts_mut(addresses.start as *mut u64, addresses.len() / 8) }
+    unsafe { std::slice::from_raw_parts_mut(start, addresses.len() / 8) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! Several become ready at once, because the kernel is asked to take pages back then: half of that is the asking.
 
 use super::page_map;
-use super::slots::{Home, Image, PAGE_BYTES, Renewed, Slots, Warm, Watch};
+use super::slots::{Home, Image, PAGE_BYTES, PageSurvey, Renewed, Slots, Warm};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
 use crate::rewriter::{Analysis, GLOBAL_PREFIX, Initial, Value};
@@ -62,7 +62,7 @@ pub(super) struct Recycling {
     image: Image,
     /// The same; the pages stay that processes have been seen to touch.
     learned: OnceLock<Image>,
-    watch: Mutex<Watch>,
+    watch: Mutex<PageSurvey>,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
     shelves: [Mutex<Shelf>; SHELVES],
@@ -118,7 +118,7 @@ impl Recycling {
         Some(Recycling {
             image: Image::new(memory_bytes, &warm, |part| initial.bytes(part)),
             learned: OnceLock::new(),
-            watch: Mutex::new(Watch::new(warm.into_iter().filter(holds_data))),
+            watch: Mutex::new(PageSurvey::new(warm.into_iter().filter(holds_data))),
             initial,
             memory_bytes,
             globals: globals.collect(),

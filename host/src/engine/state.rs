@@ -1,7 +1,6 @@
 //! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
 
-use super::arena::Room;
-use super::inhabitant::is_to_wait_at;
+use super::arena::CallPlace;
 use super::loan::Lender;
 use super::slots::{Canary, NotGrown};
 use crate::process::{Budget, ExitReason};
@@ -9,6 +8,7 @@ use crate::rewriter::TABLE_PLACE_BYTES;
 use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::system::memory::Share;
+use crate::system::turn_context;
 use crate::wasi::{Guest, Preview1, Wasi};
 use std::cell::Cell;
 use std::fmt;
@@ -40,7 +40,7 @@ pub(crate) struct State {
     /// Watches over the process's stack.
     pub(super) canary: Option<Canary>,
     /// For what wasmtime allocates as long as the process waits: then a process that is packed has nothing elsewhere.
-    pub(super) room: Option<Room>,
+    pub(super) call_place: Option<CallPlace>,
     /// `yield-now` was called and has given up one turn.
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
@@ -158,7 +158,7 @@ impl State {
             lender: None,
             counted: 0,
             canary: None,
-            room: None,
+            call_place: None,
             yielded: false,
             limits,
             wasi,
@@ -199,21 +199,26 @@ impl State {
         is_there
     }
 
-    /// The process is about to pause, in order to wait: until it does, nothing runs but the rewriter's glue, which neither
-    /// allocates nor traps. What it waits for is written to this address of its memory.
+    /// The process is about to pause, in order to wait for an answer that is written to this address of its memory.
+    ///
+    /// # Safety
+    ///
+    /// The host function that was called answers "again" now. So nothing runs until the pause but the rewriter's glue, which
+    /// neither allocates nor traps.
     #[inline]
-    pub(crate) fn is_to_wait(&self, answer: u32) {
-        is_to_wait_at(answer);
-        if let Some(room) = &self.room {
-            room.open();
+    pub(crate) unsafe fn is_to_wait(&self, answer: u32) {
+        turn_context::await_answer_at(answer);
+        if let Some(place) = &self.call_place {
+            // SAFETY: wasmtime allocates for the call of `pause` alone, and the call that had the place before is over.
+            unsafe { place.open() };
         }
     }
 
     /// The process pauses, with so much left of its slice: how many reductions the module has counted in all.
     #[inline]
     pub(crate) fn pauses(&mut self, left: i64) -> u64 {
-        if let Some(room) = &self.room {
-            let is_used = room.close();
+        if let Some(place) = &self.call_place {
+            let is_used = place.close();
             assert!(
                 is_used || !cfg!(any(test, debug_assertions)),
                 "what wasmtime allocates does not fit"

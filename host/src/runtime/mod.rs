@@ -29,7 +29,7 @@ use crate::scheduler::Seam;
 use crate::system::table::lock;
 use crate::system::{
     Config, Counters, Error, Holdings, ProcessInfo, Program, RegisterError, Shared, Spawn,
-    SpawnError, handover,
+    SpawnError, turn_context,
 };
 use crate::wasi::Wasi;
 use hibernator::Hibernator;
@@ -87,7 +87,7 @@ impl System {
         let around = move |run: &mut dyn FnMut()| {
             let _entered = handle.enter();
             run();
-            handover::leave();
+            turn_context::free();
         };
         let schedulers = shared
             .scheduler

@@ -4,10 +4,11 @@
 //! nothing in this file calls anybody.
 
 use super::farewell::Farewell;
-use super::handover::Arrived;
 use super::program::{Body, Runnable};
 use super::table::{Entry, Liveness};
 use super::timers::Timer;
+use super::turn_context::Arrived;
+use super::working_set::WorkingSet;
 use crate::process::{Budget, Event, ExitReason, Pid, Ties};
 use crate::scheduler::Priority;
 use std::sync::Arc;
@@ -125,7 +126,8 @@ pub(crate) enum Awaits {
 #[must_use]
 pub(crate) enum Nudge {
     Nothing,
-    Schedule(Priority),
+    /// Its next turn touches this, if it is known.
+    Schedule(Priority, Option<WorkingSet>),
     Wake(Waker),
 }
 
@@ -245,7 +247,7 @@ impl Control {
             // Being suspended does not save it.
             Phase::Waiting => {
                 self.phase = Phase::Scheduled;
-                Nudge::Schedule(self.priority)
+                Nudge::Schedule(self.priority, None)
             }
             _ => Nudge::Nothing,
         }
@@ -290,10 +292,8 @@ impl Control {
             return Nudge::Nothing;
         }
         self.phase = Phase::Scheduled;
-        if let Some(body) = &self.body {
-            body.approach();
-        }
-        Nudge::Schedule(self.priority)
+        let working_set = self.body.as_ref().and_then(|body| body.working_set());
+        Nudge::Schedule(self.priority, working_set)
     }
 
     /// Its ties, made if there are none yet.

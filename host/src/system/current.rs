@@ -2,10 +2,10 @@
 
 use super::calls::Call;
 use super::control::Ending;
-use super::handover;
 use super::names::LISTED_AT_ONCE;
 use super::program::Runnable;
 use super::timers::{Alarm, AlarmOf};
+use super::turn_context;
 use super::{RegisterError, Shared, table};
 use crate::abi::BYTES_PER_REDUCTION;
 use crate::process::{Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Selector};
@@ -150,7 +150,7 @@ impl Current {
                 && let Some(first) = self.queue.first(selector, position)
                 && first.short_message().is_some()
             {
-                handover::taken(first.weight_bytes());
+                turn_context::taken(first.weight_bytes());
                 self.charge_search();
                 self.stop_waiting();
                 return Received::Event(Place::AtFront);
@@ -158,13 +158,13 @@ impl Current {
             match self.queue.take(selector, position) {
                 Ok(event) => {
                     self.charge_search();
-                    handover::taken(event.weight_bytes());
+                    turn_context::taken(event.weight_bytes());
                     self.stop_waiting();
                     return Received::Event(Place::Taken(event));
                 }
                 Err(end) => position = end,
             }
-            if handover::mail(|arrived| self.queue.append(arrived)) || self.fetch_mail() {
+            if turn_context::mail(|arrived| self.queue.append(arrived)) || self.fetch_mail() {
                 continue;
             }
             if timeout_ns == Some(0) || self.is_expired() {
@@ -173,8 +173,8 @@ impl Current {
                 return Received::TimedOut;
             }
             self.charge_search();
-            self.queue.give_back_room(handover::give_room);
-            handover::await_mail();
+            self.queue.give_back_room(turn_context::give_room);
+            turn_context::await_mail();
             self.wait_from(position, timeout_ns);
             return Received::Wait;
         }
@@ -255,7 +255,7 @@ impl Current {
     /// Tells the entry what this turn has taken out of the mailbox, which is about to be filled by its own owner.
     #[cold]
     pub(super) fn tell_taken(&self) {
-        let (events, bytes) = handover::tell_taken();
+        let (events, bytes) = turn_context::tell_taken();
         let mut control = self.entry().control();
         control.mailbox_events -= events;
         control.mailbox_bytes -= bytes;
@@ -296,7 +296,7 @@ impl Current {
         self.take_over_mail();
         let taken = self.queue.take(selector, 0).ok()?;
         self.charge_search();
-        handover::taken(taken.weight_bytes());
+        turn_context::taken(taken.weight_bytes());
         Some(taken)
     }
 
@@ -308,7 +308,7 @@ impl Current {
         let taken = self.queue.take_if(0, fits);
         self.charge_search();
         if let Ok(event) = &taken {
-            handover::taken(event.weight_bytes());
+            turn_context::taken(event.weight_bytes());
         }
         taken.is_ok()
     }
@@ -318,13 +318,13 @@ impl Current {
         self.take_over_mail();
         let fits =
             |event: &Event| kinds.contains(event.kind()) && event.reference() == Some(reference);
-        let removed = |event: Event| handover::taken(event.weight_bytes());
+        let removed = |event: Event| turn_context::taken(event.weight_bytes());
         self.queue.remove_all(fits, removed);
         self.charge_search();
     }
 
     pub(super) fn take_over_mail(&mut self) {
-        handover::mail(|arrived| self.queue.append(arrived));
+        turn_context::mail(|arrived| self.queue.append(arrived));
         self.fetch_mail();
     }
 
@@ -441,7 +441,7 @@ impl Current {
     #[cold]
     fn owe(&mut self) {
         let slice = u64::from(self.shared.config.reductions);
-        handover::owes(self.debt / slice - 1);
+        turn_context::owes(self.debt / slice - 1);
         self.debt = 0;
     }
 

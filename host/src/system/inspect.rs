@@ -6,9 +6,9 @@
 use super::Shared;
 use super::control::{Awaits, Control, Identity, Phase};
 use super::current::Current;
-use super::handover;
 use super::report::{Counters, Hibernation};
 use super::table::{Entry, Liveness};
+use super::turn_context;
 use crate::process::{Destination, Pid};
 use crate::scheduler::Priority;
 use std::fmt;
@@ -306,7 +306,7 @@ impl Current {
             && let Some(info) = &mut info
         {
             // The entry learns at the end of the turn what was received in it.
-            let (events, bytes) = handover::taken_so_far();
+            let (events, bytes) = turn_context::taken_so_far();
             info.mailbox_events -= events;
             info.mailbox_bytes -= bytes;
         }

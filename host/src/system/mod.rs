@@ -8,7 +8,7 @@
 //! |---|---|
 //! | here | what all processes share, and the delivery of events |
 //! | `table`, `control` | where a pid leads, and what others may touch of a process |
-//! | `current`, `handover` | a process seen from inside its turn |
+//! | `current`, `turn_context` | a process seen from inside its turn |
 //! | `turn` | one turn |
 //! | `program` | what programs and executions are to this room |
 //! | `memory` | what memory there is for all processes together |
@@ -34,12 +34,13 @@ pub(crate) mod calls;
 pub(crate) mod control;
 pub(crate) mod current;
 pub(crate) mod groups;
-pub(crate) mod handover;
 pub(crate) mod memory;
 pub(crate) mod program;
 pub(crate) mod spawn;
 pub(crate) mod table;
 pub(crate) mod timers;
+pub(crate) mod turn_context;
+pub(crate) mod working_set;
 
 mod config;
 mod farewell;
@@ -185,7 +186,12 @@ impl Shared {
     fn carry_out(&self, index: u32, nudge: Nudge) {
         match nudge {
             Nudge::Nothing => {}
-            Nudge::Schedule(priority) => self.scheduler.schedule(index, priority),
+            Nudge::Schedule(priority, working_set) => {
+                if let Some(working_set) = working_set {
+                    working_set.prefetch();
+                }
+                self.scheduler.schedule(index, priority);
+            }
             Nudge::Wake(waker) => waker.wake(),
         }
     }

@@ -3,6 +3,7 @@
 use super::control::Ending;
 use super::current::Current;
 use super::spawn::SpawnError;
+use super::working_set::WorkingSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,8 +19,8 @@ pub(crate) trait Execution: Send {
     /// process that waits for mail.
     fn hibernate(&mut self);
 
-    /// Its next turn is near: what that touches first is brought into the cache meanwhile.
-    fn approach(&self);
+    /// The working set of its next turn; none if that is packed, or in the cache still.
+    fn working_set(&self) -> Option<WorkingSet>;
 
     /// Ends it. If it waits for mail, what its last turn was waiting in is its last call.
     fn end(self: Box<Self>, awaits_mail: bool);

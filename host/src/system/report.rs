@@ -104,6 +104,8 @@ pub struct Hibernation {
     /// Is all of a process packed, and not only its stack and its memory? So it is if the program's allocator is
     /// [`Allocator`](crate::Allocator).
     pub is_deep: bool,
+    /// Processes that sleep keep their memory, because the self-test of packing has failed; the log says why.
+    pub is_off: bool,
 }
 
 #[derive(Default)]

@@ -2,13 +2,12 @@
 
 use super::Shared;
 use super::control::{Awaits, Control, Ending, Phase};
-use super::handover::{self, Left};
 use super::program::{Body, End};
 use super::table::{ControlGuard, Entry, idleness};
 use super::timers::{Alarm, AlarmOf};
+use super::turn_context::{self, Left};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
-use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
@@ -43,7 +42,7 @@ impl Work for Shared {
         if let Some(end) = poll_body(&mut body, waker) {
             drop(body);
             let mut control = entry.control();
-            handover::end(&mut control.arrived);
+            turn_context::end(&mut control.arrived);
             return self.finish(task, control, end);
         }
         self.end_turn(entry, body, has_host_calls)
@@ -119,7 +118,7 @@ fn poll_body(body: &mut Body, waker: Option<TurnWaker>) -> Option<End> {
             end = Some(ended);
         }
     }));
-    WAKER.set(waker);
+    turn_context::keep_waker(waker);
     if polled.is_err() {
         end = Some(End::told(host_failed(), 0));
     }
@@ -166,7 +165,7 @@ impl Shared {
         control.phase = Phase::Running;
         control.woken = false;
         entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        handover::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
+        turn_context::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
         entry.has_mail.store(false, Ordering::Relaxed);
         control.has_host_calls.then(|| self.waker(task, control.id))
     }
@@ -176,7 +175,7 @@ impl Shared {
     fn end_turn(&self, entry: &Entry, mut body: Body, has_host_calls: bool) -> After {
         let mut control = entry.control();
         control.seems_to_wait = false;
-        let left = handover::end(&mut control.arrived);
+        let left = turn_context::end(&mut control.arrived);
         self.note_turn(&mut control, &left);
         if control.waits_for_mail() {
             if self.hibernates_at_once(&control) {
@@ -226,7 +225,7 @@ impl Shared {
     /// A waker for the turn of a process whose program can wait in host calls: this thread's last one, unless a host call
     /// has kept it.
     fn waker(&self, index: u32, id: u64) -> TurnWaker {
-        let last = WAKER.take().filter(|last| last.is_free());
+        let last = turn_context::take_waker().filter(|last| last.is_free());
         let waker = last.unwrap_or_else(|| {
             let state = Arc::new(HostCallWaker {
                 shared: self.this.clone(),
@@ -245,12 +244,8 @@ impl Shared {
     }
 }
 
-thread_local! {
-    static WAKER: Cell<Option<TurnWaker>> = const { Cell::new(None) };
-}
-
-/// A waker, and what it holds.
-struct TurnWaker {
+/// A waker of a turn, and what it holds.
+pub(super) struct TurnWaker {
     waker: Waker,
     state: Arc<HostCallWaker>,
 }
@@ -282,7 +277,7 @@ impl Wake for HostCallWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         let id = self.id.load(Ordering::Relaxed);
         let node = self.node;
-        if handover::wake(Pid { node, id }) {
+        if turn_context::wake(Pid { node, id }) {
             return;
         }
         let Some(shared) = self.shared.upgrade() else {

@@ -127,6 +127,9 @@ pub fn stats(system: &System) -> String {
         held.contexts
     );
     let hibernation = counters.hibernation;
+    if hibernation.is_off {
+        text += "\n  hibernated: never, because the self-test of packing failed; the log says why";
+    }
     if hibernation.packed > 0 {
         let now = hibernation.packed - hibernation.unpacked.min(hibernation.packed);
         let operations = hibernation.packed + hibernation.unpacked;

@@ -3,7 +3,7 @@
 mod convert;
 
 use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
-use crate::engine::Grants;
+use crate::engine::ContractGrants;
 use crate::engine::state::State;
 use crate::engine::state::survives;
 use crate::process::{self, Outgoing, SELECTOR_TAGS_MAX};
@@ -34,7 +34,7 @@ use bindings::atoll_rt::process::{
 };
 
 /// Defines every interface of the contract that is granted.
-pub(crate) fn link(linker: &mut Linker<State>, grants: Grants) -> Result<()> {
+pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result<()> {
     type Has = HasSelf<State>;
     lifecycle::add_to_linker::<State, Has>(linker, |state| state)?;
     mailbox::add_to_linker::<State, Has>(linker, |state| state)?;

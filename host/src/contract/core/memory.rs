@@ -126,7 +126,7 @@ pub(super) fn payload<'a>(
     slice(guest, pointer, length, what)
 }
 
-/// The same, of a sender that gives up its turn until somebody has taken it, or nobody has.
+/// The same, for a sender that gives up its turn meanwhile: the receiver copies from its memory.
 #[cold]
 pub(super) fn lent_payload(
     guest: &mut Guest<'_>,
@@ -140,7 +140,8 @@ pub(super) fn lent_payload(
     };
     let (data, state) = memory.data_and_store_mut(guest);
     let bytes = part(data, pointer, length, what)?;
-    Ok(Lender::lend(&mut state.lender, bytes))
+    // SAFETY: the functions that send answer "again" as long as there is a lender, and the lender goes before the memory does.
+    Ok(unsafe { Lender::lend(&mut state.lender, bytes) })
 }
 
 /// Leaves one list of bytes, whose pointer belongs at an address, and answers how much room it needs.

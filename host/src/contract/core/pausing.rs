@@ -6,8 +6,7 @@
 use super::Guest;
 use crate::engine::state::{is_stack_whole, overflowed};
 use crate::engine::{current_function, moved_reductions};
-use crate::system::handover;
-use std::cell::Cell;
+use crate::system::turn_context::{self, Pausing};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,27 +24,14 @@ pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
         let function = current_function(guest);
         guest.data_mut().current.tell_where(function);
     }
-    guest.data().is_to_wait(answer);
+    // SAFETY: the function that was called answers what this returns.
+    unsafe { guest.data().is_to_wait(answer) };
     AGAIN_LISTS
 }
 
 /// What memories that had to move have cost the process since this was asked last, in reductions.
 pub(super) fn moved() -> i64 {
     moved_reductions() as i64
-}
-
-/// What ends when a call of [`pause`] is polled.
-#[derive(Clone, Copy)]
-enum Ends {
-    /// It has been polled: its process is in its next turn.
-    Nothing,
-    Turn,
-    /// Its stack has been overflowed.
-    Process,
-}
-
-thread_local! {
-    static ENDS: Cell<Ends> = const { Cell::new(Ends::Nothing) };
 }
 
 /// Ends the turn of a process that has so much left of its slice; it is at the beginning of the next one then.
@@ -56,13 +42,13 @@ pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
     // The process pays with later turns for work that went beyond its slice.
     let slice = i64::from(state.current.shared.config.reductions);
     if left < -slice {
-        handover::owes(left.unsigned_abs() / slice.unsigned_abs());
+        turn_context::owes(left.unsigned_abs() / slice.unsigned_abs());
     }
     state.current.pauses();
-    handover::reductions(counted + state.current.charged());
-    ENDS.set(match is_whole {
-        true => Ends::Turn,
-        false => Ends::Process,
+    turn_context::reductions(counted + state.current.charged());
+    turn_context::replace_pausing(match is_whole {
+        true => Pausing::EndsTurn,
+        false => Pausing::EndsProcess,
     });
     Pause
 }
@@ -75,10 +61,10 @@ impl Future for Pause {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        match ENDS.replace(Ends::Nothing) {
-            Ends::Nothing => return Poll::Ready(Ok(())),
-            Ends::Turn => {}
-            Ends::Process => return Poll::Ready(Err(overflowed())),
+        match turn_context::replace_pausing(Pausing::Over) {
+            Pausing::Over => return Poll::Ready(Ok(())),
+            Pausing::EndsTurn => {}
+            Pausing::EndsProcess => return Poll::Ready(Err(overflowed())),
         }
         context.waker().wake_by_ref();
         Poll::Pending

@@ -11,11 +11,11 @@ use std::sync::Mutex;
 /// Home slots of one size.
 pub(super) struct Class {
     pub(super) stride: usize,
-    pub(super) room: Mutex<Room>,
+    pub(super) free_slots: Mutex<FreeSlots>,
 }
 
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct FreeSlots {
     /// Offsets of slots that were used and given back; the newest first, because it is warm.
     pub(super) free: Vec<usize>,
     /// The same, of slots whose pages have been given back.
@@ -57,40 +57,40 @@ impl Class {
     pub(super) fn new(stride: usize) -> Class {
         Class {
             stride,
-            room: Mutex::default(),
+            free_slots: Mutex::default(),
         }
     }
 
     pub(super) fn in_use(&self) -> usize {
-        let room = lock(&self.room);
-        room.made - room.free.len() - room.cold.len() - room.left.len()
+        let free_slots = lock(&self.free_slots);
+        free_slots.made - free_slots.free.len() - free_slots.cold.len() - free_slots.left.len()
     }
 
     /// A slot, and whether its pages may be resident. None if another extent is needed.
     pub(super) fn take(&self) -> Option<(usize, bool)> {
-        let mut room = lock(&self.room);
-        if let Some(offset) = room.free.pop() {
+        let mut free_slots = lock(&self.free_slots);
+        if let Some(offset) = free_slots.free.pop() {
             return Some((offset, true));
         }
-        if let Some(offset) = room.cold.pop() {
+        if let Some(offset) = free_slots.cold.pop() {
             return Some((offset, false));
         }
-        (room.fresh.len() >= self.stride).then(|| (room.cut(self.stride), false))
+        (free_slots.fresh.len() >= self.stride).then(|| (free_slots.cut(self.stride), false))
     }
 
     /// The first slot of another extent.
     pub(super) fn take_of(&self, extent: Extent) -> (usize, bool) {
-        let mut room = lock(&self.room);
-        room.extents.push(extent);
-        let before = std::mem::replace(&mut room.fresh, extent.range());
-        let first = room.cut(self.stride);
+        let mut free_slots = lock(&self.free_slots);
+        free_slots.extents.push(extent);
+        let before = std::mem::replace(&mut free_slots.fresh, extent.range());
+        let first = free_slots.cut(self.stride);
         if before.len() >= self.stride {
             // Another thread has added an extent meanwhile, which is cut on; the slots of this one are free.
-            while room.fresh.len() >= self.stride {
-                let slot = room.cut(self.stride);
-                room.cold.push(slot);
+            while free_slots.fresh.len() >= self.stride {
+                let slot = free_slots.cut(self.stride);
+                free_slots.cold.push(slot);
             }
-            room.fresh = before;
+            free_slots.fresh = before;
         }
         (first, false)
     }
@@ -98,24 +98,24 @@ impl Class {
     /// Takes out the extents that are free as a whole. It looks only if there may be one: to look costs a step for each free
     /// slot.
     pub(super) fn take_whole_extents(&self) -> Vec<Whole> {
-        let mut room = lock(&self.room);
-        let room = &mut *room;
+        let mut free_slots = lock(&self.free_slots);
+        let free_slots = &mut *free_slots;
         let slots = |extent: &Extent| extent.range().len() / self.stride;
-        let fewest = room.extents.iter().map(slots).min();
-        if fewest.is_none_or(|fewest| room.freed < fewest) {
+        let fewest = free_slots.extents.iter().map(slots).min();
+        if fewest.is_none_or(|fewest| free_slots.freed < fewest) {
             return Vec::new();
         }
-        room.freed = 0;
-        room.extents.sort_unstable();
-        let extents = std::mem::take(&mut room.extents);
+        free_slots.freed = 0;
+        free_slots.extents.sort_unstable();
+        let extents = std::mem::take(&mut free_slots.extents);
         let place = |offset: &usize| extents.partition_point(|extent| extent.offset <= *offset) - 1;
         let mut free = vec![0; extents.len()];
-        for offset in room.free.iter().chain(&room.cold) {
+        for offset in free_slots.free.iter().chain(&free_slots.cold) {
             free[place(offset)] += 1;
         }
-        let is_cut = |extent: &Extent| extent.range().contains(&room.fresh.start);
+        let is_cut = |extent: &Extent| extent.range().contains(&free_slots.fresh.start);
         if let Some(last) = extents.iter().position(is_cut) {
-            free[last] += room.fresh.len() / self.stride;
+            free[last] += free_slots.fresh.len() / self.stride;
         }
         let mut whole: Vec<Option<Whole>> = (extents.iter().zip(free))
             .map(|(extent, free)| {
@@ -123,27 +123,31 @@ impl Class {
                 (free == slots(&extent)).then_some(Whole { extent, warm })
             })
             .collect();
-        let before = room.free.len() + room.cold.len();
-        room.free.retain(|offset| match &mut whole[place(offset)] {
-            Some(whole) => {
-                whole.warm.push(*offset);
-                false
-            }
-            None => true,
-        });
-        room.cold.retain(|offset| whole[place(offset)].is_none());
-        room.made -= before - room.free.len() - room.cold.len();
+        let before = free_slots.free.len() + free_slots.cold.len();
+        free_slots
+            .free
+            .retain(|offset| match &mut whole[place(offset)] {
+                Some(whole) => {
+                    whole.warm.push(*offset);
+                    false
+                }
+                None => true,
+            });
+        free_slots
+            .cold
+            .retain(|offset| whole[place(offset)].is_none());
+        free_slots.made -= before - free_slots.free.len() - free_slots.cold.len();
         let stays = |(extent, whole): (&Extent, &Option<Whole>)| whole.is_none().then_some(*extent);
-        room.extents = extents.iter().zip(&whole).filter_map(stays).collect();
+        free_slots.extents = extents.iter().zip(&whole).filter_map(stays).collect();
         let whole: Vec<Whole> = whole.into_iter().flatten().collect();
         if whole.iter().any(|whole| is_cut(&whole.extent)) {
-            room.fresh = 0..0;
+            free_slots.fresh = 0..0;
         }
         whole
     }
 }
 
-impl Room {
+impl FreeSlots {
     /// Cuts a slot off what is left.
     fn cut(&mut self, stride: usize) -> usize {
         let offset = self.fresh.start;

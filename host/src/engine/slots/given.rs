@@ -6,7 +6,7 @@ use super::{Home, HomeClass, MIB, OutOfSlots, PAGE_BYTES, Region, Slots, Warm};
 use crate::abi::BYTES_PER_REDUCTION;
 use crate::engine::arena;
 use crate::engine::page_map;
-use std::cell::Cell;
+use crate::system::turn_context;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Large {
     /// # Safety
     ///
     /// As for [`Region::clean`].
-    unsafe fn leave(mut self, used: usize) {
+    unsafe fn hand_to_reaper(mut self, used: usize) {
         self.is_used_no_more();
         let slots = self.slots.clone();
         // The list of those that are left may grow, and must not lie in an arena.
@@ -235,7 +235,7 @@ impl Memory {
                 }
             }
         }
-        moved(touched_bytes);
+        turn_context::moved(touched_bytes);
         self.large = Some(large);
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Drop for Memory {
         let is_zero = self.home.as_ref().is_some_and(|home| home.forgot_memory());
         if !is_zero || large.is_remapped {
             // SAFETY: the region is this memory's own, and nothing uses the memory any more.
-            unsafe { large.leave(self.size) };
+            unsafe { large.hand_to_reaper(self.size) };
         }
         if let Some(home) = &self.home {
             home.memory_is_at(Region {
@@ -310,18 +310,9 @@ unsafe fn copy(from: Region, to: Region, pages: &[u32]) {
     }
 }
 
-thread_local! {
-    /// Bytes of memories that have moved on this thread, and for which no process has been charged.
-    static MOVED: Cell<usize> = const { Cell::new(0) };
-}
-
-fn moved(bytes: usize) {
-    MOVED.set(MOVED.get().saturating_add(bytes));
-}
-
 /// Takes the cost of the memories that this thread has moved since the last call, in reductions.
 pub(crate) fn moved_reductions() -> u64 {
-    MOVED.take() as u64 / BYTES_PER_REDUCTION
+    turn_context::take_moved() as u64 / BYTES_PER_REDUCTION
 }
 
 /// Gives wasmtime the slots as native stacks.

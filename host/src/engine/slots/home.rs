@@ -1,6 +1,6 @@
 //! A process's home slot: its parts, and who has them.
 
-use super::departures::{Presence, give_back_together};
+use super::releases::{Presence, give_back_together};
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
@@ -120,9 +120,20 @@ impl Home {
         start..start + self.arena_used.load(Ordering::Acquire) as usize
     }
 
-    /// Has all pages of the slot, whose process is packed, given back soon.
-    pub(in crate::engine) fn departs(self: &Arc<Home>) {
-        self.slots.departures.add(self);
+    /// The addresses of the arena that hold the instance.
+    pub(in crate::engine) fn instance(&self) -> Range<usize> {
+        let start = self.stack().end;
+        start..start + self.arena_instance.load(Ordering::Acquire) as usize
+    }
+
+    /// Has all pages of the slot given back soon.
+    ///
+    /// # Safety
+    ///
+    /// What the slot holds is packed, and nobody touches it before [`Home::comes_back`] has returned.
+    pub(in crate::engine) unsafe fn departs(self: &Arc<Home>) {
+        // SAFETY: as the caller's.
+        unsafe { self.slots.releases.add(self) };
     }
 
     /// The process is about to use the slot again: true if it has all its pages yet.
@@ -131,8 +142,13 @@ impl Home {
     }
 
     /// Nothing of the slot is resident any more.
-    pub(in crate::engine) fn sleeps(&self) {
-        self.slots.stretches.sleep(self.offsets());
+    ///
+    /// # Safety
+    ///
+    /// All of the slot's pages have been given back, and nobody touches them before [`Home::wakes`] has returned.
+    pub(in crate::engine) unsafe fn sleeps(&self) {
+        // SAFETY: as the caller's.
+        unsafe { self.slots.stretches.sleep(self.offsets()) };
     }
 
     /// The slot is about to be used again.
@@ -164,12 +180,17 @@ impl Home {
     }
 
     /// Makes an instance: what is allocated meanwhile on this thread lies in the arena, as far as it fits.
-    pub(in crate::engine) fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
+    ///
+    /// # Safety
+    ///
+    /// Nothing that lies in the arena is in use, and nothing that `work` leaves there is used when the home has been dropped.
+    pub(in crate::engine) unsafe fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
         if !self.slots.has_arenas() {
             return work();
         }
         let start = self.stack().end;
-        let (made, used) = arena::within(start..start + ARENA_BYTES, work);
+        // SAFETY: the arena is the home's, and lies in the slots' zone; the caller vouches for what lies in it.
+        let (made, used) = unsafe { arena::within(start..start + ARENA_BYTES, work) };
         let Used { bytes, hole } = used;
         self.arena_hole[0].store(hole.start as u16, Ordering::Release);
         self.arena_hole[1].store(hole.end as u16, Ordering::Release);
@@ -178,10 +199,17 @@ impl Home {
         made
     }
 
-    /// The same for what one process needs beside the instance, and what is one allocation. What the process before had there
-    /// is overwritten: it must be gone.
+    /// The same for what one process needs beside the instance, and what is one allocation.
+    ///
+    /// # Safety
+    ///
+    /// What was made for the process that had the instance before is gone, and what `made` returns is not used when the home has
+    /// been dropped.
     #[inline(always)]
-    pub(in crate::engine) fn make_execution<T>(&self, made: impl FnOnce() -> Box<T>) -> Box<T> {
+    pub(in crate::engine) unsafe fn make_execution<T>(
+        &self,
+        made: impl FnOnce() -> Box<T>,
+    ) -> Box<T> {
         let instance = self.arena_instance.load(Ordering::Acquire) as usize;
         if instance == 0 {
             return made();
@@ -191,9 +219,11 @@ impl Home {
         let hole_start = hole_start.load(Ordering::Acquire) as usize;
         let hole_end = hole_end.load(Ordering::Acquire) as usize;
         if hole_start.next_multiple_of(align_of::<T>()) + size_of::<T>() <= hole_end {
-            return arena::within(start + hole_start..start + hole_end, made).0;
+            // SAFETY: nothing of the instance's lies in the hole; the caller vouches for the rest.
+            return unsafe { arena::within(start + hole_start..start + hole_end, made) }.0;
         }
-        let (made, used) = arena::within(start + instance..start + ARENA_BYTES, made);
+        // SAFETY: the instance lies before it; the caller vouches for the rest.
+        let (made, used) = unsafe { arena::within(start + instance..start + ARENA_BYTES, made) };
         self.arena_used
             .store((instance + used.bytes) as u16, Ordering::Release);
         made
@@ -271,20 +301,20 @@ impl Drop for Home {
 impl Home {
     fn give_back(&mut self) {
         let class = &self.slots.home[self.class.index()];
-        if lock(&class.room).free.len() < WARM_FREE_MAX {
+        if lock(&class.free_slots).free.len() < WARM_FREE_MAX {
             // SAFETY: nobody has the slot any more, and nobody has it yet.
             unsafe { self.clean() };
-            let mut room = lock(&class.room);
-            room.freed += 1;
-            return room.free.push(self.offset());
+            let mut free_slots = lock(&class.free_slots);
+            free_slots.freed += 1;
+            return free_slots.free.push(self.offset());
         }
-        let mut room = lock(&class.room);
-        room.left.push(self.offset());
-        if room.left.len() < LEFT_AT_ONCE {
+        let mut free_slots = lock(&class.free_slots);
+        free_slots.left.push(self.offset());
+        if free_slots.left.len() < LEFT_AT_ONCE {
             return;
         }
-        let mut left = std::mem::take(&mut room.left);
-        drop(room);
+        let mut left = std::mem::take(&mut free_slots.left);
+        drop(free_slots);
         let regions = left.iter().map(|offset| Region {
             start: self.slots.address(*offset),
             bytes: class.stride,
@@ -292,11 +322,12 @@ impl Home {
         // SAFETY: nobody has these slots any more, and nobody has them yet.
         unsafe { give_back_together(regions.collect()) };
         for offset in &left {
-            self.slots.stretches.sleep(*offset..*offset + class.stride);
+            // SAFETY: the slot's pages have been given back, and nobody has it.
+            unsafe { self.slots.stretches.sleep(*offset..*offset + class.stride) };
         }
-        let mut room = lock(&class.room);
-        room.freed += left.len();
-        room.cold.append(&mut left);
+        let mut free_slots = lock(&class.free_slots);
+        free_slots.freed += left.len();
+        free_slots.cold.append(&mut left);
     }
 
     /// Makes the memory that lies here zero again.

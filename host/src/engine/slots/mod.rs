@@ -23,12 +23,11 @@
 //! | `canary` | the word below each stack, by which an overflow is seen |
 //! | `classes` | the home slots of one size, and which are free |
 //! | `reservation` | the mapping itself |
-//! | `departures` | packed slots, until their pages go back together |
+//! | `releases` | packed slots, until their pages go back together |
 //! | `reaper` | large memories that were left, until they are clean |
 //! | `stretch` | stretches in which nobody is awake, whose page tables go back |
 //! | `renewal` | memories that are made as new for the next process |
 //! | `region` | pages: cleaned, given back, made resident |
-//! | `approach` | what a turn will touch, fetched before it |
 //! | `given` | the memories and stacks that wasmtime is given |
 //!
 //! There are no guard pages: wasm bounds-checks every access, and traps before its frames would take more than
@@ -39,15 +38,14 @@
 //! stack, and its arena, because it is written before it is read. The last owner of a home cleans
 //! it, or has its pages given back; a memory that lies elsewhere is cleaned by whoever drops it, or by a thread for that.
 
-mod approach;
 mod blocks;
 mod canary;
 mod classes;
-mod departures;
 mod given;
 mod home;
 mod reaper;
 mod region;
+mod releases;
 mod renewal;
 mod reservation;
 mod stretch;
@@ -59,14 +57,14 @@ pub(crate) use given::moved_reductions;
 pub(super) use given::{Memories, NotGrown, Stacks};
 pub(super) use home::{Home, at_home};
 pub(super) use region::Region;
-pub(super) use renewal::{Image, Renewed, Watch};
+pub(super) use renewal::{Image, PageSurvey, Renewed};
 
 use super::arena::{self, Zone};
 use crate::scheduler::Seam;
 use blocks::{BLOCK_BYTES, Blocks};
 use classes::{Class, Extent, Whole};
-use departures::Departures;
 use reaper::Reaper;
+use releases::Releases;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -119,7 +117,7 @@ pub(crate) struct Slots {
     bytes: usize,
     /// Who is awake where.
     stretches: Stretches,
-    departures: Departures,
+    releases: Releases,
     reaper: Reaper,
     /// What of the mapping's address space is free.
     blocks: Mutex<Blocks>,
@@ -250,8 +248,9 @@ impl Slots {
             base,
             bytes,
             // The first part of the mapping.
-            stretches: Stretches::new(base),
-            departures: Departures::default(),
+            // SAFETY: the mapping is new, so it is zero; homes are taken from behind the counts.
+            stretches: unsafe { Stretches::new(base) },
+            releases: Releases::default(),
             reaper: Reaper::default(),
             blocks: Mutex::new(Blocks::of(Stretches::bytes(bytes)..bytes)),
             stack_bytes,
@@ -261,7 +260,8 @@ impl Slots {
             remapped: AtomicUsize::new(0),
             shelved: AtomicUsize::new(0),
             used_again: AtomicU64::new(0),
-            zone: Zone::new(base, bytes),
+            // SAFETY: the mapping is this structure's, and all who have a slot in it have this structure.
+            zone: unsafe { Zone::new(base, bytes) },
             poisons,
             seam,
             packed: PackedTally::default(),
@@ -371,7 +371,8 @@ impl Slots {
                 // SAFETY: all slots in it were free, and nobody can take them any more.
                 unsafe { region.give_back(region.range()) };
                 for slot in warm {
-                    self.stretches.sleep(slot..slot + class.stride);
+                    // SAFETY: its pages have been given back above.
+                    unsafe { self.stretches.sleep(slot..slot + class.stride) };
                 }
                 lock(&self.blocks).give_back(offset, size);
             }

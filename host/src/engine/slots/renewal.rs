@@ -2,9 +2,9 @@
 //!
 //! In two steps. What is written is written as soon as the process has ended, while its memory is in the cache. The pages
 //! that go back do so for several memories at once, because half of that is the asking; until then nobody gets at these
-//! memories ([`Renewed`]). Which pages are which is found out from the first processes of a program ([`Watch`]).
+//! memories ([`Renewed`]). Which pages are which is found out from the first processes of a program ([`PageSurvey`]).
 
-use super::departures::give_back;
+use super::releases::give_back;
 use super::{Home, PAGE_BYTES, Region, WARM_BYTES_MAX};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -137,17 +137,17 @@ impl<T> Renewed<T> {
 }
 
 /// Finds out which pages processes touch, from the first that run in memories of their own.
-pub(in crate::engine) struct Watch {
+pub(in crate::engine) struct PageSurvey {
     /// How many are yet to be seen.
     left: u32,
     /// How many were seen to touch each page.
     seen: BTreeMap<u32, u32>,
 }
 
-impl Watch {
+impl PageSurvey {
     /// `data` stay, whoever touches them.
-    pub(in crate::engine) fn new(data: impl Iterator<Item = u32>) -> Watch {
-        Watch {
+    pub(in crate::engine) fn new(data: impl Iterator<Item = u32>) -> PageSurvey {
+        PageSurvey {
             left: WATCHED,
             seen: data.map(|page| (page, WATCHED)).collect(),
         }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_most_touch_is_found_out() {
         let watch = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
-            let mut watch = Watch::new(data.iter().copied());
+            let mut watch = PageSurvey::new(data.iter().copied());
             for process in 1..WATCHED {
                 assert!(!watch.is_over());
                 assert_eq!(watch.saw(&touched(process)), None);

@@ -23,8 +23,12 @@ impl Stretches {
         counts.next_multiple_of(BYTES)
     }
 
-    /// For a mapping that begins there, of which it has so much as [`Stretches::bytes`] says.
-    pub(super) fn new(base: NonNull<u8>) -> Stretches {
+    /// For a mapping that begins there.
+    ///
+    /// # Safety
+    ///
+    /// As much of it as [`Stretches::bytes`] says is this structure's, and zero; the mapping outlives it.
+    pub(super) unsafe fn new(base: NonNull<u8>) -> Stretches {
         Stretches(base)
     }
 
@@ -55,8 +59,12 @@ impl Stretches {
         }
     }
 
-    /// The slot at these offsets holds no resident pages any more: its owner has given all of them back.
-    pub(super) fn sleep(&self, offsets: Range<usize>) {
+    /// The slot at these offsets holds no resident pages any more.
+    ///
+    /// # Safety
+    ///
+    /// Its owner has given all of its pages back, and touches none before [`Stretches::wake`] has returned for it.
+    pub(super) unsafe fn sleep(&self, offsets: Range<usize>) {
         for stretch in Self::of(offsets) {
             let count = self.count(stretch);
             if count.fetch_sub(1, Ordering::Release) > 1 {

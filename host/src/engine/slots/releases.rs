@@ -1,7 +1,7 @@
 //! Slots whose processes are packed, until their pages go back to the kernel: several at once.
 //!
 //! Giving pages back interrupts every core that runs this program, once for each call: so it is done for many slots in one.
-//! Who wakes before that finds all as it was.
+//! A process that wakes before that finds its slot as it was.
 
 use super::{Home, Region, lock};
 use crossbeam_utils::Backoff;
@@ -21,7 +21,7 @@ const HERE: u8 = 0;
 /// Packed; the pages are still as they were.
 const QUEUED: u8 = 1;
 /// The pages are being given back.
-const LEAVING: u8 = 2;
+const RELEASING: u8 = 2;
 /// They have been.
 const GONE: u8 = 3;
 
@@ -53,11 +53,15 @@ impl Presence {
 }
 
 #[derive(Default)]
-pub(super) struct Departures([Mutex<Vec<Weak<Home>>>; QUEUES]);
+pub(super) struct Releases([Mutex<Vec<Weak<Home>>>; QUEUES]);
 
-impl Departures {
-    /// Has all of a slot's pages given back soon. Its process is packed.
-    pub(super) fn add(&self, home: &std::sync::Arc<Home>) {
+impl Releases {
+    /// Has all of a slot's pages given back soon.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Home::departs`].
+    pub(super) unsafe fn add(&self, home: &std::sync::Arc<Home>) {
         home.presence.0.store(QUEUED, Ordering::Release);
         let mut queue = lock(&self.0[crate::engine::thread_number() % QUEUES]);
         queue.push(std::sync::Arc::downgrade(home));
@@ -66,20 +70,21 @@ impl Departures {
         }
         let queued = std::mem::replace(&mut *queue, Vec::with_capacity(AT_ONCE));
         drop(queue);
-        let leave = |home: &std::sync::Arc<Home>| {
+        let release = |home: &std::sync::Arc<Home>| {
             let presence = &home.presence.0;
             let changed =
-                presence.compare_exchange(QUEUED, LEAVING, Ordering::Acquire, Ordering::Relaxed);
+                presence.compare_exchange(QUEUED, RELEASING, Ordering::Acquire, Ordering::Relaxed);
             changed.is_ok()
         };
         let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
-        let leaving: Vec<_> = homes.iter().filter(|home| leave(home)).collect();
-        let regions = leaving.iter().map(|home| home.region()).collect();
+        let releasing: Vec<_> = homes.iter().filter(|home| release(home)).collect();
+        let regions = releasing.iter().map(|home| home.region()).collect();
         // SAFETY: the slots' processes are packed, and wait, before they touch them again, until this is over.
         unsafe { give_back_together(regions) };
-        for home in leaving {
+        for home in releasing {
             home.presence.0.store(GONE, Ordering::Release);
-            home.sleeps();
+            // SAFETY: its pages have been given back; its process waits, if it wakes, until its stretch is there again.
+            unsafe { home.sleeps() };
         }
     }
 }

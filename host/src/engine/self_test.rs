@@ -1,0 +1,228 @@
+//! The self-test of packing: what packing assumes of wasmtime's private layouts, tried on one process of a built-in module.
+//!
+//! A waiting process can be packed whole only if wasmtime keeps the stack pointer of a suspended stack where
+//! [`packing`](super::packing) reads it, and if all that wasmtime allocates for a store and for a call that waits lies in the
+//! slot, where [`arena`](super::arena) puts it. No public interface of wasmtime promises that. So before the first process of a
+//! system is packed, one that belongs to no system is made, waits, is packed, loses its pages, is unpacked, and goes on. If
+//! something is not as assumed, no process is packed: processes sleep as before, in their slots.
+
+use super::arena::CallPlace;
+use super::packing::{Extent, Packed, Templates};
+use super::slots::{Home, Slots, Warm, Written, at_home};
+use crate::system::turn_context::{self, Pausing};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use wasmtime::{Caller, Engine, InstancePre, Linker, Module, Store, TypedFunc};
+
+/// Keeps something in a local, a global, a table and two pages of memory, waits, and computes with all of it.
+const MODULE: &str = r#"(module
+    (import "" "wait" (func $wait (param i64)))
+    (import "" "pause" (func $pause))
+    (memory (export "memory") 1 1)
+    (global $kept (mut i64) (i64.const 1))
+    (table 2 2 funcref)
+    (elem (i32.const 1) $load)
+    (type $loads (func (result i64)))
+    (func $load (type $loads) (i64.add (i64.load (i32.const 8)) (i64.load (i32.const 65528))))
+    (func (export "run") (param $seed i64) (result i64) (local $own i64)
+      (local.set $own (i64.mul (local.get $seed) (i64.const 3)))
+      (global.set $kept (i64.mul (local.get $seed) (i64.const 5)))
+      (i64.store (i32.const 8) (i64.mul (local.get $seed) (i64.const 7)))
+      (i64.store (i32.const 65528) (i64.mul (local.get $seed) (i64.const 11)))
+      (call $wait (local.get $own))
+      (call $pause)
+      (i64.add (i64.add (local.get $own) (global.get $kept)) (call_indirect (type $loads) (i32.const 1)))))"#;
+const SEED: i64 = 0x0123_4567_89ab;
+const RESULT: i64 = SEED * (3 + 5 + 7 + 11);
+const MEMORY_BYTES: usize = 64 << 10;
+
+/// The self-test, and how it went.
+pub(super) struct SelfTest {
+    engine: Engine,
+    slots: Arc<Slots>,
+    outcome: OnceLock<Result<(), String>>,
+}
+
+impl SelfTest {
+    pub(super) fn new(engine: Engine, slots: Arc<Slots>) -> SelfTest {
+        SelfTest {
+            engine,
+            slots,
+            outcome: OnceLock::new(),
+        }
+    }
+
+    /// Can processes be packed? The first who asks runs the test, which takes some milliseconds; a failure is logged.
+    #[inline]
+    pub(super) fn passes(&self) -> bool {
+        let outcome = self.outcome.get_or_init(|| {
+            let outcome = self.run();
+            if let Err(error) = &outcome {
+                tracing::warn!("processes that sleep keep their memory, because the self-test of packing failed: {error}");
+            }
+            outcome
+        });
+        outcome.is_ok()
+    }
+
+    /// Has the test been run, and failed?
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.outcome.get(), Some(Err(_)))
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let words = |error: wasmtime::Error| format!("{error:#}");
+        let module = Module::new(&self.engine, MODULE).map_err(words)?;
+        let instance = linker(&self.engine)
+            .and_then(|linker| linker.instantiate_pre(&module))
+            .map_err(words)?;
+        let home = || {
+            let class = Slots::home_class(MEMORY_BYTES, Some(MEMORY_BYTES));
+            let home = self.slots.home(class, Warm::NONE, &Written::default());
+            home.map_err(|_| "no slot is free".to_owned())
+        };
+        // The first one makes what instances share, which must not lie in an arena.
+        let first = home()?;
+        drop(at_home(&first, || make(&instance, None)).map_err(words)?);
+        sleep_and_wake(&home()?, &instance)
+    }
+}
+
+/// Has a process in this home wait, be packed and go on.
+fn sleep_and_wake(home: &Arc<Home>, instance: &InstancePre<Observed>) -> Result<(), String> {
+    // SAFETY: the home is new, and what is made in it is dropped before it.
+    let made =
+        unsafe { home.make_instance(|| at_home(home, || make(instance, CallPlace::reserve()))) };
+    let (mut store, run) = made.map_err(|error| format!("{error:#}"))?;
+    let mut process = Box::pin(async move {
+        let result = run.call_async(&mut store, SEED).await;
+        (result, store)
+    });
+    let mut poll = || {
+        let mut context = Context::from_waker(Waker::noop());
+        at_home(home, || process.as_mut().poll(&mut context))
+    };
+    if poll().is_ready() {
+        return Err("a process that should wait has ended".to_owned());
+    }
+    let templates = Templates::default();
+    for _ in 0..2 {
+        // SAFETY: the process waits, and is polled when it has been put back. The second time it is compared with itself.
+        unsafe {
+            let packed = Packed::pack_now(home, &templates);
+            let packed = packed.ok_or("a waiting stack does not say where it ends")?;
+            if !packed.is_all() {
+                return Err("a memory can't be packed".to_owned());
+            }
+            packed.put_back(home, Extent::All);
+        }
+    }
+    let Poll::Ready((result, store)) = poll() else {
+        return Err("a process that should end waits".to_owned());
+    };
+    let observed = store.data();
+    match result {
+        _ if !observed.fits => Err("wasmtime allocates more for a call that waits".to_owned()),
+        Ok(RESULT) => Ok(()),
+        Ok(other) => Err(format!("a process that was packed computes {other}")),
+        Err(error) => Err(format!("a process that was packed traps: {error:#}")),
+    }
+}
+
+/// What the host functions of the built-in module observe.
+struct Observed {
+    call_place: Option<CallPlace>,
+    /// What wasmtime allocated for the call of `pause` lies in the slot.
+    fits: bool,
+}
+
+fn make(
+    instance: &InstancePre<Observed>,
+    call_place: Option<CallPlace>,
+) -> wasmtime::Result<(Store<Observed>, TypedFunc<i64, i64>)> {
+    let observed = Observed {
+        call_place,
+        fits: true,
+    };
+    let mut store = Store::new(instance.module().engine(), observed);
+    let instance = super::instance::ready(instance.instantiate_async(&mut store))?;
+    let run = instance.get_typed_func(&mut store, "run")?;
+    Ok((store, run))
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<Observed>> {
+    let mut linker = Linker::new(engine);
+    linker.func_wrap("", "wait", |guest: Caller<'_, Observed>, _own: i64| {
+        if let Some(place) = &guest.data().call_place {
+            // SAFETY: the module calls `pause` next, and this is the first time that the place is used.
+            unsafe { place.open() };
+        }
+    })?;
+    linker.func_wrap_async("", "pause", |mut guest: Caller<'_, Observed>, (): ()| {
+        let observed = guest.data_mut();
+        if let Some(place) = &observed.call_place {
+            observed.fits = place.close();
+        }
+        turn_context::replace_pausing(Pausing::EndsTurn);
+        Box::new(Pause)
+    })?;
+    Ok(linker)
+}
+
+/// As the contract's, which takes no allocation either.
+struct Pause;
+
+impl Future for Pause {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<()> {
+        match turn_context::replace_pausing(Pausing::Over) {
+            Pausing::Over => Poll::Ready(()),
+            Pausing::EndsTurn | Pausing::EndsProcess => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::engine::config::{self, Counts};
+    use crate::scheduler::{Seam, VirtualWorld};
+
+    fn slots(config: &Config) -> Arc<Slots> {
+        let seam = Arc::new(Seam::new(VirtualWorld::new(1)));
+        let slots = Slots::new(config::stack_bytes(config), config.poison, seam);
+        slots.expect("there is address space")
+    }
+
+    #[test]
+    fn packing_passes_its_test() {
+        for poison in [false, true] {
+            let config = Config {
+                poison,
+                ..Config::default()
+            };
+            let slots = slots(&config);
+            let engine = config::engine(&config, &slots, Counts::Module);
+            let test = SelfTest::new(engine.expect("wasmtime starts"), slots.clone());
+            assert_eq!(test.run(), Ok(()));
+            assert!(test.passes() && !test.has_failed());
+            assert_eq!(slots.in_use(), 0);
+        }
+    }
+
+    /// wasmtime has stacks of its own here, about which packing knows nothing.
+    #[test]
+    fn packing_is_off_where_stacks_are_not_as_assumed() {
+        let config = Config::default();
+        let slots = slots(&config);
+        let engine = Engine::new(&config::compiler(Counts::Module).expect("it is valid"));
+        let test = SelfTest::new(engine.expect("wasmtime starts"), slots.clone());
+        assert!(!test.has_failed());
+        assert!(!test.passes() && test.has_failed());
+        assert_eq!(slots.in_use(), 0);
+    }
+}
