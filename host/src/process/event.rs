@@ -1,12 +1,12 @@
-//! What a mailbox holds, and which of it a receiver asks for.
+//! The events that a mailbox holds, and the selectors by which a receiver asks for one.
 
 use super::{ExitReason, Payload, Pid, Reference};
 use smallvec::SmallVec;
 
-/// How a payload is to be read: the contract's `format`.
+/// How to read a payload: the contract's `format`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Format {
-    /// Bytes whose meaning sender and receiver agree on.
+    /// Bytes whose meaning the sender and the receiver have agreed on.
     #[default]
     Raw,
     /// Erlang's external term format.
@@ -16,26 +16,26 @@ pub enum Format {
 /// A message as a receiver sees it: the contract's `message`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Who sent it.
+    /// The process that sent it.
     pub sender: Pid,
-    /// The sender's mark.
+    /// A number that the sender chose, to select by.
     pub tag: u32,
-    /// The request that it is, or answers.
+    /// The reference of the request that this message is, or answers.
     pub reference: Option<Reference>,
     /// How to read the payload.
     pub format: Format,
     /// The bytes.
     pub payload: Payload,
-    /// It came by `reply`, whose reference is that of a request of the receiver's own.
+    /// The message was sent with `reply`: its reference is that of a request that the receiver made.
     pub(crate) is_reply: bool,
 }
 
-/// A message before the host adds who sent it.
+/// A message before the host adds its sender.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outgoing {
-    /// A mark to select by.
+    /// A number to select by.
     pub tag: u32,
-    /// The request that it is, or answers.
+    /// The reference of the request that this message is, or answers.
     pub reference: Option<Reference>,
     /// How to read the payload.
     pub format: Format,
@@ -53,13 +53,13 @@ impl Outgoing {
         }
     }
 
-    /// The same with the request that it is, or answers.
+    /// Adds the reference of the request that this message is, or answers.
     pub fn reference(mut self, reference: Reference) -> Outgoing {
         self.reference = Some(reference);
         self
     }
 
-    /// What it will cost the mailbox that holds it: [`Event::weight_bytes`].
+    /// Bytes that the message will count for in a mailbox: [`Event::weight_bytes`].
     #[inline]
     pub(crate) fn weight_bytes(&self) -> u64 {
         (size_of::<Event>() + self.payload.len()) as u64
@@ -78,17 +78,17 @@ impl Outgoing {
     }
 }
 
-/// Whom to signal: the contract's `destination`.
+/// The receiver of a signal: the contract's `destination`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// This process.
     Process(Pid),
-    /// The process that is registered under this name at that moment.
+    /// The process that is registered under this name when the signal is sent.
     Name(Box<str>),
 }
 
 impl Destination {
-    /// What it holds beside itself, in bytes.
+    /// Bytes that the destination holds beside itself.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Destination::Process(_) => 0,
@@ -109,56 +109,56 @@ impl From<&str> for Destination {
     }
 }
 
-/// What happened to a group's membership: the contract's `group-change`.
+/// A change of a group's membership: the contract's `group-change`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GroupChange {
     /// A process joined.
     Joined,
-    /// It left, or ended.
+    /// A process left, or ended.
     Left,
 }
 
-/// What a mailbox holds: the contract's `event`.
+/// One entry of a mailbox: the contract's `event`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A message.
     Message(Message),
-    /// A linked process ended, or somebody sent an exit signal.
+    /// A linked process ended, or a process sent an exit signal.
     Exit {
         /// The process that ended, or that sent the signal.
         sender: Pid,
-        /// Why.
+        /// The exit reason.
         reason: ExitReason,
     },
-    /// A monitored process ended, or was not there.
+    /// A monitored process ended, or did not exist.
     Down {
-        /// The monitor that this answers.
+        /// The monitor that this event answers.
         monitor: Reference,
-        /// What was watched, as it was said.
+        /// The target as the caller of `monitor` named it: by pid or by name.
         target: Destination,
-        /// Why it ended.
+        /// The exit reason.
         reason: ExitReason,
     },
     /// A timer ran out.
     Timer {
         /// The timer.
         timer: Reference,
-        /// The mark it was set with.
+        /// The tag that the timer was started with.
         tag: u32,
     },
     /// A monitored group changed.
     Group {
-        /// The monitor that this answers.
+        /// The monitor that this event answers.
         monitor: Reference,
-        /// What happened.
+        /// The change.
         change: GroupChange,
-        /// The process that it is about.
+        /// The process that joined or left.
         process: Pid,
     },
 }
 
 impl Event {
-    /// What the event costs the mailbox that holds it, in bytes: its own size and that of all it holds.
+    /// Bytes that the event counts for in a mailbox: its own size and that of everything it holds.
     #[inline]
     pub(crate) fn weight_bytes(&self) -> u64 {
         let extra = match self {
@@ -170,7 +170,7 @@ impl Event {
         (size_of::<Event>() + extra) as u64
     }
 
-    /// The message that it is, if its payload is so short that it is handed over in two words.
+    /// Returns the message, and its payload in two words, if the event is a message whose payload fits into them.
     #[inline]
     pub(crate) fn short_message(&self) -> Option<(&Message, [u64; 2])> {
         match self {
@@ -216,7 +216,7 @@ impl Kinds {
     /// Changes of monitored groups.
     pub const GROUP: Kinds = Kinds(16);
 
-    /// The set with these bits; the contract ignores bits that name no kind.
+    /// The set with these bits. The contract ignores bits that name no kind.
     pub fn from_bits(bits: u8) -> Kinds {
         Kinds(bits & 0b1_1111)
     }
@@ -227,18 +227,19 @@ impl Kinds {
     }
 }
 
-/// Which event a receiver asks for: the contract's `selector`.
+/// The events that a receiver asks for: the contract's `selector`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Selector {
     /// Any event.
     Any,
     /// A message with this tag.
     Tag(u32),
-    /// A message with one of these tags; at most [`SELECTOR_TAGS_MAX`](super::SELECTOR_TAGS_MAX).
+    /// A message with one of these tags, at most [`SELECTOR_TAGS_MAX`](super::SELECTOR_TAGS_MAX) of them.
     Tags(SmallVec<[u32; 4]>),
     /// An event that carries this reference.
     Reference(Reference),
-    /// The answer to the request with this reference: a message that came by `reply`, or the news that nobody will.
+    /// The answer to the request with this reference: a message that was sent with `reply`, or the down-signal which
+    /// says that no answer will come.
     Answer(Reference),
     /// An event of one of these kinds.
     Kinds(Kinds),

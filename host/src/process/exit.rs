@@ -1,4 +1,4 @@
-//! Why processes end.
+//! The reasons for which processes end.
 
 use crate::text::printable;
 use std::fmt;
@@ -6,50 +6,51 @@ use std::sync::Arc;
 
 /// Why a process ended: the contract's `exit-reason`. OTP: exit reasons, Reference Manual "Processes".
 ///
-/// Clones share the bytes: a reason that reaches ten thousand linked processes is kept once.
+/// Clones share the bytes: ten thousand linked processes that receive one reason share one copy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExitReason {
-    /// Its function returned, or it asked to end so.
+    /// The process's function returned, or the process asked to end like this.
     Normal,
-    /// It ended as part of an orderly stop.
+    /// The process ended as part of an orderly stop.
     Shutdown,
-    /// The same, with a term of its own.
+    /// Like `Shutdown`, with a term that the process chose.
     ShutdownWith(Arc<[u8]>),
-    /// As a signal that is sent: die at once, with `Killed`. As a process's own reason, one like any other.
+    /// Sent as a signal, it ends the receiver at once, with reason `Killed`. A process may also end with this reason;
+    /// then the reason means no more than any other.
     Kill,
-    /// It was ended by `Kill`.
+    /// The process was ended by a `Kill` signal.
     Killed,
     /// There was no such process.
     NoProc,
     /// The connection to its node was lost.
     NoConnection,
-    /// It trapped, or the host refused to go on: the trap's text.
+    /// The process trapped, or the host refused to run it further. Holds the trap's text.
     Trap(Arc<str>),
-    /// It ran into one of its limits.
+    /// The process reached one of its limits.
     Exhausted(Budget),
     /// A WASI program's exit code other than 0.
     ExitCode(u32),
-    /// A reason of the process's own.
+    /// A reason that the process chose.
     Other(Arc<[u8]>),
 }
 
-/// What a process had used up when it was ended: the contract's `budget`.
+/// The limit that ended a process: the contract's `budget`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Budget {
     /// Its linear memory or its tables.
     Memory,
-    /// The bytes waiting in its mailbox.
+    /// The bytes in its mailbox.
     Mailbox,
     /// The size of one message.
     Message,
     /// Its reductions, where they are limited.
     Reductions,
-    /// What the host holds on its behalf.
+    /// The resources that the host holds for it.
     Resources,
 }
 
 impl ExitReason {
-    /// Is this how a process ends when nothing went wrong? OTP calls `normal`, `shutdown` and `{shutdown, _}` so.
+    /// Did the process end without a fault? OTP treats `normal`, `shutdown` and `{shutdown, _}` like this.
     pub fn is_orderly(&self) -> bool {
         matches!(
             self,
@@ -57,7 +58,7 @@ impl ExitReason {
         )
     }
 
-    /// Bytes that it carries.
+    /// The bytes that the reason carries.
     pub(crate) fn len(&self) -> usize {
         match self {
             ExitReason::Trap(text) => text.len(),
@@ -66,7 +67,7 @@ impl ExitReason {
         }
     }
 
-    /// Is this an end that the process did not choose, and that deserves a report?
+    /// Is this an end that the process did not choose and that is reported?
     pub fn is_crash(&self) -> bool {
         matches!(self, ExitReason::Trap(_) | ExitReason::Exhausted(_))
     }
@@ -102,13 +103,13 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// A guest's bytes, made safe for a terminal: text is shown as text, anything else as hexadecimal, both cut short.
+/// Shows a guest's bytes safely on a terminal: text as text, other bytes as hexadecimal, both cut short.
 struct Term<'a>(&'a [u8]);
 
-/// A host's own texts are shorter; a guest may give any.
+/// The host's own trap texts are shorter. A guest's may have any length.
 const TRAP_SHOWN_BYTES_MAX: usize = 400;
 
-/// Enough to recognize a reason by; a guest must not be able to fill the log with one.
+/// Long enough to recognize a reason, short enough that a guest can't fill the log with one.
 const TERM_SHOWN_BYTES_MAX: usize = 200;
 
 impl fmt::Display for Term<'_> {

@@ -1,11 +1,11 @@
-//! Pids and references, and the cipher that keeps them from being guessed.
+//! Pids and references, and the cipher that makes them hard to guess.
 
 use std::fmt;
 
 /// Ids stay below 2^53, so that a JavaScript number carries them exactly.
 pub(crate) const ID_BITS: u32 = 53;
 
-/// Identifies a process, living or dead; never reused within a node's life. OTP: `pid()`.
+/// Identifies a process, living or dead. A node never uses a pid again. OTP: `pid()`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Pid {
     /// The node that the process lives on.
@@ -15,11 +15,11 @@ pub struct Pid {
 }
 
 impl Pid {
-    /// The pid of no process: of no node, which a free entry of the table does not have either.
+    /// The pid of no process. Its node is 0, so it also differs from the pid of a free entry in the table.
     pub(crate) const NOBODY: Pid = Pid { node: 0, id: 0 };
 }
 
-/// A unique value that tells one request's answer from every other message. OTP: `reference()`.
+/// A unique value that tells the answer to one request from every other message. OTP: `reference()`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Reference {
     /// The node that made it.
@@ -44,11 +44,11 @@ impl fmt::Display for Reference {
 
 /// A keyed permutation of the numbers below 2^53.
 ///
-/// A process's raw number (generation and table index) is unique but easy to count through; its id is the raw number
-/// enciphered, so that a guest which knows its own pid learns nothing about others: with a million processes alive a
-/// guess hits one in nine billion. The permutation is a Feistel network over halves of 26 and 27 bits. It is there
-/// against counting, not against cryptanalysis: a guest sees ids only, never a raw number, and looking one up has to
-/// cost nanoseconds because every send does it.
+/// A process's raw number (generation and table index) is unique but easy to guess by counting. Its id is the
+/// enciphered raw number, so a guest that knows its own pid learns nothing about other pids: with a million processes
+/// alive, one guess in nine billion hits. The permutation is a Feistel network over halves of 26 and 27 bits. It
+/// protects against counting, not against cryptanalysis: a guest sees ids only, never a raw number, and every send
+/// looks an id up, so deciphering must take nanoseconds.
 pub(crate) struct Cipher {
     keys: [u64; ROUNDS],
 }
@@ -75,7 +75,7 @@ impl Cipher {
         left << RIGHT_BITS | right
     }
 
-    /// The raw number behind `id`; any number above 2^53 is no id.
+    /// The raw number behind `id`. None if `id` has more than 53 bits.
     #[inline]
     pub(crate) fn decipher(&self, id: u64) -> Option<u64> {
         if id >> ID_BITS != 0 {
@@ -97,7 +97,7 @@ fn split(value: u64) -> (u64, u64) {
 
 #[inline]
 fn round(half: u64, key: u64, bits: u32) -> u64 {
-    // An odd multiplier spreads every input bit upwards; the top bits of the product are the mixed ones.
+    // An odd multiplier spreads every input bit upwards, so the top bits of the product are the well-mixed ones.
     (half ^ key).wrapping_mul(key | 1) >> (64 - bits)
 }
 
@@ -130,7 +130,7 @@ mod tests {
         let near = (0..10_000)
             .filter(|raw| cipher.encipher(*raw).abs_diff(cipher.encipher(raw + 1)) < 1 << 32)
             .count();
-        // A random pair is that close with probability 2^-20.
+        // The ids of a random pair are that close with probability 2^-20.
         assert!(
             near <= 2,
             "{near} of 10,000 neighbours have ids within 2^32 of one another"

@@ -1,8 +1,8 @@
-//! Processes as values: identities, events, exit reasons, selection, the queue that a receiver searches, and what ties
-//! one process to others.
+//! Processes as values: pids, events, exit reasons, selectors, the queue that a receiver searches, and the ties
+//! between processes.
 //!
-//! This room knows what OTP says about processes and messages. It never sees wasm, threads or clocks: whatever is
-//! here can be tested without any of them.
+//! This room implements OTP's rules for processes and messages. It never sees wasm, threads or clocks, so its tests
+//! need none of them.
 
 mod event;
 mod exit;

@@ -1,13 +1,13 @@
-//! A message's bytes: in the message itself, in an allocation of their own, or lent.
+//! A message's bytes: stored in the message itself, in an allocation of their own, or lent.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Payloads up to this size are stored in the message itself. With it a payload takes 32 bytes.
+/// Payloads up to this size are stored in the message itself. This size makes a `Payload` take 32 bytes.
 pub(crate) const INLINE_BYTES_MAX: usize = 24;
 
-/// A message's bytes, which the host never looks into.
+/// A message's bytes. The host does not interpret them.
 #[derive(Clone)]
 pub struct Payload(Bytes);
 
@@ -18,8 +18,8 @@ enum Bytes {
     Lent(Arc<dyn Loan>),
 }
 
-/// Room for short payloads, zero behind them. It is written and moved in whole words: bytes that were just written one way
-/// and are read in another make the processor wait.
+/// Space for a short payload, filled up with zeros. It is written and moved in whole words, because the processor
+/// stalls when it reads bytes in another width than they were just written in.
 #[derive(Clone, Copy)]
 #[repr(align(8))]
 struct Words([[u8; 8]; INLINE_BYTES_MAX / 8]);
@@ -41,15 +41,16 @@ impl Words {
     }
 }
 
-/// Bytes that are still with their sender: who wants them copies them from there, or from what it left when it went on.
+/// Bytes that are still in the sender's memory. The receiver copies them from there, or from the copy that the host
+/// made when the sender ran on.
 pub(crate) trait Loan: Send + Sync {
-    /// How many there are.
+    /// The number of bytes.
     fn length(&self) -> usize;
 
-    /// Copies them all into a room of that length.
+    /// Copies all bytes to `room`, which has the same length.
     fn copy_to(&self, room: &mut [u8]);
 
-    /// All of them, for which they are copied to the host first.
+    /// All bytes. Copies them to the host first.
     fn bytes(&self) -> &[u8];
 }
 
@@ -62,7 +63,7 @@ impl Payload {
         })
     }
 
-    /// Bytes that are stored in the message itself: no more than [`INLINE_BYTES_MAX`].
+    /// Stores the bytes in the message itself: at most [`INLINE_BYTES_MAX`].
     #[inline(always)]
     pub(crate) fn inline(bytes: &[u8]) -> Payload {
         assert!(bytes.len() <= INLINE_BYTES_MAX);
@@ -72,12 +73,12 @@ impl Payload {
         })
     }
 
-    /// Bytes that are copied when they are asked for.
+    /// Makes a payload that is copied only when the receiver asks for it.
     pub(crate) fn lent(loan: Arc<dyn Loan>) -> Payload {
         Payload(Bytes::Lent(loan))
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -87,7 +88,7 @@ impl Payload {
         }
     }
 
-    /// How many of them were copied to make it.
+    /// The number of bytes that were copied to make the payload.
     #[inline]
     pub(crate) fn copied_bytes(&self) -> usize {
         match &self.0 {
@@ -96,7 +97,7 @@ impl Payload {
         }
     }
 
-    /// The bytes, from the lowest on, if there are at most 16.
+    /// The bytes in two words, the first byte lowest, if there are at most 16.
     #[inline]
     pub(crate) fn short(&self) -> Option<[u64; 2]> {
         match &self.0 {
@@ -108,15 +109,15 @@ impl Payload {
         }
     }
 
-    /// Are there none?
+    /// Is the payload empty?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Copies all bytes into a room of the same length: cheaper than copying them as a slice, if they are lent.
+    /// Copies all bytes to `room`. For a lent payload this is cheaper than copying the slice.
     ///
     /// # Panics
-    /// When the room has another length.
+    /// If `room` has another length than the payload.
     #[inline]
     pub(crate) fn copy_to(&self, room: &mut [u8]) {
         match &self.0 {

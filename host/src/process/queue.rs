@@ -1,18 +1,21 @@
-//! The queue that a receiver searches: what has arrived and was not yet asked for, in the order of arrival.
+//! The queue that a receiver searches: the events that have arrived and were not yet received, in the order of
+//! arrival.
 //!
-//! A process takes over all that arrived at once (one lock for many messages) and searches here, alone. Taking from
-//! the middle leaves a gap instead of moving the rest; gaps at the front go at once, and the queue closes ranks when
-//! more than half of it is gaps. Positions are absolute numbers that never repeat, so that "everything before this
-//! point was looked at already" stays true while the queue moves.
+//! A process takes over all arrived events at once (one lock for many messages) and searches this queue alone. Taking
+//! an event from the middle leaves a gap instead of moving the events behind it. Gaps at the front are removed at
+//! once, and all gaps are removed when they are more than half of the queue. Positions are absolute numbers that
+//! never repeat, so "everything before this position was searched already" stays true while the queue moves.
 
 use super::{Event, Reference, Selector};
 use crate::broken::{Rule, breaks};
 use std::collections::VecDeque;
 
-/// References that are remembered: requests that are under way at once and answered in any order are found quickly.
+/// The number of references whose positions are remembered, so that the answers to this many concurrent requests are
+/// found quickly in any order.
 const MARKS: usize = 4;
 
-/// Buffers larger than this are given back when they run empty, so that one flood does not cost memory for ever.
+/// An empty buffer with a larger capacity than this is freed, so that one flood of messages does not take memory
+/// forever.
 const CAPACITY_KEPT: usize = 16;
 
 #[derive(Default)]
@@ -21,16 +24,16 @@ pub(crate) struct Queue {
     gaps: usize,
     /// The position of the first element of `events`.
     front: u64,
-    /// The newest references that this process made, and for each the position from which an event can carry it.
+    /// The newest references that this process made, each with the first position at which an event can carry it.
     marks: [Option<(Reference, u64)>; MARKS],
-    /// Where the next mark goes.
+    /// The index in `marks` that the next mark is written to.
     next_mark: usize,
-    /// Events looked at since [`Queue::take_looks`] was asked last.
+    /// The number of events that searches have looked at since the last [`Queue::take_looks`].
     looks: u64,
 }
 
 impl Queue {
-    /// Appends everything that arrived, leaving `arrived` empty.
+    /// Appends all events of `arrived`, and leaves it empty.
     #[inline]
     pub(crate) fn append(&mut self, arrived: &mut VecDeque<Option<Event>>) {
         if self.events.is_empty() {
@@ -40,7 +43,7 @@ impl Queue {
         }
     }
 
-    /// If it is empty: it needs no room until something arrives, which brings its own.
+    /// Hands the buffer to `give` if the queue is empty. The next events that arrive bring a buffer with them.
     #[inline]
     pub(crate) fn give_back_room(&mut self, give: impl FnOnce(VecDeque<Option<Event>>)) {
         if self.events.is_empty() && self.events.capacity() > 0 {
@@ -48,13 +51,14 @@ impl Queue {
         }
     }
 
-    /// Takes the first event at or after `from` that fits, or tells from where to go on when more has arrived.
+    /// Takes the first event at or after `from` that fits. If there is none, returns the position from which to
+    /// search when more events have arrived.
     #[inline(always)]
     pub(crate) fn take(&mut self, selector: &Selector, from: u64) -> Result<Event, u64> {
         if self.events.is_empty() {
             return Err(self.front);
         }
-        // The usual case: it is the first one that is wanted.
+        // The usual case: the first event fits.
         if self.first(selector, from).is_some() {
             return Ok(self.take_front());
         }
@@ -65,7 +69,7 @@ impl Queue {
         self.take_if(from, |event| selector.fits(event))
     }
 
-    /// The event at the front, if it is the first at or after `from` that fits.
+    /// The event at the front, if it is the first one at or after `from` that fits.
     #[inline(always)]
     pub(crate) fn first(&self, selector: &Selector, from: u64) -> Option<&Event> {
         let first = self.front()?;
@@ -79,7 +83,7 @@ impl Queue {
         self.events.front()?.as_ref()
     }
 
-    /// Takes the event at the front, which is there.
+    /// Takes the event at the front. The caller has checked that there is one.
     #[inline(always)]
     pub(crate) fn take_front(&mut self) -> Event {
         let first = self.events.pop_front().flatten();
@@ -92,7 +96,7 @@ impl Queue {
         first.expect("the place was just seen to hold an event")
     }
 
-    /// Takes the first event at or after `from` of which `fits` holds.
+    /// Takes the first event at or after `from` for which `fits` returns true.
     #[inline]
     pub(crate) fn take_if(
         &mut self,
@@ -108,7 +112,7 @@ impl Queue {
                     .expect("the place was just seen to hold an event");
                 self.gaps += 1;
                 self.looks += (index - first) as u64;
-                self.close_ranks(index);
+                self.close_gaps(index);
                 return Ok(event);
             }
             index += 1;
@@ -117,7 +121,7 @@ impl Queue {
         Err(self.end())
     }
 
-    /// Removes all events of which `fits` holds, in one pass, and tells each to `removed`.
+    /// Removes all events for which `fits` returns true, in one pass, and hands each to `removed`.
     pub(crate) fn remove_all(
         &mut self,
         fits: impl Fn(&Event) -> bool,
@@ -136,7 +140,7 @@ impl Queue {
         self.close_gap_at_front();
     }
 
-    /// What a build that breaks the rule of order does.
+    /// Takes the last event that fits: for builds that break the rule of order.
     #[cold]
     fn take_last(&mut self, selector: &Selector) -> Result<Event, u64> {
         let fits = |place: &Option<Event>| place.as_ref().is_some_and(|event| selector.fits(event));
@@ -146,13 +150,13 @@ impl Queue {
         }
     }
 
-    /// How many events were passed over since this was asked last: what the searches have cost.
+    /// Returns and resets the number of events that searches have passed over: the cost of the searches.
     #[inline]
     pub(crate) fn take_looks(&mut self) -> u64 {
         std::mem::take(&mut self.looks)
     }
 
-    /// Remembers that no event that is here now can carry `reference`, because it has only just been made.
+    /// Notes that no event in the queue can carry `reference`, because the process has only just made it.
     pub(crate) fn mark(&mut self, reference: Reference) {
         self.marks[self.next_mark] = Some((reference, self.end()));
         self.next_mark = (self.next_mark + 1) % MARKS;
@@ -179,7 +183,7 @@ impl Queue {
         marked.map_or(0, |(_, position)| *position)
     }
 
-    /// So that the first place holds an event, if any does.
+    /// Removes the gaps at the front, so that the first element is an event.
     fn close_gap_at_front(&mut self) {
         while matches!(self.events.front(), Some(None)) {
             self.events.pop_front();
@@ -191,7 +195,7 @@ impl Queue {
         }
     }
 
-    fn close_ranks(&mut self, taken_index: usize) {
+    fn close_gaps(&mut self, taken_index: usize) {
         if taken_index == 0 {
             self.close_gap_at_front();
         } else if self.gaps > self.events.len() / 2 {
@@ -199,7 +203,8 @@ impl Queue {
         }
     }
 
-    /// Removes all gaps. Positions before a mark and after it stay on their sides; others are searched anew.
+    /// Removes all gaps. A mark stays between the same two events; a search from another position may look at events
+    /// again.
     fn compact(&mut self) {
         let end = self.end();
         for (_, position) in self.marks.iter_mut().flatten() {
@@ -213,7 +218,7 @@ impl Queue {
         }
         self.events.retain(Option::is_some);
         self.gaps = 0;
-        // The end keeps its position, so that a search that was told to go on from there still does.
+        // The end keeps its position, so a search that is to continue from there finds the new events.
         self.front = end - self.events.len() as u64;
     }
 }
@@ -290,13 +295,13 @@ mod tests {
         let position = queue.take(&Selector::Tag(2), 0).unwrap_err();
         queue.append(&mut [message(2, None)].into());
         assert_eq!(tag(queue.take(&Selector::Tag(2), position)), Some(2));
-        // What was passed over is still there for a selector that wants it.
+        // The events that the search passed over are still there for another selector.
         assert_eq!(tag(queue.take(&Selector::Any, 0)), Some(1));
     }
 
     #[test]
     fn behaves_like_a_list_under_random_use() {
-        // A small deterministic generator: the test needs variety, not quality.
+        // A small deterministic generator: this test needs variety, not good randomness.
         let mut state = 1u64;
         let mut random = move |below: u64| {
             state = state

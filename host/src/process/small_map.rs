@@ -1,17 +1,18 @@
-//! A map that is a short list as long as it has few entries, which is nearly always.
+//! A map that is a short list while it has few entries, which is nearly always.
 //!
-//! Most processes have a link or two, and one monitor at a time; some have ten thousand. The list needs no memory of its
-//! own for a few entries and is searched in nanoseconds; the hash table takes over before that would be slow. Its keys
-//! come from guests, so each table hashes with a secret of its own, which no guest sees a result of.
+//! Most processes have one or two links and one monitor at a time; some have ten thousand. The list needs no
+//! allocation for its first entries, and searching it takes nanoseconds. A hash table takes over before the list
+//! would get slow. The keys come from guests, so each table hashes with a secret of its own, and no guest sees a
+//! hash.
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Entries that are kept without an allocation.
+/// The number of entries that are kept without an allocation.
 const INLINE: usize = 2;
-/// More entries than this are kept in a hash table; when they get fewer they stay there.
+/// With more entries than this the map becomes a hash table. It becomes a list again only when it is empty.
 const LIST_MAX: usize = 16;
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl<K: Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Puts a value in the place of what the key had; returns that.
+    /// Sets the key's value. Returns the old value, if there was one.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let list = match self {
             SmallMap::Table(table) => return table.insert(key, value),
@@ -88,7 +89,7 @@ impl<K: Eq + Hash, V> SmallMap<K, V> {
             }
             SmallMap::Table(table) => {
                 let removed = table.remove(key);
-                // A table that was large once does not stay large for ever.
+                // Free the memory of a table that was large once.
                 if table.is_empty() {
                     *self = SmallMap::default();
                 }
@@ -104,7 +105,7 @@ impl<K: Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Moves all entries out.
+    /// Removes all entries and hands each to `take`.
     #[inline]
     pub(crate) fn drain_into(&mut self, mut take: impl FnMut(K, V)) {
         match self {
@@ -126,7 +127,7 @@ mod tests {
         let mut state = 7u64;
         for step in 0..20_000u64 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
-            // Phases that fill it beyond the list, and phases that empty it.
+            // Phases that fill the map beyond the list alternate with phases that empty it.
             let (key, fills) = ((state >> 40) % 40, (step / 500) % 2 == 0);
             if (state >> 33) % 4 < if fills { 3 } else { 1 } {
                 assert_eq!(map.insert(key, step), model.insert(key, step));

@@ -1,49 +1,49 @@
-//! What ties a process to others: links, monitors, aliases, its name, groups, timers, suspensions.
+//! Everything that ties a process to others: links, monitors, aliases, its name, groups, timers, suspensions.
 //!
-//! Pure bookkeeping of one process's side; that both sides agree is the business of `system`. Most processes have none of
-//! it, so it is one box, made when it is first needed.
+//! This file keeps the books of one process; `system` makes both sides agree. Most processes have no ties, so the
+//! ties are one box, which is allocated with the first tie.
 
 use super::{Destination, Pid, Reference, SmallMap};
 use std::sync::Arc;
 
-/// The ties of one process. `T` is a timer, which this room does not know.
+/// The ties of one process. `T` is the type of a timer, which this room does not know.
 #[derive(Debug)]
 pub(crate) struct Ties<T> {
-    /// Processes that it is linked to, and who has made the link. Each has this one among its own links, until one of them
-    /// begins to end.
+    /// The processes that it is linked to, and which side made each link. The other process has this one among its
+    /// links, too, until one of the two begins its teardown.
     links: SmallMap<Pid, LinkedBy>,
-    /// How many of the links it has made itself.
+    /// The number of links that this process made itself.
     own_links: usize,
-    /// What it monitors. An entry goes when its down-signal is put into the mailbox.
+    /// Its monitors. An entry is removed when its down-signal is put into the mailbox.
     pub(crate) monitors: SmallMap<Reference, Monitored>,
-    /// Who monitors it.
+    /// The monitors that other processes have on it, each with its owner.
     pub(crate) monitored_by: SmallMap<Reference, Pid>,
-    /// References by which it can be sent a reply.
+    /// The references by which others can send it a reply.
     pub(crate) aliases: SmallMap<Reference, AliasUse>,
     /// Timers that it has started.
     pub(crate) timers: SmallMap<Reference, Box<T>>,
-    /// Bytes that its timers hold: payloads and names.
+    /// The bytes that its timers hold: payloads and names.
     pub(crate) timer_bytes: u64,
-    /// Monitors of groups that it has.
+    /// Its monitors of groups, each with the group's name.
     pub(crate) group_monitors: SmallMap<Reference, Arc<str>>,
-    /// Groups that it is a member of, and how often it has joined.
+    /// The groups that it is a member of, and how many times it has joined each.
     pub(crate) groups: SmallMap<Arc<str>, u32>,
-    /// Processes that it has suspended, and how often.
+    /// The processes that it has suspended, and how many times.
     pub(crate) suspending: SmallMap<Pid, u32>,
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// What a monitor is on.
+/// The target of a monitor.
 #[derive(Debug)]
 pub(crate) struct Monitored {
     /// The process.
     pub(crate) process: Pid,
-    /// The name by which it was found, if it was.
+    /// The name by which the process was found, if it was named.
     pub(crate) name: Option<Arc<str>>,
 }
 
 impl Monitored {
-    /// As it was said when the monitor began.
+    /// The target as the caller of `monitor` named it.
     pub(crate) fn target(&self) -> Destination {
         match &self.name {
             Some(name) => Destination::Name((&**name).into()),
@@ -52,19 +52,19 @@ impl Monitored {
     }
 }
 
-/// Names the side that made a link.
+/// The side that made a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LinkedBy {
     Itself,
     TheOther,
 }
 
-/// What ends with an alias.
+/// The things that end together with an alias.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AliasUse {
-    /// Nothing else.
+    /// The alias alone: it allows one reply.
     Reply,
-    /// The monitor of the same reference: both belong to a call.
+    /// The monitor with the same reference: both belong to a call.
     Call,
 }
 
@@ -87,7 +87,7 @@ impl<T> Default for Ties<T> {
 }
 
 impl<T> Ties<T> {
-    /// Links it to another process, if it is not.
+    /// Links the process to another one, unless they are linked already.
     pub(crate) fn link(&mut self, other: Pid, by: LinkedBy) {
         if !self.links.contains(&other) {
             self.links.insert(other, by);
@@ -95,7 +95,7 @@ impl<T> Ties<T> {
         }
     }
 
-    /// It is linked to that process no more. Was it?
+    /// Removes the link to another process. Returns whether there was one.
     pub(crate) fn unlink(&mut self, other: &Pid) -> bool {
         let by = self.links.remove(other);
         self.own_links -= usize::from(by == Some(LinkedBy::Itself));
@@ -111,7 +111,7 @@ impl<T> Ties<T> {
         self.links.iter().map(|(pid, _)| *pid)
     }
 
-    /// Takes all of them.
+    /// Removes all links and hands each to `each`.
     pub(crate) fn drain_links_into(&mut self, mut each: impl FnMut(Pid)) {
         self.own_links = 0;
         self.links.drain_into(|other, _| each(other));
@@ -121,8 +121,8 @@ impl<T> Ties<T> {
         self.links.len()
     }
 
-    /// How many entries the process has made itself: what its limit counts. What others have made is counted there: who
-    /// monitors it, and links to it.
+    /// The number of entries that the process has made itself. Only these count towards its limit: monitors on it,
+    /// and links that others made, count towards the limit of their maker.
     pub(crate) fn count(&self) -> usize {
         self.own_links
             + self.monitors.len()

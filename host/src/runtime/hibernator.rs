@@ -1,4 +1,4 @@
-//! The thread that has processes hibernated that wait for long, or when memory is short.
+//! The thread that hibernates processes: those that have waited for long, and all that wait when memory is short.
 
 use crate::system::table::lock;
 use crate::system::{Shared, memory};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the machine's memory is looked at.
+/// The pause between two looks at the machine's memory.
 const MEMORY_LOOKS_APART: Duration = Duration::from_millis(100);
-/// However short the time that processes may wait, the table is looked at no more often.
+/// The shortest pause between two scans of the table, however short the configured time is.
 const LOOKS_APART_MIN: Duration = Duration::from_millis(1);
 
-/// The thread. Ends when this is dropped.
+/// The hibernating thread. It ends when this is dropped.
 pub(super) struct Hibernator {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
@@ -25,7 +25,7 @@ struct Stop {
 }
 
 impl Hibernator {
-    /// None if nobody is ever hibernated.
+    /// Starts the thread. Returns none if no process is hibernated by it.
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Option<Hibernator>> {
         let Some(after) = shared
             .config
@@ -38,7 +38,7 @@ impl Hibernator {
         let (told, shared) = (stop.clone(), shared.clone());
         let thread = std::thread::Builder::new()
             .name("atoll-hibernator".into())
-            .spawn(move || look(&shared, after, &told))?;
+            .spawn(move || scan_until_stopped(&shared, after, &told))?;
         Ok(Some(Hibernator {
             stop,
             thread: Some(thread),
@@ -59,7 +59,7 @@ impl Drop for Hibernator {
 }
 
 impl Stop {
-    /// Waits for so long; true if it was told to stop.
+    /// Waits for this long, or until it was told to stop. Returns whether it was told to stop.
     fn wait(&self, time: Duration) -> bool {
         let is_told = lock(&self.is_told);
         let waited = self.told.wait_timeout_while(is_told, time, |told| !*told);
@@ -67,8 +67,8 @@ impl Stop {
     }
 }
 
-/// Looks at the table now and then, until it is told to stop.
-fn look(shared: &Shared, after: Duration, stop: &Stop) {
+/// Scans the table now and then, until it is told to stop.
+fn scan_until_stopped(shared: &Shared, after: Duration, stop: &Stop) {
     let apart = after.clamp(LOOKS_APART_MIN, MEMORY_LOOKS_APART);
     let mut since_look = Duration::ZERO;
     while !stop.wait(apart) {

@@ -1,4 +1,4 @@
-//! What a file would be to this host, without running it: for `atoll inspect` and for embedding programs.
+//! Describes a file without running it: for `atoll inspect` and for embedding programs.
 
 use crate::abi::PACKAGE;
 use crate::engine::{WASI_RUN, obstacle};
@@ -6,63 +6,64 @@ use crate::rewriter::{self, Analysis, LoadError, Rewritten, spawnable};
 use crate::wasi::{is_preview1_function, is_preview2_interface};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
-/// A module is rewritten to see whether it can be. For how long slices does not matter.
+/// A module is rewritten to see whether it can be. The length of a slice does not matter for that.
 const SLICE: u64 = 4000;
 
-/// What a file is, and what running it would take.
+/// A description of a file, and of how the host would run it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// How it would be run.
+    /// The way in which it would be run.
     pub path: Path,
-    /// Why so.
+    /// The reason for that way, in words.
     pub why: String,
-    /// What it imports.
+    /// Its imports.
     pub imports: Vec<Import>,
-    /// Its first memory, in bytes: at the start, and at most if it says so. Unknown for components.
+    /// The size of its first memory in bytes: at the start, and at most if the file gives a maximum. None for
+    /// components.
     pub memory: Option<(u64, Option<u64>)>,
-    /// Why an instance serves one process only; none if it is made as new when its process has returned, and serves the
-    /// next one.
+    /// The reason why an instance serves one process only. None if instances are recycled: made as new and used for
+    /// the next process.
     pub used_once: Option<&'static str>,
     /// The functions that can be spawned.
     pub functions: Vec<String>,
-    /// The function that runs when none is named; a file without one can't be run.
+    /// The function that runs when none is named. A file without one can't be run.
     pub entry: Option<String>,
 }
 
 /// The ways to run a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Path {
-    /// As a core module, its imports linked directly.
+    /// As a core module. Its imports are linked directly.
     Flattened,
     /// As a component.
     Component,
 }
 
-/// One import, and who provides it.
+/// One import, and its provider.
 #[derive(Clone, Debug)]
 pub struct Import {
     /// The module or interface.
     pub module: String,
-    /// The function; empty for a component's, which imports whole interfaces.
+    /// The function. Empty for a component, which imports whole interfaces.
     pub name: String,
-    /// Who provides it.
+    /// Its provider.
     pub status: ImportStatus,
 }
 
-/// Who provides an import.
+/// The provider of an import.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ImportStatus {
     /// Atoll itself, always.
     Contract,
-    /// WASI: linked always; what it may touch is granted on the command line.
+    /// WASI. It is always linked; the command line grants what it may use.
     Wasi,
-    /// Nobody: the program can't be loaded.
+    /// No provider: the program can't be loaded.
     Unknown,
 }
 
 impl Inspection {
-    /// Looks at a binary or at text.
+    /// Describes a binary or a text.
     pub fn of(bytes: &[u8]) -> Result<Inspection, LoadError> {
         Ok(match rewriter::rewrite(bytes, u64::MAX, SLICE)? {
             Rewritten::Module(module) => core(&module.analysis, module.is_unwrapped),
@@ -114,7 +115,7 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
     let mut functions = Vec::new();
     let mut depth = 0u32;
     let is_spawnable = spawnable(bytes);
-    // The bytes were validated when they were sorted: what can't be read here was not there.
+    // The bytes were validated when they were sorted, so a payload that can't be read does not occur.
     for payload in Parser::new(0).parse_all(bytes).flatten() {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,

@@ -1,4 +1,4 @@
-//! Mailboxes of the host: a pid among the processes, with the embedding program behind it.
+//! Mailboxes of the host: each has a pid like a process, and the embedding program receives its events.
 
 use crate::process::{AliasUse, Event, ExitReason, Outgoing, Pid, Queue, Reference, Selector};
 use crate::scheduler::TimerKey;
@@ -13,18 +13,18 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-/// A mailbox of the host's own. Its pid lives as long as this does.
+/// A mailbox of the host. Its pid lives as long as the mailbox.
 pub struct HostMailbox {
     shared: Arc<Shared>,
     index: u32,
     pid: Pid,
     queue: Queue,
     alarms: u32,
-    /// References that were made and by which answers are awaited, the oldest first.
+    /// The references that were made last and by which answers can come, the oldest first.
     awaited: VecDeque<Reference>,
 }
 
-/// By so many references at once answers to a host's mailbox can be awaited; older ones are given up.
+/// The number of references by which answers to one mailbox can come. Older references are given up.
 const AWAITED_MAX: usize = 1024;
 
 impl HostMailbox {
@@ -47,29 +47,29 @@ impl HostMailbox {
         })
     }
 
-    /// The pid that guests send to.
+    /// The pid to which guests send.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Sends in the name of this mailbox. Never waits, and never says whether the process was there.
+    /// Sends with this mailbox as the sender. Never waits, and never says whether the receiver exists.
     pub fn send(&self, to: Pid, message: Outgoing) {
         self.shared.send_from(self.pid, to, message);
     }
 
-    /// Sends an exit signal in the name of this mailbox. OTP: `exit/2`.
+    /// Sends an exit signal with this mailbox as the sender. OTP: `exit/2`.
     pub fn exit_process(&self, to: Pid, reason: ExitReason) {
         self.shared.send_exit(self.pid, to, reason);
     }
 
-    /// Answers a request of a guest that waits in `call`, or made an alias. It is dropped if that does not want to know
-    /// any more. OTP: `gen_server:reply/2`.
+    /// Answers a request of a guest that waits in `call` or has made an alias. The answer is dropped if the guest
+    /// does not wait for it any more. OTP: `gen_server:reply/2`.
     pub fn reply(&self, to: Pid, request: Reference, message: Outgoing) {
         self.shared.reply(self.pid, to, request, message);
     }
 
-    /// A new reference, by which an answer can be received: a message that carries it, or one `reply`. Replies arrive for the
-    /// 1,024 references that were made last.
+    /// Makes a reference by which an answer can be received: a message that carries it, or one `reply`. Replies
+    /// arrive for the newest 1,024 references.
     pub fn make_reference(&mut self) -> Reference {
         let reference = self.shared.make_reference();
         self.queue.mark(reference);
@@ -85,10 +85,10 @@ impl HostMailbox {
         reference
     }
 
-    /// Takes the first event that fits, waiting for one no longer than the timeout. What does not fit stays. A
-    /// mailbox that holds `max_mailbox` bytes loses what is sent to it.
+    /// Takes the first event that fits, and waits for one until the timeout. Events that don't fit stay in the
+    /// mailbox. A mailbox that holds `max_mailbox` bytes loses further events.
     ///
-    /// Cancel-safe: a future that is dropped has taken nothing, and leaves nothing behind.
+    /// Cancel-safe: a future that is dropped has taken no event and leaves nothing behind.
     pub async fn receive(
         &mut self,
         selector: Selector,
@@ -110,7 +110,7 @@ impl HostMailbox {
         .await
     }
 
-    /// The same for a thread that may block.
+    /// Like [`HostMailbox::receive`], for a thread that may block.
     pub fn receive_blocking(
         &mut self,
         selector: Selector,
@@ -165,7 +165,7 @@ impl HostMailbox {
     }
 }
 
-/// The timer of a receive, which goes with it, however it ends.
+/// The timer of one receive. It is cancelled when the receive ends in any way.
 struct Armed {
     shared: Arc<Shared>,
     index: u32,
@@ -191,7 +191,7 @@ impl Drop for HostMailbox {
     }
 }
 
-/// Runs a future on this thread, which sleeps while there is nothing to do.
+/// Runs a future on this thread. The thread sleeps while there is nothing to do.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {

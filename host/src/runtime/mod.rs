@@ -1,15 +1,15 @@
-//! The runtime: what an embedding program holds, and what owns all the rest.
+//! The runtime: the types that an embedding program holds, which own everything else.
 //!
-//! This room owns the threads (schedulers, I/O, hibernator), the engine with its programs, and the system of processes. It
-//! puts the other rooms together, and none of them sees it.
+//! This room owns the threads (schedulers, I/O, hibernator), the engine with its programs, and the system of
+//! processes. It connects the other rooms, and none of them sees it.
 //!
 //! | file | holds |
 //! |---|---|
 //! | here | [`System`]: starting, loading, spawning, ending |
-//! | `hibernator` | the thread that has idle processes hibernated |
+//! | `hibernator` | the thread that hibernates idle processes |
 //! | `stop` | waiting for the end of processes |
-//! | `mailbox`, `watch` | the host among the processes: a mailbox, and being told of an end |
-//! | `inspect` | what a file is, for people |
+//! | `mailbox`, `watch` | the host among the processes: its mailboxes, and its watches of processes' ends |
+//! | `inspect` | descriptions of files |
 
 mod hibernator;
 mod inspect;
@@ -36,9 +36,10 @@ use hibernator::Hibernator;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use stop::Departures;
+use stop::ShutdownWaiter;
 
-/// How often, and how far apart, [`System::info`] looks whether a process has said where it is.
+/// The number of looks, and the pause between them, with which [`System::info`] waits for a process to say which
+/// function it is in.
 const ANSWER_LOOKS: u32 = 50;
 const ANSWER_LOOKS_APART: Duration = Duration::from_micros(200);
 
@@ -48,15 +49,15 @@ const ANSWER_LOOKS_APART: Duration = Duration::from_micros(200);
 #[derive(Clone)]
 pub struct System(Arc<Owner>);
 
-/// Owns the threads, which end with the last handle. Everything else hangs on `shared`, which processes hold too.
+/// Owns the threads, which end with the last handle. Processes hold `shared`, too, but not this.
 struct Owner {
     shared: Arc<Shared>,
     engine: Engine,
-    departures: Arc<Departures>,
+    shutdown_waiter: Arc<ShutdownWaiter>,
     threads: Mutex<Threads>,
 }
 
-/// Threads that a system, compiling and its program start beside the schedulers, or nearly.
+/// About as many threads as the system, a compilation and the embedding program start beside the schedulers.
 const THREADS_BESIDE_SCHEDULERS: usize = 12;
 
 #[derive(Default)]
@@ -67,7 +68,7 @@ struct Threads {
 }
 
 impl System {
-    /// Starts a system: scheduler threads, an I/O runtime, and no process.
+    /// Starts a system: scheduler threads and an I/O runtime, without any process.
     pub fn new(config: Config) -> Result<System, Error> {
         config.check()?;
         let os =
@@ -80,10 +81,10 @@ impl System {
         crate::wasi::check_threads(config.schedulers + THREADS_BESIDE_SCHEDULERS)
             .map_err(os("there are too few threads (`ulimit -u`, `ulimit -v`)"))?;
         let io = crate::wasi::io_runtime().map_err(os("the I/O threads can't be started"))?;
-        let departures = Arc::new(Departures::new(&seam));
-        let shared = Shared::new(config, &seam, departures.clone());
+        let shutdown_waiter = Arc::new(ShutdownWaiter::new(&seam));
+        let shared = Shared::new(config, &seam, shutdown_waiter.clone());
         let handle = io.handle().clone();
-        // Host calls find their runtime by the thread that they are polled on.
+        // A host call finds its I/O runtime by the thread on which it is polled.
         let around = move |run: &mut dyn FnMut()| {
             let _entered = handle.enter();
             run();
@@ -103,13 +104,14 @@ impl System {
         Ok(System(Arc::new(Owner {
             shared,
             engine,
-            departures,
+            shutdown_waiter,
             threads,
         })))
     }
 
-    /// Compiles a program (a core module, a component, or the text of either) and registers it under a name, by
-    /// which guests can spawn it too. Runs none of its code. A program that had the name before goes on running.
+    /// Compiles a program (a core module, a component, or the text of either) and registers it under a name. Guests
+    /// can spawn it by that name, too. Runs none of its code. Processes of a program that had the name before go on
+    /// running.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Program, LoadError> {
         let program = self.0.engine.load(name, bytes)?;
         self.0.shared.add_program(name, program.clone());
@@ -121,14 +123,14 @@ impl System {
         self.0.shared.spawn(spawn, None)
     }
 
-    /// Starts a process and watches it, so that its end is told however soon it comes. OTP: `spawn_monitor`.
+    /// Starts a process and watches it: the watch learns of the end even if it comes at once. OTP: `spawn_monitor`.
     pub fn spawn_watched(&self, spawn: Spawn) -> Result<(Pid, Watch), SpawnError> {
         let (told, watch) = Watch::pair();
         let pid = self.0.shared.spawn_watched(spawn, None, Some(told))?;
         Ok((pid, watch))
     }
 
-    /// Opens a mailbox of the host's own: a pid that guests can send to, and from which the host can send.
+    /// Opens a mailbox of the host: a pid to which guests can send, and from which the host can send.
     pub fn open_mailbox(&self) -> Result<HostMailbox, SpawnError> {
         HostMailbox::open(self.0.shared.clone())
     }
@@ -148,8 +150,8 @@ impl System {
         self.exit_process(pid, ExitReason::Kill);
     }
 
-    /// Sends an exit signal in the name of the process itself. One that traps exits receives it as an event; `kill`
-    /// can't be trapped. OTP: `exit/2`.
+    /// Sends an exit signal with the process itself as the sender. A process that traps exits receives it as an
+    /// event; `kill` can't be trapped. OTP: `exit/2`.
     pub fn exit_process(&self, pid: Pid, reason: ExitReason) {
         self.0.shared.send_exit(pid, pid, reason);
     }
@@ -169,8 +171,8 @@ impl System {
         self.0.shared.processes()
     }
 
-    /// Describes a process and its state. Blocks for some milliseconds at most, in which a process that waits says which function
-    /// it is in. OTP: `process_info/1`.
+    /// Describes a process and its state. Blocks for some milliseconds at most, while a waiting process says which
+    /// function it is in. OTP: `process_info/1`.
     pub fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let shared = &self.0.shared;
         shared.ask_where(pid);
@@ -183,7 +185,7 @@ impl System {
         shared.info(pid)
     }
 
-    /// Each guest process's reductions so far, in no particular order: cheaper than asking for everything of each.
+    /// Each guest process's reductions so far, in no particular order. Cheaper than [`System::info`] of each process.
     pub fn reductions(&self) -> Vec<(Pid, u64)> {
         self.0.shared.reductions()
     }
@@ -210,25 +212,25 @@ impl System {
         holdings
     }
 
-    /// Ends the processes in order: those that nobody above them would end are sent the exit signal `shutdown`, whoever
-    /// is left without a parent by that is sent one, too, and so on. Returns when all have ended, or the grace time is
-    /// over: true if all have. Call [`System::shutdown`] then. OTP: `init:stop/0`.
+    /// Ends the processes in order. The exit signal `shutdown` is sent to every process without a living parent, then
+    /// to the processes that are left without a parent by that, and so on. Returns when all processes have ended, or
+    /// when the grace time is over: true if all have ended. Call [`System::shutdown`] afterwards. OTP: `init:stop/0`.
     ///
-    /// "Nobody above them": their parent is the host, or has ended. The signal comes in the name of the parent, or of the
-    /// process itself if the host is the parent.
+    /// A process has no living parent if the host spawned it or if its parent has ended. The signal's sender is the
+    /// parent, or the process itself if the host spawned it.
     pub fn stop(&self, grace: Duration) -> bool {
-        self.0.departures.stop_in_order(&self.0.shared, grace)
+        self.0.shutdown_waiter.stop_in_order(&self.0.shared, grace)
     }
 
-    /// Ends every process, then the threads, and writes out what guests have printed. Returns when all that is done, and
-    /// says how many processes it killed: those that were about to end anyway are not among them. After the first time
-    /// it does nothing.
+    /// Ends every process, then the threads, and writes out the guests' output. Returns when all this is done. The
+    /// result is the number of processes that it killed, without those that were about to end anyway. Later calls do
+    /// nothing.
     pub fn shutdown(&self) -> usize {
         self.0.shutdown()
     }
 
-    /// The same, but what guests have printed may not be written yet: the destinations may take as long as they like, and
-    /// [`Output::flush`](crate::Output::flush) waits for them. OTP: `halt/2` without `flush`.
+    /// Like [`System::shutdown`], but without waiting until the guests' output is written: its destinations may take
+    /// any time, and [`Output::flush`](crate::Output::flush) waits for them. OTP: `halt/2` without `flush`.
     pub fn halt(&self) -> usize {
         self.0.halt().unwrap_or(0)
     }
@@ -243,7 +245,7 @@ impl Owner {
         killed
     }
 
-    /// None if that was done before.
+    /// Returns none if the system was halted before.
     fn halt(&self) -> Option<usize> {
         let mut threads = lock(&self.threads);
         let Threads {
@@ -255,7 +257,7 @@ impl Owner {
             return None;
         }
         drop(hibernator);
-        let killed = self.departures.kill_all(&self.shared);
+        let killed = self.shutdown_waiter.kill_all(&self.shared);
         self.shared.scheduler.stop();
         for thread in schedulers {
             if thread.join().is_err() {
@@ -264,7 +266,7 @@ impl Owner {
         }
         self.shared.drop_latecomers();
         if let Some(io) = io {
-            // Blocking work that a dead process left behind (a read of a terminal, say) is not waited for.
+            // Don't wait for blocking work of dead processes, such as a read of a terminal.
             io.shutdown_background();
         }
         Some(killed)

@@ -1,6 +1,6 @@
 //! Waits for the end of processes: of all in order, or of all that are left.
 //!
-//! Both are asked for by a thread of the host, which waits here; the schedulers go on meanwhile, because ends are work of theirs.
+//! A thread of the host waits here. The schedulers go on meanwhile, because they carry out the ends.
 
 use crate::scheduler::Seam;
 use crate::system::Shared;
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Lets a thread wait until few enough guest processes are left.
-pub(super) struct Departures {
+/// Lets one thread wait until few enough guest processes are left.
+pub(super) struct ShutdownWaiter {
     seam: Arc<Seam>,
-    /// Whoever waits wants to know when no more than this many are left.
+    /// The waiting thread is woken when no more than this many are left.
     wanted: AtomicU32,
     lock: Mutex<()>,
     told: Condvar,
 }
 
-impl crate::system::Departures for Departures {
-    fn one_left(&self, left: u32) {
+impl crate::system::ExitObserver for ShutdownWaiter {
+    fn process_ended(&self, left: u32) {
         if left <= self.wanted.load(Ordering::Acquire) {
             drop(lock(&self.lock));
             self.told.notify_all();
@@ -28,9 +28,9 @@ impl crate::system::Departures for Departures {
     }
 }
 
-impl Departures {
-    pub(super) fn new(seam: &Arc<Seam>) -> Departures {
-        Departures {
+impl ShutdownWaiter {
+    pub(super) fn new(seam: &Arc<Seam>) -> ShutdownWaiter {
+        ShutdownWaiter {
             seam: seam.clone(),
             wanted: AtomicU32::new(0),
             lock: Mutex::new(()),
@@ -38,7 +38,8 @@ impl Departures {
         }
     }
 
-    /// Waits until no more than `wanted` are left, or the deadline (by the seam's clock) has come. True if it is so.
+    /// Waits until no more than `wanted` processes are left, or until the deadline (by the seam's clock). Returns
+    /// true in the first case.
     fn wait(&self, shared: &Shared, wanted: u32, deadline_ns: u64) -> bool {
         let mut guard = lock(&self.lock);
         self.wanted.store(wanted, Ordering::SeqCst);
@@ -61,7 +62,7 @@ impl Departures {
     /// See [`System::stop`](super::System::stop).
     pub(super) fn stop_in_order(&self, shared: &Shared, grace: Duration) -> bool {
         let now = || self.seam.now();
-        // A grace time beyond what a clock can say is for ever.
+        // A grace time that is too long for the clock means forever.
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = now().saturating_add(grace_ns);
         let mut told = HashSet::new();
@@ -72,7 +73,8 @@ impl Departures {
             }
             let scan_start_ns = now();
             shared.tell_roots(&mut told);
-            // Every end may leave others without a parent; but looking for them takes half of the time at most.
+            // Every end may leave other processes without a parent. But the scans for them take half of the time at
+            // most.
             let scan_end_ns = now();
             let pause_end_ns = scan_end_ns + (scan_end_ns - scan_start_ns);
             if self.wait(shared, 0, pause_end_ns.min(deadline_ns)) {
@@ -84,7 +86,7 @@ impl Departures {
         }
     }
 
-    /// Ends every guest process and waits until none is left. Says how many were not about to end already.
+    /// Ends every guest process and waits until none is left. Returns how many were not about to end already.
     pub(super) fn kill_all(&self, shared: &Shared) -> usize {
         let killed = shared.end_all();
         self.wait(shared, 0, u64::MAX);

@@ -1,4 +1,4 @@
-//! Waiting, from the host, for a process's end.
+//! Lets the host wait for a process's end.
 
 use crate::process::{ExitReason, Pid};
 use crate::system::Shared;
@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
-/// A process's end, as a future: [`ExitReason::NoProc`] if there was no such process when the watch began.
+/// A future for a process's exit reason. It is [`ExitReason::NoProc`] if there was no such process when the watch
+/// began.
 #[derive(Debug)]
 pub struct Watch(oneshot::Receiver<ExitReason>);
 
@@ -21,20 +22,20 @@ impl Watch {
         let (sender, watch) = Watch::pair();
         match shared.table.find(pid) {
             Some((_, _, mut control)) => {
-                // Watches that were given up must not pile up on a process that lives long.
+                // Remove dropped watches, so that they don't pile up on a process that lives long.
                 let watchers = &mut control.watchers.get_or_insert_default().0;
                 watchers.retain(|watcher| !watcher.is_closed());
                 watchers.push(sender);
             }
             None => {
-                // The receiver is at hand, so this can't fail.
+                // The receiver exists, so this can't fail.
                 let _ = sender.send(ExitReason::NoProc);
             }
         }
         watch
     }
 
-    /// Blocks until the process has ended. Not for asynchronous code: there, await the watch itself.
+    /// Blocks until the process has ended. Asynchronous code awaits the watch itself instead.
     pub fn wait(self) -> ExitReason {
         super::mailbox::block_on(self)
     }
@@ -45,7 +46,7 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<ExitReason> {
         let received = std::task::ready!(Pin::new(&mut self.0).poll(context));
-        // The sender goes without a word only when the whole system is torn down.
+        // The sender is dropped without a reason only when the whole system is torn down.
         Poll::Ready(received.unwrap_or(ExitReason::Killed))
     }
 }

@@ -1,7 +1,8 @@
 //! The scheduler: runs tasks on one thread per core, and timers beside them.
 //!
-//! It knows tasks by number, three priorities, cores, queues, stealing, parking and deadlines. It never sees what
-//! a task is: whoever owns the tasks implements [`Work`], and says with [`Scheduler::schedule`] that one can run.
+//! The scheduler knows tasks by number, three priorities, cores, queues, stealing, parking and deadlines. It never
+//! sees what a task is: the owner of the tasks implements [`Work`], and calls [`Scheduler::schedule`] when a task can
+//! run.
 //!
 //! ```text
 //!   any thread                      scheduler thread (one per core)                 owner of the tasks
@@ -17,28 +18,28 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | here | what all threads share, and the operations of any thread |
-//! | `worker` | one scheduler thread: what runs next, the clock, sleeping |
+//! | here | the state that all threads share, and the operations that any thread may call |
+//! | `worker` | one scheduler thread: it picks the next task, reads the clock, sleeps |
 //! | `priority` | the priorities, and how turns are shared among them |
 //! | `queues` | the queues of each thread and the injectors, one for each priority |
-//! | `thief` | what is taken from other threads' queues, and what isn't |
-//! | `sleepers` | who sleeps and who is to be woken, and why no wake-up is lost |
+//! | `thief` | stealing: which tasks a scheduler takes from other schedulers' queues |
+//! | `sleepers` | the list of sleeping schedulers, which of them to wake, and why no wake-up is lost |
 //! | `wheel`, `slab` | deadlines |
 //! | `seam` | time, randomness and sleeping |
 //!
-//! What can be relied on: a task gets one turn for each time that it was scheduled or returned
-//! [`After::Again`]; the tasks of a queue run in the order in which they came; every fourth turn of a priority
-//! belongs to what was scheduled with it from outside, if there is such; a timer never fires early; nobody
-//! spins while there is nothing to do.
+//! Callers can rely on this. A task gets one turn each time that it was scheduled or returned [`After::Again`]. The
+//! tasks of a queue run in the order in which they came. Every fourth turn of a priority goes to a task that was
+//! scheduled with this priority from outside, if there is one. A timer never fires early. No thread spins while there
+//! is nothing to do.
 //!
 //! # Priorities
 //!
-//! Of eight turns, seven go to `High` tasks as long as there are any that can run; of the turns that are left,
-//! seven of eight go to `Normal` ones and one to `Low` ones. So nobody starves: a `Low` task at the front of its
-//! queue has its turn after 63 others at the latest. Only turns that two sides could have had are counted, so a
-//! priority that is alone loses nothing. Each thread shares its own turns like this, among what waits in its
-//! queues and in the injectors; between threads, who has nothing to do takes the most urgent first, and who is
-//! busy evens out each priority now and then.
+//! Seven of eight turns go to `High` tasks while there are any that can run. Of the other turns, seven of eight go to
+//! `Normal` tasks and one to `Low` tasks. So no task starves: a `Low` task at the front of its queue waits for 63
+//! other turns at most. Only turns that both sides could have used are counted, so a priority that is alone loses
+//! nothing. Each thread shares its own turns in this way, among the tasks in its queues and in the injectors. Between
+//! threads there is no such sharing: an idle thread steals the most urgent tasks first, and a busy thread evens out
+//! each priority now and then.
 
 mod priority;
 mod queues;
@@ -70,104 +71,105 @@ use queues::{Injectors, Queues, Stealers};
 use sleepers::Sleepers;
 use wheel::{NEVER, Wheel, WheelKey};
 
-/// Names a task. What it stands for, and when a number may be used again, is its owner's business.
+/// Names a task. The owner of the tasks decides what it stands for, and when its number may be used again.
 pub type Task = u32;
 
-/// More scheduler threads than any machine has cores for; the sleepers are counted in 16 bits.
+/// More scheduler threads than any machine has cores for. The sleepers are counted in 16 bits.
 pub const SCHEDULERS_MAX: usize = 1024;
 
-/// What becomes of a task after a turn.
+/// A task's state after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// It wants to go on: to the back of the queue of this priority.
+    /// The task can go on: the scheduler puts it at the back of the queue of this priority.
     Again(Priority),
-    /// It waits, or is no more: somebody will schedule it, or nobody.
+    /// The task waits, or has ended. It runs again only if it is scheduled.
     Parked,
 }
 
 /// The owner of the tasks.
 pub trait Work: Send + Sync + 'static {
-    /// What is handed back when a timer runs out.
+    /// The value that [`Work::fire`] gets when a timer runs out.
     type Timer: Copy + Send + 'static;
 
-    /// One turn of a task, on a scheduler thread.
+    /// Runs one turn of a task, on a scheduler thread.
     ///
-    /// The scheduler runs whatever is scheduled, as often as it is: that a task isn't scheduled while it is in
-    /// a queue or in a turn is for its owner to see to. From the moment it is scheduled it may run, on another
-    /// thread, even if the turn that made this possible has not returned.
+    /// The scheduler runs a task each time that it is scheduled. The owner must see to it that a task isn't scheduled
+    /// while it is in a queue or in a turn. A scheduled task may run at once on another thread, even if the turn that
+    /// scheduled it has not returned.
     ///
-    /// Must not panic: the whole program ends if it does.
+    /// Must not panic: a panic ends the whole program.
     fn run(&self, task: Task) -> After;
 
-    /// A timer has run out; called on a scheduler thread between turns. Whatever it calls of the scheduler
-    /// is allowed. Must not panic.
+    /// Handles a timer that has run out. It is called on a scheduler thread between turns, and may call the
+    /// scheduler. Must not panic.
     fn fire(&self, timer: Self::Timer);
 }
 
-/// What a scheduler is made from.
+/// The settings of a scheduler.
 pub struct Options {
-    /// How many threads, 1 to [`SCHEDULERS_MAX`].
+    /// The number of threads, 1 to [`SCHEDULERS_MAX`].
     pub schedulers: usize,
-    /// Where time and randomness come from.
+    /// The source of time and randomness.
     pub seam: Arc<Seam>,
 }
 
-/// Names an armed timer; never reused by the same scheduler.
+/// Names an armed timer. A scheduler never uses a key again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
     lane: u32,
     key: WheelKey,
 }
 
-/// What one scheduler thread has done so far.
+/// The counters of one scheduler thread since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Turns begun.
     pub turns: u64,
-    /// How often it took tasks, one or several, from another scheduler's queue.
+    /// Times that it took one or more tasks from another scheduler's queue.
     pub steals: u64,
-    /// How often it went to sleep.
+    /// Times that it went to sleep.
     pub parks: u64,
     /// Timers that ran out on it.
     pub timers_fired: u64,
 }
 
-/// A pool of scheduler threads with their queues and timer wheels, shared by whoever schedules.
+/// A pool of scheduler threads with their queues and timer wheels. All threads that schedule share it.
 pub struct Scheduler<W: Work> {
-    /// Unlike an address, never used again: a thread of a scheduler that is gone is not one of ours.
+    /// Unlike an address it is never used again, so a thread of a scheduler that is gone is not taken for one of
+    /// ours.
     id: u64,
     seam: Arc<Seam>,
-    /// Tasks scheduled by threads that have no queue of their own here.
+    /// Tasks that were scheduled by threads without a queue in this scheduler.
     injectors: Injectors,
     sleepers: CachePadded<Sleepers>,
     lanes: Box<[CachePadded<Lane<W::Timer>>]>,
     stopping: AtomicBool,
-    /// The owners' ends of the lanes, until the threads take them.
+    /// The owners' ends of the lanes, until the scheduler threads take them.
     seats: Mutex<Vec<Seat>>,
-    /// Which lane the next timer that is armed from outside goes to.
+    /// The lane for the next timer that is armed from outside.
     next_lane: AtomicUsize,
 }
 
-/// What others may touch of one scheduler thread.
+/// The part of one scheduler thread that other threads may touch.
 struct Lane<T> {
     stealers: Stealers,
     unparker: Unparker,
     timers: Mutex<Timers<T>>,
-    /// Not after the wheel's next deadline; written with `timers` locked. Lets the owner see that nothing is
-    /// due without the lock.
+    /// Never later than the wheel's next deadline. It is written with `timers` locked, and lets the owner see without
+    /// the lock that no timer is due.
     next_deadline_ns: AtomicU64,
     counts: Counts,
 }
 
-/// A wheel, and what who arms a timer must know of the thread that serves it.
+/// A wheel, and what a thread that arms a timer must know about the thread that serves the wheel.
 struct Timers<T> {
     wheel: Wheel<T>,
-    /// Until when the owner sleeps; 0 while it is awake.
+    /// The time until which the owner sleeps; 0 while it is awake.
     asleep_until_ns: u64,
 }
 
-/// [`Counters`] as they are kept: each is written by one thread only, which also remembers the value. Thieves
-/// read `turns`, too: while it stays the same, the owner is in the same turn.
+/// [`Counters`] as they are kept. One thread writes them, and remembers their values itself. Thieves read `turns`,
+/// too: while it stays the same, the owner is in the same turn.
 #[derive(Default)]
 struct Counts {
     turns: AtomicU64,
@@ -176,17 +178,17 @@ struct Counts {
     timers_fired: AtomicU64,
 }
 
-/// What one scheduler thread alone may touch.
+/// The part of one scheduler thread that only this thread may touch.
 struct Seat {
     queues: Queues,
     parker: Parker,
 }
 
 impl<W: Work> Scheduler<W> {
-    /// A scheduler whose threads are not yet started; tasks and timers can be given to it already.
+    /// Makes a scheduler whose threads are not started yet. It accepts tasks and timers already.
     ///
     /// # Panics
-    /// When the number of threads is 0 or over [`SCHEDULERS_MAX`].
+    /// If the number of threads is 0 or over [`SCHEDULERS_MAX`].
     pub fn new(options: Options) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let schedulers = options.schedulers;
@@ -216,11 +218,12 @@ impl<W: Work> Scheduler<W> {
         })
     }
 
-    /// Starts the threads. Each calls `around` once, which has to call what it is given, once: the thread's whole
-    /// work, with whatever the turns need around them.
+    /// Starts the threads. Each thread calls `around` once. `around` must call its argument exactly once: the
+    /// argument runs all turns of the thread, and `around` sets up what the turns need.
     ///
     /// # Errors
-    /// When it has been started before, or a thread can't be had; then none is left running.
+    /// If the scheduler has been started before, or a thread can't be started. Then no thread is left
+    /// running.
     pub fn start(
         self: &Arc<Self>,
         work: Arc<W>,
@@ -242,7 +245,7 @@ impl<W: Work> Scheduler<W> {
                 Err(error) => {
                     self.stop();
                     for thread in threads {
-                        // It can't have panicked, that ends the program.
+                        // The thread can't have panicked: a panic ends the program.
                         let _ = thread.join();
                     }
                     return Err(error);
@@ -252,8 +255,8 @@ impl<W: Work> Scheduler<W> {
         Ok(threads)
     }
 
-    /// Has a task run: on a thread of this scheduler, at the back of that thread's own queue of this priority; from
-    /// any other thread, on whichever scheduler has time first.
+    /// Schedules a task. A thread of this scheduler puts it at the back of its own queue of this priority. For any
+    /// other thread, the first scheduler that has time takes the task.
     pub fn schedule(&self, task: Task, priority: Priority) {
         if worker::push_to_own_queue(self.id, task, priority) {
             return;
@@ -264,8 +267,8 @@ impl<W: Work> Scheduler<W> {
         }
     }
 
-    /// Has [`Work::fire`] called with `timer` when the clock (see [`Scheduler::now`]) has reached the deadline,
-    /// or soon after. A thread of this scheduler uses its own wheel.
+    /// Arms a timer: [`Work::fire`] is called with `timer` when the clock (see [`Scheduler::now`]) has reached the
+    /// deadline, or soon after. A thread of this scheduler uses its own wheel.
     pub fn arm(&self, deadline_ns: u64, timer: W::Timer) -> TimerKey {
         let own = worker::own_lane(self.id);
         let index = own
@@ -276,8 +279,8 @@ impl<W: Work> Scheduler<W> {
         if deadline_ns < lane.next_deadline_ns.load(Ordering::Relaxed) {
             lane.next_deadline_ns.store(deadline_ns, Ordering::Relaxed);
         }
-        // The owner notes under this lock until when it will sleep, having read the wheel: either it has read
-        // this timer, too, or its note is here to be compared.
+        // Before the owner sleeps, it reads the wheel and notes under this lock how long it will sleep. So either it
+        // has seen this timer, or its note is here to be compared.
         let must_wake = deadline_ns < timers.asleep_until_ns;
         if must_wake {
             timers.asleep_until_ns = deadline_ns;
@@ -292,14 +295,14 @@ impl<W: Work> Scheduler<W> {
         }
     }
 
-    /// Takes a timer back; from any thread. True if it will not fire; false if it has fired, is about to,
-    /// or was cancelled before.
+    /// Cancels a timer, from any thread. Returns true if the timer will not fire. Returns false if it has fired, is
+    /// about to fire, or was cancelled before.
     pub fn cancel(&self, key: TimerKey) -> bool {
         let lane = &self.lanes[key.lane as usize];
         lock(&lane.timers).wheel.cancel(key.key)
     }
 
-    /// How many timers are armed at the moment, for statistics: neither handed to [`Work::fire`] nor cancelled.
+    /// The number of armed timers: neither handed to [`Work::fire`] nor cancelled. For statistics.
     pub fn timers_armed(&self) -> usize {
         self.lanes
             .iter()
@@ -312,16 +315,16 @@ impl<W: Work> Scheduler<W> {
         self.seam.now()
     }
 
-    /// Ends the threads after their current turns. What is queued stays unrun, and timers don't fire any more.
+    /// Ends the threads after their current turns. Queued tasks don't run any more, and timers don't fire any more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         for lane in &self.lanes {
-            // Whoever is about to park finds the wake-up there.
+            // A thread that is about to park finds the wake-up in its parker.
             lane.unparker.unpark();
         }
     }
 
-    /// What each thread has done so far; they go on meanwhile.
+    /// The counters of each thread. The threads go on meanwhile.
     pub fn counters(&self) -> Vec<Counters> {
         self.lanes.iter().map(|lane| lane.counts.read()).collect()
     }
@@ -357,7 +360,7 @@ impl Counts {
     }
 }
 
-/// Locks what no code that may panic is run under.
+/// Locks a mutex. No code that may panic runs while one of these mutexes is locked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

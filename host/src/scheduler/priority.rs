@@ -1,33 +1,34 @@
 //! Priorities, and how turns are shared among them.
 //!
-//! `Shares` is the whole policy: told which priorities have a task that can run, it says which one is next. It
-//! knows no queues; it counts turns, so that the same questions always get the same answers.
+//! `Shares` is the whole policy: given the priorities that have a task that can run, it chooses the next one. It does
+//! not know the queues. It counts turns, so the same questions always get the same answers.
 
 use std::ops::{Index, IndexMut};
 
-/// How urgently a process wants to run. Of eight turns `High` gets seven while it is there; of the others `Normal` gets
-/// seven of eight, and `Low` one: nobody starves. OTP: `process_flag(priority, …)`.
+/// How urgently a process wants to run. `High` processes get seven of eight turns while there are any that can run.
+/// Of the other turns `Normal` processes get seven of eight, and `Low` ones get one: no process starves. OTP:
+/// `process_flag(priority, …)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// May wait: has its small share while others can run, and all of the time that they leave.
+    /// The task may wait: it gets a small share while others can run, and all turns that they leave.
     Low,
-    /// As most tasks are.
+    /// The priority of most tasks.
     #[default]
     Normal,
-    /// Before all others.
+    /// The task comes before all others.
     High,
 }
 
 impl Priority {
-    /// All of them, the most urgent first.
+    /// All priorities, the most urgent first.
     pub(super) const DESCENDING: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 }
 
-/// One of a kind for each priority.
+/// One value for each priority.
 pub(super) struct Each<T>([T; 3]);
 
 impl<T> Each<T> {
-    /// Makes each from its priority.
+    /// Makes each value from its priority.
     pub(super) fn new(mut make: impl FnMut(Priority) -> T) -> Self {
         Each([
             make(Priority::Low),
@@ -36,12 +37,12 @@ impl<T> Each<T> {
         ])
     }
 
-    /// Whether `test` holds for any.
+    /// Whether `test` holds for any value.
     pub(super) fn any(&self, test: impl Fn(&T) -> bool) -> bool {
         self.0.iter().any(test)
     }
 
-    /// What `size` says, summed up.
+    /// The sum of all sizes.
     pub(super) fn sum(&self, size: impl Fn(&T) -> usize) -> usize {
         self.0.iter().map(size).sum()
     }
@@ -73,7 +74,7 @@ impl Ready {
         self.0 & Self::bit(priority) != 0
     }
 
-    /// Whether there is some other than this one.
+    /// Whether there is a priority other than this one.
     #[inline]
     pub(super) fn has_besides(self, priority: Priority) -> bool {
         self.0 & !Self::bit(priority) != 0
@@ -94,7 +95,7 @@ impl Ready {
         Ready(self.0 & !Self::bit(priority))
     }
 
-    /// Those of either.
+    /// The priorities in either set.
     #[inline]
     pub(super) fn or(self, other: Ready) -> Ready {
         Ready(self.0 | other.0)
@@ -106,28 +107,28 @@ impl Ready {
     }
 }
 
-/// Of eight turns that two sides compete for, the more urgent one gets so many, and the other side the last.
+/// The turns, of eight that two sides compete for, that the more urgent side gets. The other side gets the last one.
 const URGENT_TURNS: u8 = 7;
 
-/// Who has had how much of the turns; one of these for each scheduler thread.
+/// How many turns each priority has had. Each scheduler thread has its own `Shares`.
 ///
-/// Of eight turns, seven are for `High` and one for the others; of eight turns of the others, seven are for
-/// `Normal` and one for `Low`. A turn is counted only if both sides had a task that could run. So a priority that
-/// is alone takes nothing from its share, and it keeps no right to make up for the time when it had no task.
+/// Seven of eight turns are for `High` and one for the others. Of eight turns of the others, seven are for `Normal`
+/// and one for `Low`. A turn is counted only if both sides had a task that could run. So a priority that is alone
+/// takes nothing from its share, and a priority can't save up turns while it has no task.
 ///
-/// Hence for how many turns a task at the front of its queue may be passed over: a `High` one for 1, a `Normal` one
-/// for 15 (7 of `High`, the one of `Low`, 7 of `High`), a `Low` one for 63 (7 of `Normal`, each behind 7 of `High`,
-/// and 7 of `High`).
+/// From this follows how many turns a task at the front of its queue can be passed over: a `High` task for 1, a
+/// `Normal` task for 15 (7 of `High`, the one of `Low`, 7 of `High`), a `Low` task for 63 (7 of `Normal`, each behind
+/// 7 of `High`, and 7 of `High`).
 #[derive(Default)]
 pub(super) struct Shares {
-    /// Turns of `High` since the last one of the others.
+    /// Turns of `High` since the last turn of another priority.
     high: u8,
-    /// Turns of `Normal` since the last one of `Low`.
+    /// Turns of `Normal` since the last turn of `Low`.
     normal: u8,
 }
 
 impl Shares {
-    /// Whose turn it is; `None` if nobody is ready. Counts nothing yet.
+    /// The priority that gets the next turn; `None` if no task is ready. Counts nothing yet.
     #[inline]
     pub(super) fn choose(&self, ready: Ready) -> Option<Priority> {
         let may_high = self.high < URGENT_TURNS || !ready.has_besides(Priority::High);
@@ -143,7 +144,7 @@ impl Shares {
         }
     }
 
-    /// The turn has gone to `chosen`, as `choose` said of the same `ready`.
+    /// Counts a turn of `chosen`, which `choose` returned for the same `ready`.
     #[inline]
     pub(super) fn count(&mut self, chosen: Priority, ready: Ready) {
         debug_assert_eq!(self.choose(ready), Some(chosen));
@@ -156,7 +157,7 @@ impl Shares {
     }
 }
 
-/// The turns of the urgent side since the last one of the other side, after one more turn.
+/// The turns of the urgent side since the last one of the other side, counting one more turn.
 #[inline]
 fn next_count(count: u8, is_urgent: bool) -> u8 {
     if is_urgent { count + 1 } else { 0 }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_ready_is_nobodys_turn() {
+    fn nothing_is_chosen_when_nothing_is_ready() {
         assert_eq!(Shares::default().choose(ready(&[])), None);
     }
 
@@ -212,7 +213,7 @@ mod tests {
     fn a_turn_without_a_choice_is_not_counted() {
         for alone in [Low, Normal, High] {
             let mut shares = Shares::default();
-            // Wherever the shares stand, the others' next turns come as if `alone` had had none of its own.
+            // At every state of the shares: the next turns are the same as if `alone` had not run by itself.
             for stand in 0..64 {
                 let all = ready(&[Low, Normal, High]);
                 let mut undisturbed = Shares { ..shares };
@@ -225,8 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_passed_over_longer_than_is_said() {
-        // A task of one priority comes at every moment of a life in which the others come and go.
+    fn no_task_is_passed_over_longer_than_documented() {
+        // For every state of the shares, and every mix of tasks before it, a task of one priority arrives.
         let lives = [
             ready(&[Low]),
             ready(&[Low, Normal]),

@@ -1,7 +1,7 @@
-//! The queues that tasks wait in: for each scheduler thread one per priority, and as many injectors for all.
+//! The queues in which tasks wait: each scheduler thread has one per priority, and all share one injector per
+//! priority.
 //!
-//! Within a queue tasks keep their order. Whose turn it is among the priorities isn't decided here, but in the
-//! worker's `pick`.
+//! Within a queue tasks keep their order. The worker's `pick`, not this file, decides which priority is next.
 
 use std::cell::Cell;
 
@@ -10,18 +10,18 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker as Queue};
 use super::Task;
 use super::priority::{Each, Priority, Ready};
 
-/// The owner's end of one scheduler thread's queues.
+/// One scheduler thread's queues, for their owner.
 pub(super) struct Queues {
     each: Each<Queue<Task>>,
-    /// Which may hold something. Only the owner puts tasks in, so it knows which are empty without a look at
-    /// what thieves write, too; and as long as all tasks are `Normal`, the other queues cost nothing.
+    /// The priorities whose queue may hold a task. Only the owner pushes tasks, so it knows which queues are empty
+    /// without reading what thieves write. While all tasks are `Normal`, the other queues cost nothing.
     filled: Cell<Ready>,
 }
 
-/// Everybody else's end of them.
+/// One scheduler thread's queues, for the other threads.
 pub(super) struct Stealers(Each<Stealer<Task>>);
 
-/// Where tasks wait that were scheduled from outside, for whichever scheduler has time first.
+/// Tasks that were scheduled from outside. The first scheduler that has time takes them.
 pub(super) struct Injectors(Each<Injector<Task>>);
 
 impl Queues {
@@ -46,7 +46,7 @@ impl Queues {
         self.each[priority].pop()
     }
 
-    /// Which priorities have a task here. Thieves may take it before it is popped.
+    /// The priorities that have a task here. A thief may take the task before the owner pops it.
     pub(super) fn ready(&self) -> Ready {
         for priority in Priority::DESCENDING {
             if self.is_empty(priority) {
@@ -56,7 +56,7 @@ impl Queues {
         self.filled.get()
     }
 
-    /// Whether the queue of `Normal` is the only one that may hold something; costs less than to ask them.
+    /// Whether only the queue of `Normal` may hold a task. Cheaper than looking at the queues.
     #[inline]
     pub(super) fn are_only_normal(&self) -> bool {
         !self.filled.get().has_besides(Priority::Normal)
@@ -74,7 +74,7 @@ impl Queues {
         self.is_empty(Priority::Normal) && (self.are_only_normal() || self.ready().is_none())
     }
 
-    /// The queue, to be put something into.
+    /// The queue of this priority, noted as one that may hold a task.
     #[inline]
     fn to_fill(&self, priority: Priority) -> &Queue<Task> {
         self.filled.set(self.filled.get().with(priority));
@@ -83,13 +83,13 @@ impl Queues {
 }
 
 impl Stealers {
-    /// How many tasks wait in all of the queues.
+    /// The number of tasks in all of the queues.
     pub(super) fn len(&self) -> usize {
         self.0.sum(Stealer::len)
     }
 
-    /// Takes half of the most urgent queue that isn't empty into the thief's own queue of that priority, but
-    /// for the first task, which is returned.
+    /// Takes half of the most urgent queue that isn't empty. Returns the first task, and moves the others into the
+    /// thief's own queue of that priority.
     pub(super) fn take_half(&self, own: &Queues) -> Option<Task> {
         Priority::DESCENDING.into_iter().find_map(|priority| {
             let victim = &self.0[priority];
@@ -100,14 +100,14 @@ impl Stealers {
         })
     }
 
-    /// Takes as many tasks of each priority as make the queues equal, where the own one is shorter. True if
-    /// there were some.
+    /// Where the own queue of a priority is shorter, takes as many tasks as make the two equal. Returns whether it
+    /// took any.
     pub(super) fn even_out(&self, own: &Queues) -> bool {
         let mut has_taken = false;
         for priority in Priority::DESCENDING {
             let victim = &self.0[priority];
             let surplus = victim.len().saturating_sub(own.each[priority].len());
-            // At a surplus of one, moving it would only turn the difference round.
+            // With a surplus of one, moving the task would only swap the two lengths.
             has_taken |= surplus >= 2
                 && victim
                     .steal_batch_with_limit(own.to_fill(priority), surplus / 2)
@@ -126,7 +126,7 @@ impl Injectors {
         self.0[priority].push(task);
     }
 
-    /// Which priorities have a task here. Any scheduler may take it first.
+    /// The priorities that have a task here. Any scheduler may take it first.
     pub(super) fn ready(&self) -> Ready {
         let mut ready = Ready::default();
         for priority in Priority::DESCENDING {
@@ -148,8 +148,8 @@ impl Injectors {
         !self.0.any(|injector| !injector.is_empty())
     }
 
-    /// Takes one task. One only, if the own queue holds some: others would have to wait behind all of them.
-    /// Into an empty queue some more are taken along.
+    /// Takes one task; some more if the own queue is empty. If the own queue holds tasks, more injected tasks would
+    /// only wait behind all of them.
     pub(super) fn take(&self, priority: Priority, own: &Queues) -> Option<Task> {
         let injector = &self.0[priority];
         if own.is_empty(priority) {
@@ -160,7 +160,7 @@ impl Injectors {
     }
 }
 
-/// Tries until the answer isn't "somebody came between": each time that it is, another thread has succeeded.
+/// Repeats an attempt while it fails because another thread interfered. Each time, the other thread has succeeded.
 fn until_settled(mut attempt: impl FnMut() -> Steal<Task>) -> Option<Task> {
     loop {
         match attempt() {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn from_an_injector_an_empty_queue_takes_more_than_one() {
+    fn an_empty_queue_takes_several_tasks_from_an_injector() {
         for priority in Priority::DESCENDING {
             let (injectors, own) = (Injectors::new(), Queues::new());
             (0..10).for_each(|task| injectors.push(task, priority));
@@ -206,7 +206,7 @@ mod tests {
             assert!(!queues.are_only_normal());
             let both = Ready::default().with(Priority::Normal).with(priority);
             assert_eq!(queues.ready(), both);
-            // Whoever has taken the last one, it is noticed where it matters.
+            // If a thief has taken the last task, the owner notices it in `ready`.
             assert_eq!(queues.stealers().0[priority].steal(), Steal::Success(2));
             assert_eq!(queues.ready(), Ready::default().with(Priority::Normal));
             assert!(queues.are_only_normal());

@@ -1,10 +1,10 @@
 //! The seam: the one place where time, randomness and sleeping come from.
 //!
-//! Everything in the host that asks what time it is, wants a random number or waits asks a [`Seam`]. It stands
-//! on a [`World`]: the real one here, or one whose clock is moved by hand and whose numbers come from a seed
-//! (the scheduler's tests run on such a world). The third source of chance, the choice of what runs next, is
-//! one function, `pick` of the scheduler's worker. So a single-threaded executor with a seed can stand in for
-//! all of it and replay a system.
+//! All code of the host that needs the time, a random number or a sleep asks a [`Seam`]. A seam stands on a
+//! [`World`]: the real one here, or one whose clock is moved by hand and whose random numbers come from a seed (the
+//! scheduler's tests use such a world). The third source of chance is the choice of the next task, which is one
+//! function, `pick` of the scheduler's worker. So a single-threaded executor with a seed can replace all three and
+//! replay a system.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,26 +19,27 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::wheel::NEVER;
 
-/// How many generators the real world has. Threads take them in turn, so that up to this many draw without
-/// waiting for each other; beyond, they share, which costs time and nothing else.
+/// The number of generators in the real world. Each thread gets one in turn, so up to this many threads draw without
+/// waiting for each other. More threads share generators, which only costs time.
 const GENERATOR_COUNT: usize = 16;
 
-/// What a system lives in: its clocks, its chance, its sleep.
+/// The surroundings of a system: its clocks, its random numbers, its sleep.
 pub trait World: Send + Sync + 'static {
     /// Nanoseconds since the world began; never goes back.
     fn now(&self) -> u64;
 
-    /// The time of day: how long ago 1970 began. May jump.
+    /// The time of day, as the time since 1970 began. May jump.
     fn wall(&self) -> Duration;
 
-    /// Fills the bytes with numbers that a guest can't predict (or, from a seed, that everybody can).
+    /// Fills the bytes with random numbers that a guest can't predict. With a seed they are the same in each run.
     fn fill_random(&self, bytes: &mut [u8]);
 
-    /// Tells of a thread that sleeps in this world: a world that moves its own clock must wake it then.
+    /// Registers a thread that sleeps in this world. A world that moves its own clock must wake the thread when it
+    /// does.
     fn adopt(&self, unparker: &Unparker);
 
-    /// Sleeps until the parker's unparker is used (before or now) or `deadline_ns` has come; may return early.
-    /// `u64::MAX` is no deadline.
+    /// Sleeps until the parker's unparker is used (before or during the sleep), or until `deadline_ns`. May return
+    /// early. `u64::MAX` means no deadline.
     fn sleep(&self, parker: &Parker, deadline_ns: u64);
 }
 
@@ -48,15 +49,15 @@ pub struct Seam {
 }
 
 impl Seam {
-    /// The real clocks of this machine, and generators seeded by the operating system.
+    /// The real clocks of this machine, and generators that the operating system seeds.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give.
+    /// If the operating system can't provide random numbers.
     pub fn real() -> Self {
         Seam::new(RealWorld::new())
     }
 
-    /// A seam on a world of one's own.
+    /// A seam on the given world.
     pub fn new(world: impl World) -> Self {
         Seam {
             world: Box::new(world),
@@ -130,7 +131,7 @@ impl World for RealWorld {
     }
 
     fn wall(&self) -> Duration {
-        // A clock set before 1970 is a clock that was never set.
+        // A clock before 1970 was never set.
         SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
@@ -144,7 +145,7 @@ impl World for RealWorld {
     }
 
     fn adopt(&self, _unparker: &Unparker) {
-        // The operating system moves this clock, and `park_timeout` follows it.
+        // The operating system moves the real clock, and `park_timeout` follows it.
     }
 
     fn sleep(&self, parker: &Parker, deadline_ns: u64) {
@@ -156,7 +157,7 @@ impl World for RealWorld {
     }
 }
 
-/// Which generator this thread draws from.
+/// The index of the generator that this thread draws from.
 fn own_generator() -> usize {
     static THREAD_COUNT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

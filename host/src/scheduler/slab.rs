@@ -1,54 +1,54 @@
 //! The memory of a timer wheel: nodes addressed by a 32-bit index, in chunks.
 //!
-//! Chunks, not one growing vector: a vector that doubles at half a million timers copies tens of megabytes
-//! while the wheel is locked, and can't give its memory back while one late timer is alive. A chunk never
-//! moves, and it is freed when its last node goes.
+//! One growing vector would not do: when it doubles at half a million timers, it copies tens of megabytes while the
+//! wheel is locked, and it can't free its memory while one late timer is alive. A chunk never moves, and it is freed
+//! when its last node is removed.
 //!
-//! The slab knows nothing of time. It never checks whether an index is stale: the wheel's serials do that.
+//! The slab knows nothing of time. It never checks whether an index is stale: the wheel's serial numbers do that.
 
-/// Names a node for as long as it is in the slab; reused afterwards.
+/// Names a node while it is in the slab. The index is reused afterwards.
 pub(super) type NodeIndex = u32;
 
 /// No node: the end of a list.
 pub(super) const NO_NODE: NodeIndex = NodeIndex::MAX;
 
-/// How many bits of an index count within its chunk. 512 nodes of some 48 bytes are 24 KiB: cheap to
-/// allocate in the middle of a turn, and two thousand chunks hold a million timers.
+/// The bits of an index that count within its chunk. 512 nodes of some 48 bytes are 24 KiB, which is cheap to
+/// allocate in the middle of a turn. Two thousand chunks hold a million timers.
 const CHUNK_BITS: u32 = 9;
 const CHUNK_NODES: usize = 1 << CHUNK_BITS;
 
-/// What a node's place in its chunk holds.
+/// One element of a chunk.
 enum Entry<T> {
-    /// Free, with the next free place of the same chunk.
+    /// Free. Holds the offset of the next free element in the same chunk.
     Free(Option<u16>),
     /// In use.
     Used(T),
 }
 
-/// One chunk, or the place of one that isn't allocated now.
+/// One chunk, allocated or not.
 struct Chunk<T> {
     /// Empty while the chunk isn't allocated.
     entries: Box<[Entry<T>]>,
-    /// The first free place.
+    /// The offset of the first free element.
     free: Option<u16>,
-    /// How many entries are in use.
+    /// The number of entries in use.
     used_count: usize,
 }
 
 /// Nodes by index; see the top of the file.
 pub(super) struct Slab<T> {
     chunks: Vec<Chunk<T>>,
-    /// Every chunk that isn't full, each once, allocated or not. The next node comes from the last one.
+    /// The indexes of all chunks that aren't full, allocated or not. The next node comes from the last of them.
     open: Vec<u32>,
-    /// The chunk that emptied last. It keeps its memory until the next one empties: one timer armed and
-    /// cancelled again and again must not allocate each time.
+    /// The chunk that emptied last. It keeps its memory until another chunk empties, so that a timer that is armed
+    /// and cancelled again and again does not allocate each time.
     spare: Option<u32>,
-    /// How many nodes are in use, in all chunks.
+    /// The number of nodes in use, in all chunks.
     used_count: usize,
 }
 
 impl<T> Slab<T> {
-    /// An empty slab; allocates nothing.
+    /// An empty slab. Allocates nothing.
     pub(super) fn new() -> Self {
         Slab {
             chunks: Vec::new(),
@@ -58,10 +58,10 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Puts a node in and says where it is.
+    /// Inserts a node and returns its index.
     ///
     /// # Panics
-    /// When four billion nodes are in use, long after memory ran out.
+    /// If four billion nodes are in use, long after memory has run out.
     pub(super) fn insert(&mut self, value: T) -> NodeIndex {
         let chunk_index = self
             .open
@@ -87,10 +87,10 @@ impl<T> Slab<T> {
         (chunk_index << CHUNK_BITS) | u32::from(place)
     }
 
-    /// Takes a node out.
+    /// Removes a node.
     ///
     /// # Panics
-    /// When no node has this index.
+    /// If no node has this index.
     pub(super) fn remove(&mut self, index: NodeIndex) -> T {
         let chunk_index = index >> CHUNK_BITS;
         let chunk = &mut self.chunks[chunk_index as usize];
@@ -112,7 +112,7 @@ impl<T> Slab<T> {
         value
     }
 
-    /// How many nodes are in.
+    /// The number of nodes.
     pub(super) fn len(&self) -> usize {
         self.used_count
     }
@@ -126,10 +126,10 @@ impl<T> Slab<T> {
         }
     }
 
-    /// The node at `index`, which the caller knows to be there.
+    /// The node at `index`, which the caller knows to exist.
     ///
     /// # Panics
-    /// When no node has this index.
+    /// If no node has this index.
     pub(super) fn get_mut(&mut self, index: NodeIndex) -> &mut T {
         let chunk = &mut self.chunks[(index >> CHUNK_BITS) as usize];
         match &mut chunk.entries[index as usize % CHUNK_NODES] {
@@ -138,7 +138,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Makes a chunk that has emptied the spare one; the one before goes, if it hasn't been used since.
+    /// Makes a chunk that has just emptied the spare one. Frees the previous spare chunk, unless it is in use again.
     fn release_spare_for(&mut self, chunk_index: u32) {
         let Some(before) = self.spare.replace(chunk_index) else {
             return;
@@ -149,10 +149,10 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Makes place for a chunk and opens it.
+    /// Adds a chunk, not allocated yet, to the open ones.
     fn add_chunk(&mut self) -> u32 {
         let chunk_index = self.chunks.len();
-        // One less than would fit, so that no index is NO_NODE.
+        // One chunk less than would fit, so that no index equals NO_NODE.
         assert!(chunk_index < (NO_NODE >> CHUNK_BITS) as usize);
         self.chunks.push(Chunk {
             entries: Box::default(),
@@ -165,7 +165,7 @@ impl<T> Slab<T> {
 }
 
 impl<T> Chunk<T> {
-    /// Allocates the entries, all free, chained in rising order.
+    /// Allocates the entries, all free, each linked to the next.
     fn allocate(&mut self) {
         self.entries = (1..=CHUNK_NODES)
             .map(|next| Entry::Free((next < CHUNK_NODES).then_some(next as u16)))
@@ -173,7 +173,7 @@ impl<T> Chunk<T> {
         self.free = Some(0);
     }
 
-    /// Gives the memory back; the chunk stays open, to be allocated again when it is needed.
+    /// Frees the memory. The chunk stays open, and is allocated again when it is needed.
     fn release(&mut self) {
         self.entries = Box::default();
         self.free = None;

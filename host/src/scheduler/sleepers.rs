@@ -1,7 +1,7 @@
-//! Who sleeps, who searches, and whom to wake.
+//! The lists of sleeping and searching schedulers, and the choice of the one to wake.
 //!
-//! A scheduler without work searches the others' queues for a while, then enters itself here and parks. It
-//! is woken by whoever makes work that it could do:
+//! A scheduler without work searches the others' queues for a while, then registers itself here and parks. A thread
+//! that makes new work wakes it:
 //!
 //! ```text
 //!              nothing found                    registered, nothing to do
@@ -13,44 +13,46 @@
 //!
 //! # Why no wake-up is lost
 //!
-//! A task that another thread puts into an injector must not lie there while everybody sleeps. Both sides
-//! write, fence and then read what the other one wrote:
+//! A task that another thread pushes into an injector must not lie there while all schedulers sleep. Both sides
+//! write, fence, and then read what the other side wrote:
 //!
-//! | who brings a task | who goes to sleep |
+//! | the thread that schedules a task | the scheduler that goes to sleep |
 //! |---|---|
-//! | puts the task into an injector | enters itself: counts itself asleep (`register`) |
+//! | pushes the task into an injector | registers: counts itself as asleep (`register`) |
 //! | fence (`wake_one`) | fence (`register`) |
-//! | looks for somebody asleep | looks at all injectors once more; only then parks |
+//! | looks for a sleeping scheduler | looks at all injectors once more; only then parks |
 //!
-//! Sequentially consistent fences have one order. If the bringer's comes first, the sleeper's last look finds
-//! the task; if the sleeper's comes first, the bringer sees it counted and wakes it, and since a parker keeps
-//! a wake-up that comes before the parking, it doesn't matter how far it has got. If somebody else has woken
-//! the only sleeper in the meantime, that one has yet to go through `register` again before it can sleep.
+//! Sequentially consistent fences have one order. If the fence of the scheduling thread comes first, the sleeper's
+//! last look finds the task. If the sleeper's fence comes first, the scheduling thread sees it counted and wakes it.
+//! A parker keeps a wake-up that comes before the parking, so it doesn't matter how far the sleeper has got. If a
+//! third thread has already woken the only sleeper, that scheduler must go through `register` again before it can
+//! sleep.
 //!
-//! A task in a scheduler's own queue needs no such care: its owner will run it. Waking a helper for it is a
-//! matter of using the other cores, decided afresh before every turn, so there a relaxed look is enough.
+//! A task in a scheduler's own queue needs no such care: its owner will run it. A helper is woken for it only to use
+//! the other cores. This is decided anew before every turn, so a relaxed read is enough there.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One searcher in `Sleepers::counts`.
+/// One searching scheduler in `Sleepers::counts`.
 const SEARCHER: u32 = 1;
-/// One sleeper in `Sleepers::counts`.
+/// One sleeping scheduler in `Sleepers::counts`.
 const SLEEPER: u32 = 1 << 16;
 
 /// The schedulers that have nothing to do.
 pub(super) struct Sleepers {
-    /// How many search (low half) and how many sleep (high half): always as long as `asleep`, when that is
-    /// not locked.
+    /// The number of searching schedulers (low half) and of sleeping ones (high half). While `asleep` is not locked,
+    /// the high half equals its length.
     counts: AtomicU32,
-    /// Who sleeps, the one that fell asleep last at the end: it is woken first, its caches being the warmest.
+    /// The sleeping schedulers. The one that fell asleep last is at the end: it is woken first, because its caches
+    /// are the warmest.
     asleep: Mutex<Vec<usize>>,
-    /// More searchers than this would only wait for each other.
+    /// More searching schedulers than this would only wait for each other.
     searchers_max: u32,
 }
 
 impl Sleepers {
-    /// For so many schedulers, all of them awake and at work.
+    /// The sleepers among this many schedulers, which are all awake and at work.
     pub(super) fn new(schedulers: usize) -> Self {
         Sleepers {
             counts: AtomicU32::new(0),
@@ -59,9 +61,9 @@ impl Sleepers {
         }
     }
 
-    /// The caller begins to search, if not enough others do.
+    /// Lets the calling scheduler begin to search, unless enough others do. Returns whether it may.
     pub(super) fn begin_search(&self) -> bool {
-        // Two that ask at the same moment may both begin; the bound is there to save work.
+        // Two schedulers that ask at the same moment may both begin. The bound only saves work.
         let allowed = searchers(self.counts.load(Ordering::Relaxed)) < self.searchers_max;
         if allowed {
             self.begin_search_anyway();
@@ -69,19 +71,19 @@ impl Sleepers {
         allowed
     }
 
-    /// The caller begins to search: it has seen that there is something to find.
+    /// Begins a search of the calling scheduler, which has seen that there is a task to find.
     pub(super) fn begin_search_anyway(&self) {
         self.counts.fetch_add(SEARCHER, Ordering::Relaxed);
     }
 
-    /// The caller, who was searching, has found something.
+    /// Ends the search of the calling scheduler, which has found a task.
     pub(super) fn end_search(&self) {
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
         assert!(searchers(before) > 0, "more searches ended than begun");
     }
 
-    /// Enters a scheduler among the sleepers; from now on it may be woken. It must look at every queue once
-    /// more before it parks.
+    /// Adds a scheduler to the sleepers. From now on it may be woken. It must look at every queue once more before it
+    /// parks.
     pub(super) fn register(&self, scheduler: usize, was_searching: bool) {
         let mut asleep = self.lock();
         asleep.push(scheduler);
@@ -91,8 +93,8 @@ impl Sleepers {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes a scheduler off the list that is awake for a reason of its own. False if it isn't on it any more:
-    /// then somebody has woken it, and it counts as searching.
+    /// Removes a scheduler that has woken up by itself. Returns false if it isn't on the list any more: then another
+    /// thread has woken it, and it counts as searching.
     pub(super) fn unregister(&self, scheduler: usize) -> bool {
         let mut asleep = self.lock();
         let Some(position) = asleep.iter().position(|&sleeper| sleeper == scheduler) else {
@@ -103,8 +105,8 @@ impl Sleepers {
         true
     }
 
-    /// After a task went into an injector: who is to be woken for it, if anybody sleeps. It counts as
-    /// searching from now on.
+    /// Chooses a sleeping scheduler to wake for a task that was pushed into an injector, if there is one. It counts
+    /// as searching from now on.
     pub(super) fn wake_one(&self) -> Option<usize> {
         fence(Ordering::SeqCst);
         if sleepers(self.counts.load(Ordering::Relaxed)) == 0 {
@@ -113,21 +115,21 @@ impl Sleepers {
         self.take(&mut self.lock())
     }
 
-    /// When a queue holds more than its owner can run now: who is to be woken to help, if somebody sleeps and
-    /// nobody is searching already. The usual answer, nobody, costs one load.
+    /// Chooses a sleeping scheduler to help an owner whose queue holds more than it can run now. Returns one only if
+    /// no scheduler is searching already. The usual answer, `None`, costs one load.
     pub(super) fn wake_helper(&self) -> Option<usize> {
         if !is_help_free(self.counts.load(Ordering::Relaxed)) {
             return None;
         }
         let mut asleep = self.lock();
-        // Asked again under the lock, so that of several who ask at once one wakes one.
+        // Checked again under the lock, so that of several threads which ask at once only one wakes a scheduler.
         if !is_help_free(self.counts.load(Ordering::Relaxed)) {
             return None;
         }
         self.take(&mut asleep)
     }
 
-    /// How many sleep now.
+    /// The number of sleeping schedulers.
     #[cfg(test)]
     pub(super) fn asleep_count(&self) -> usize {
         sleepers(self.counts.load(Ordering::SeqCst)) as usize
@@ -135,7 +137,7 @@ impl Sleepers {
 
     fn take(&self, asleep: &mut MutexGuard<'_, Vec<usize>>) -> Option<usize> {
         let scheduler = asleep.pop()?;
-        // One change, so that nobody sees it neither asleep nor searching.
+        // One update, so that no thread sees the scheduler neither asleep nor searching.
         self.counts.fetch_sub(SLEEPER - SEARCHER, Ordering::Relaxed);
         Some(scheduler)
     }
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_is_woken_only_while_nobody_searches() {
+    fn a_helper_is_woken_only_while_no_scheduler_searches() {
         let sleepers = Sleepers::new(4);
         sleepers.register(0, false);
         sleepers.register(1, false);
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_woken_is_not_on_the_list() {
+    fn a_woken_scheduler_is_not_on_the_list() {
         let sleepers = Sleepers::new(2);
         sleepers.register(1, false);
         assert!(sleepers.unregister(1));

@@ -1,5 +1,5 @@
-//! The scheduler as a whole, on real threads. Each test waits for what must happen, without limit: a lost
-//! wake-up shows as a test that hangs. What priorities are for is in a file of its own.
+//! Tests of the whole scheduler, on real threads. Each test waits without limit for an event, so a lost wake-up shows
+//! as a test that hangs. The tests of priorities are in a file of their own.
 
 mod priorities;
 
@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use super::*;
 
-/// A turn, or a timer that ran out, as a function of the test.
+/// A turn, or a timer that ran out, as a closure of the test.
 type Turn = Box<dyn Fn(&Arc<Scheduler<Tasks>>, u32) -> After + Send + Sync>;
 
 /// Tasks and timers whose behaviour is given by closures.
@@ -33,7 +33,7 @@ impl Work for Tasks {
     }
 }
 
-/// A running scheduler, which ends with the test.
+/// A running scheduler, which stops at the end of the test.
 struct Running {
     scheduler: Arc<Scheduler<Tasks>>,
     threads: Vec<JoinHandle<()>>,
@@ -47,7 +47,7 @@ impl Running {
         }
     }
 
-    /// Until all threads have found that there is nothing to do.
+    /// Waits until all threads have gone to sleep.
     fn wait_until_all_sleep(&self) {
         while self.scheduler.sleepers.asleep_count() < self.scheduler.lanes.len() {
             thread::yield_now();
@@ -95,7 +95,7 @@ fn start(
     Running { scheduler, threads }
 }
 
-/// A scheduler of tasks only.
+/// A scheduler whose tasks arm no timers.
 fn run(
     schedulers: usize,
     turn: impl Fn(&Arc<Scheduler<Tasks>>, Task) -> After + Send + Sync + 'static,
@@ -105,12 +105,12 @@ fn run(
     })
 }
 
-/// Tasks of every priority, by turns.
+/// Each of the three priorities for a third of the tasks.
 fn priority_of(task: Task) -> Priority {
     [Priority::Low, Priority::Normal, Priority::High][task as usize % 3]
 }
 
-/// So that a turn takes some microseconds.
+/// Makes a turn take some microseconds.
 fn compute() {
     for _spin in 0..500 {
         std::hint::spin_loop();
@@ -125,7 +125,7 @@ fn every_scheduled_turn_runs_once() {
         let turns: Arc<Vec<AtomicU64>> = Arc::new((0..TASKS).map(|_| AtomicU64::new(0)).collect());
         let (done, all_done) = mpsc::channel();
         let counted = turns.clone();
-        // Each task passes its turn on to the next one; some go on by themselves as well.
+        // Odd tasks schedule themselves again, even ones return `Again`.
         let mut running = run(schedulers, move |scheduler, task| {
             let turn = counted[task as usize].fetch_add(1, Ordering::Relaxed);
             if turn == HOPS {
@@ -167,7 +167,7 @@ fn no_wake_up_from_outside_is_lost() {
         });
         for round in 0..20_000 {
             running.scheduler.schedule(round, priority_of(round));
-            // Most of the time everybody is on the way to sleep just now: the moment that matters.
+            // Most of the time all threads are just going to sleep: this is the moment to test.
             assert_eq!(has_run.recv().expect("it runs"), round);
             for _spin in 0..round % 512 {
                 std::hint::spin_loop();
@@ -224,7 +224,7 @@ fn tasks_of_a_queue_run_in_order() {
     assert!(has_run.iter().take(100).eq(0..100));
 }
 
-/// Runs `tasks` computing tasks that all begin on one thread, until `threads` of them had turns of some.
+/// Runs computing tasks that all begin on one thread, until `threads` threads have run some of them.
 fn spread(
     schedulers: usize,
     tasks: u32,
@@ -264,7 +264,7 @@ fn computing_tasks_spread_over_the_schedulers() {
 
 #[test]
 fn two_computing_tasks_do_not_share_a_scheduler_while_another_sleeps() {
-    // One of them is in its turn nearly all the time, the other one alone in the queue.
+    // One of the two tasks is in its turn nearly all the time, and the other one waits alone in the queue.
     for _round in 0..50 {
         spread(2, 2, 2, |_| Priority::Normal);
         spread(2, 2, 2, |_| Priority::High);
@@ -274,8 +274,8 @@ fn two_computing_tasks_do_not_share_a_scheduler_while_another_sleeps() {
 
 #[test]
 fn busy_schedulers_even_out_their_queues() {
-    // Once each thread has a task that never waits, nobody sleeps or searches any more; only then the crowd
-    // comes, all on one thread.
+    // Once each thread has a task that never waits, no thread sleeps or searches any more. Only then the crowd of
+    // tasks is scheduled, all on one thread.
     let both_busy: Arc<Mutex<HashSet<ThreadId>>> = Arc::default();
     let (done, is_done) = mpsc::channel();
     let threads_of_crowd: Arc<Mutex<HashSet<ThreadId>>> = Arc::default();
@@ -341,7 +341,7 @@ fn talking_pair(priorities: [Priority; 2]) {
 }
 
 #[test]
-fn the_outside_is_served_beside_a_full_queue() {
+fn tasks_from_outside_run_beside_a_full_queue() {
     const BUSY: u32 = 10_000;
     let (ran, has_run) = mpsc::channel();
     let turns = Arc::new(AtomicU64::new(0));
@@ -354,7 +354,7 @@ fn the_outside_is_served_beside_a_full_queue() {
         }
         if task == 0 {
             (1..BUSY).for_each(|task| scheduler.schedule(task, Priority::Normal));
-            // As from outside, but at a moment that is known: another thread schedules it during this turn.
+            // Schedules a task from outside at a known moment: another thread does it during this turn.
             let scheduler = scheduler.clone();
             let outside = thread::spawn(move || scheduler.schedule(BUSY + 1, Priority::Normal));
             outside.join().expect("no panic");
@@ -407,7 +407,7 @@ fn stop_ends_busy_and_sleeping_threads_and_drops_what_they_held() {
             thread.join().expect("no panic");
         }
         assert_eq!(left_count.load(Ordering::SeqCst), 2);
-        // Giving more to a stopped scheduler is harmless.
+        // A stopped scheduler still accepts tasks and timers.
         scheduler.schedule(7, Priority::Normal);
         assert!(scheduler.cancel(scheduler.arm(5, 5)));
     }
@@ -420,7 +420,7 @@ fn two_schedulers_in_one_program_keep_apart() {
     let first_of_two = answered.clone();
     let second = run(2, move |_, task| {
         if let Some(first) = &*first_of_two.lock().expect("not poisoned") {
-            // From a thread of the second, so for the first it comes from outside.
+            // A thread of the second scheduler is outside of the first.
             first.schedule(task + 1, Priority::Normal);
         }
         After::Parked
@@ -452,7 +452,7 @@ fn timers_fire_beside_busy_tasks_and_never_early() {
         move |scheduler, task| {
             compute();
             if task == 0 {
-                // The first timer; each arms the next one.
+                // This is the first timer. Each one arms the next.
                 armed_for.store(scheduler.now() + MILLISECOND, Ordering::SeqCst);
                 scheduler.arm(armed_for.load(Ordering::SeqCst), 1);
                 return After::Parked;
@@ -499,7 +499,7 @@ fn sleeping_schedulers_wake_for_their_timers() {
     let hour_ns = 3_600_000_000_000;
     for round in 0..300 {
         let start_ns = running.scheduler.now();
-        // A late one first, so that somebody sleeps until then and must be told of the earlier one.
+        // Arm late timers first, so that a thread sleeps until then and must be woken for the earlier timer.
         let late: Vec<_> = (0..3)
             .map(|_| running.scheduler.arm(start_ns + hour_ns, 9))
             .collect();
@@ -625,7 +625,7 @@ fn many_timers_at_once_do_not_hold_up_the_tasks() {
 }
 
 #[test]
-fn nobody_is_awake_while_there_is_nothing_to_do() {
+fn no_thread_is_awake_while_there_is_nothing_to_do() {
     let running = run(3, |_, _| After::Parked);
     running.scheduler.schedule(0, Priority::Normal);
     running.wait_until_all_sleep();
@@ -634,7 +634,7 @@ fn nobody_is_awake_while_there_is_nothing_to_do() {
         thread::yield_now();
     }
     let after = running.scheduler.counters();
-    // Who was just about to park may be counted in between; nobody wakes up without a cause.
+    // A thread that was just about to park may be counted in between. No thread wakes up without a cause.
     for (before, after) in before.iter().zip(&after) {
         assert!(after.parks - before.parks <= 1);
         assert_eq!(after.turns, before.turns);
@@ -656,7 +656,7 @@ fn armed_timers_are_counted_until_they_fire_or_are_cancelled() {
     );
     let scheduler = &running.scheduler;
     assert_eq!(scheduler.timers_armed(), 0);
-    // Armed from outside, so they are in different wheels.
+    // These timers are armed from outside, so they are in different wheels.
     let keys = [1000, 2000, 3000, 4000].map(|deadline_ns| scheduler.arm(deadline_ns, 7));
     assert_eq!(scheduler.timers_armed(), 4);
     assert!(scheduler.cancel(keys[3]) && !scheduler.cancel(keys[3]));

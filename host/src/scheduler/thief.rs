@@ -1,4 +1,5 @@
-//! Takes tasks from other schedulers' queues: when the own ones are empty, and now and then to even them out.
+//! Takes tasks from other schedulers' queues: when a scheduler's own queues are empty, and now and then to even them
+//! out.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -6,30 +7,31 @@ use std::sync::atomic::Ordering;
 use super::queues::Queues;
 use super::{Lane, Task};
 
-/// A task alone in a lane's queues is taken when it has been there for so many rounds with its owner in the same
-/// turn, some microseconds: longer than a turn of a pair that talks, shorter than a slice of computing.
+/// A task that is alone in a lane's queues is taken after this many rounds with its owner in the same turn. This
+/// takes some microseconds: longer than a turn of two tasks that talk to each other, shorter than a slice of
+/// computing.
 pub(super) const LONE_TASK_ROUNDS: u32 = 6;
 
 /// Takes tasks from other schedulers' queues.
 ///
-/// From a scheduler with two tasks and more in its queues, whatever their priorities, it takes half of the most
-/// urgent queue that isn't empty. A single task it leaves alone at first: it may be one of a pair
-/// that talk by turns, whose next turn comes at once and who would only be torn apart. But two tasks that compute look
-/// the same, one in its turn and one waiting; so a single task is taken when it has waited for a while and the
+/// From a scheduler with two or more tasks in its queues, whatever their priorities, the thief takes half of the most
+/// urgent queue that isn't empty. It leaves a single task alone at first: the task may be one of a pair that talk to
+/// each other, whose next turn comes at once, and which stealing would only tear apart. But two computing tasks look
+/// the same, one in its turn and one waiting. So the thief takes a single task when it has waited for a while and its
 /// owner is still in the same turn.
 pub(super) struct Thief {
     lane: usize,
-    /// Per lane, what was seen of its single task.
-    watches: Box<[Watch]>,
+    /// For each lane, the single task seen in it.
+    lone_tasks: Box<[LoneTask]>,
     random_state: u64,
 }
 
 /// A single task that waits in a lane.
 #[derive(Clone, Copy, Default)]
-struct Watch {
-    /// Rounds for which it has been seen.
+struct LoneTask {
+    /// The number of rounds in which the thief has seen it.
     rounds: u32,
-    /// The owner's turn meanwhile.
+    /// The owner's turn counter in these rounds.
     turns: u64,
 }
 
@@ -37,24 +39,24 @@ impl Thief {
     pub(super) fn new(lane: usize, lane_count: usize, seed: u64) -> Self {
         Thief {
             lane,
-            watches: vec![Watch::default(); lane_count].into(),
-            // Zero would stay zero for ever.
+            lone_tasks: vec![LoneTask::default(); lane_count].into(),
+            // Zero would stay zero forever.
             random_state: seed | 1,
         }
     }
 
-    /// A new search: what was seen in an earlier one is too old.
+    /// Begins a new search: forgets the tasks seen in earlier ones.
     pub(super) fn begin_watch(&mut self) {
-        self.watches.fill(Watch::default());
+        self.lone_tasks.fill(LoneTask::default());
     }
 
-    /// Whether some single task is being watched.
+    /// Whether the thief is watching a single task.
     pub(super) fn is_watching(&self) -> bool {
-        self.watches.iter().any(|watch| watch.rounds > 0)
+        self.lone_tasks.iter().any(|lone_task| lone_task.rounds > 0)
     }
 
-    /// Looks at every other lane once, beginning anywhere, and takes what it may into `own`, but for the
-    /// first task.
+    /// Looks at every other lane once, from a random one on, and steals from the first that allows it. Returns the
+    /// first task, and moves the others into `own`.
     pub(super) fn steal<T>(
         &mut self,
         lanes: &[impl Deref<Target = Lane<T>>],
@@ -74,8 +76,8 @@ impl Thief {
         None
     }
 
-    /// Takes tasks from one lane, any, if it has more of a priority than `own`: as many as make them equal.
-    /// True if there were some.
+    /// Evens out the queues with those of one random lane: takes tasks of each priority of which that lane has more.
+    /// Returns whether it took any.
     pub(super) fn balance<T>(
         &mut self,
         lanes: &[impl Deref<Target = Lane<T>>],
@@ -86,25 +88,25 @@ impl Thief {
     }
 
     fn may_steal<T>(&mut self, index: usize, lane: &Lane<T>) -> bool {
-        let watch = &mut self.watches[index];
+        let lone_task = &mut self.lone_tasks[index];
         match lane.stealers.len() {
             0 => {
-                watch.rounds = 0;
+                lone_task.rounds = 0;
                 false
             }
             1 => {
                 let turns = lane.counts.turns.load(Ordering::Relaxed);
-                if watch.turns != turns {
-                    *watch = Watch { rounds: 0, turns };
+                if lone_task.turns != turns {
+                    *lone_task = LoneTask { rounds: 0, turns };
                 }
-                watch.rounds += 1;
-                watch.rounds >= LONE_TASK_ROUNDS
+                lone_task.rounds += 1;
+                lone_task.rounds >= LONE_TASK_ROUNDS
             }
             _ => true,
         }
     }
 
-    /// Marsaglia's xorshift: any lane is as good as another, they only shouldn't all begin with the same.
+    /// Marsaglia's xorshift. Its quality doesn't matter: the thieves only shouldn't all begin with the same lane.
     fn random_below(&mut self, bound: usize) -> usize {
         self.random_state ^= self.random_state << 13;
         self.random_state ^= self.random_state >> 7;

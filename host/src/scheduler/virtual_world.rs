@@ -1,7 +1,7 @@
-//! A world for tests: its clock stands still until it is moved by hand, its numbers come from a seed.
+//! A world for tests: the test moves its clock, and its random numbers come from a seed.
 //!
-//! What it makes repeatable: deadlines, sleeping, random numbers. What it doesn't: threads still run as the
-//! operating system likes; a replay needs an executor with one thread, too.
+//! Deadlines, sleeping and random numbers are repeatable in it. The order of threads is not: the operating system
+//! still schedules them. A full replay needs an executor with one thread, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +13,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::World;
 
-/// The time of day when a virtual world begins: 2001-09-09, a billion seconds after 1970 began.
+/// The time of day at which a virtual world begins: 2001-09-09, a billion seconds after 1970 began.
 const WALL_START: Duration = Duration::from_secs(1_000_000_000);
 
-/// A handle on a virtual world; clones share one clock and one generator.
+/// A handle to a virtual world. Clones share one clock and one generator.
 #[derive(Clone)]
 pub(crate) struct VirtualWorld {
     state: Arc<State>,
@@ -40,7 +40,7 @@ impl VirtualWorld {
         }
     }
 
-    /// Moves the clock on and wakes everybody, to look at it.
+    /// Moves the clock on and wakes all sleeping threads, so that they look at it.
     pub(crate) fn advance(&self, step_ns: u64) {
         self.state.now_ns.fetch_add(step_ns, Ordering::SeqCst);
         for sleeper in self
@@ -81,7 +81,7 @@ impl World for VirtualWorld {
     }
 
     fn sleep(&self, parker: &Parker, deadline_ns: u64) {
-        // A clock that moves after this look leaves a token in the parker.
+        // If the clock moves after this look, `advance` leaves a token in the parker.
         if self.now() < deadline_ns {
             parker.park();
         }

@@ -9,14 +9,14 @@
 //!  the nanosecond)
 //! ```
 //!
-//! Time is cut into ticks. A timer waits at the level where its tick first differs from the current one
-//! (compared in groups of six bits, from the top); so everything on a level is due before everything on the
-//! level above, and the 48 bits of a tick are eight levels: no deadline is too far. When time enters a slot,
-//! its timers move to lower levels, and those of the current tick into a small heap that orders them to the
-//! nanosecond: a timer never fires early, and timers fire in the order of their deadlines, equal ones in the
-//! order in which they were armed, which makes a replay the same.
+//! Time is cut into ticks. A timer waits at the level where its tick first differs from the current one (compared in
+//! groups of six bits, from the top). So all timers on a level are due before all timers on the level above. The 48
+//! bits of a tick make eight levels, so no deadline is too far. When time enters a slot, the slot's timers move to
+//! lower levels, and those of the current tick move into a small heap that orders them to the nanosecond. A timer
+//! never fires early. Timers fire in the order of their deadlines, and timers with equal deadlines in the order in
+//! which they were armed, so that a replay fires them in the same order.
 //!
-//! A wheel has no clock and no lock; it is told the time. What it does in one call is bounded.
+//! A wheel has no clock and no lock: its caller passes the time. One call does a bounded amount of work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,52 +24,52 @@ use std::num::NonZeroU64;
 
 use super::slab::{NO_NODE, NodeIndex, Slab};
 
-/// The deadline of a wheel without timers, and "sleep until you are woken".
+/// The deadline of an empty wheel. As an argument of a sleep: until woken.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// A tick is 2^16 ns, 65.5 µs: fine enough that few timers share one, coarse enough that a 1 ms timer is on
+/// A tick is 2^16 ns, 65.5 µs. This is so fine that few timers share a tick, and so coarse that a 1 ms timer is on
 /// level 0 and moves once.
 const TICK_BITS: u32 = 16;
 const LEVEL_BITS: u32 = 6;
 const LEVEL_COUNT: usize = 8;
 const SLOT_COUNT: usize = 1 << LEVEL_BITS;
 
-// Every tick that a 64-bit deadline can have finds a level.
+// Every tick of a 64-bit deadline has a level.
 const _: () = assert!(TICK_BITS as usize + LEVEL_BITS as usize * LEVEL_COUNT == 64);
 
-/// Cancelled entries that the heap may hold before it is swept: below this, a sweep isn't worth its call.
+/// The heap is not swept while it holds fewer cancelled entries than this: a sweep would not be worth its cost.
 const STALE_COUNT_MIN: usize = 64;
 
-/// Names one armed timer of one wheel, never reused.
+/// Names one armed timer of one wheel. A key is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WheelKey {
     index: NodeIndex,
     serial: NonZeroU64,
 }
 
-/// Where a timer waits.
+/// The list or heap in which a timer waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In a slot's list.
+enum WheelPosition {
+    /// The list of a slot.
     Slot { level: u8, slot: u8 },
-    /// In the list of a slot that time has entered, to be moved on.
+    /// The list of the slot that time has entered. Its timers are to be moved on.
     Entered,
-    /// In the heap, by deadline.
+    /// The heap, which is sorted by deadline.
     Imminent,
 }
 
-/// A timer and its neighbours in the list that it is in.
+/// A timer and its neighbours in its list.
 struct Node<T> {
     deadline_ns: u64,
     serial: NonZeroU64,
     previous: NodeIndex,
     next: NodeIndex,
-    place: Place,
+    position: WheelPosition,
     timer: T,
 }
 
-/// A list of timers, and a time before which none of them is due. Cancelling may leave the time too early,
-/// which costs a look in vain, never a late timer.
+/// A list of timers, and a time before which none of them is due. Cancelling may leave this time too early: that
+/// costs a needless look, and never makes a timer late.
 #[derive(Clone, Copy)]
 struct Slot {
     head: NodeIndex,
@@ -81,7 +81,7 @@ const EMPTY_SLOT: Slot = Slot {
     earliest_ns: NEVER,
 };
 
-/// What the heap sorts by; then where to find the timer.
+/// An entry of the heap: the sort key, then the timer's index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Imminent {
     deadline_ns: u64,
@@ -91,16 +91,16 @@ struct Imminent {
 
 /// Timers by deadline; see the top of the file.
 pub(super) struct Wheel<T> {
-    /// Time has been followed up to here, in ticks.
+    /// The tick up to which the wheel has followed time.
     current_tick: u64,
-    /// Per level, which slots hold timers. Slots up to the current one are empty: they are in the past.
+    /// For each level, the slots that hold timers. Slots up to the current one are in the past, so they are empty.
     occupied: [u64; LEVEL_COUNT],
     slots: Box<[[Slot; SLOT_COUNT]; LEVEL_COUNT]>,
-    /// The timers of a slot that time has entered; drained before anything else is looked at.
+    /// The timers of the slot that time has entered. They are moved on before anything else.
     entered: Slot,
-    /// The timers of the current tick and of the past.
+    /// The timers of the current tick and of past ticks.
     imminent: BinaryHeap<Reverse<Imminent>>,
-    /// How many entries of `imminent` are of cancelled timers.
+    /// The number of entries in `imminent` whose timer was cancelled.
     stale_count: usize,
     nodes: Slab<Node<T>>,
     next_serial: NonZeroU64,
@@ -121,7 +121,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Adds a timer. A deadline in the past is due at once.
+    /// Adds a timer. A timer with a deadline in the past is due at once.
     pub(super) fn arm(&mut self, deadline_ns: u64, timer: T) -> WheelKey {
         let serial = self.next_serial;
         self.next_serial = serial
@@ -132,14 +132,14 @@ impl<T: Copy> Wheel<T> {
             serial,
             previous: NO_NODE,
             next: NO_NODE,
-            place: Place::Imminent,
+            position: WheelPosition::Imminent,
             timer,
         });
         self.put(index);
         WheelKey { index, serial }
     }
 
-    /// Takes a timer out, if `expire` hasn't handed it out and nobody cancelled it.
+    /// Removes a timer. Returns false if `expire` has handed it out, or if it was cancelled before.
     pub(super) fn cancel(&mut self, key: WheelKey) -> bool {
         let Some(node) = self
             .nodes
@@ -148,7 +148,7 @@ impl<T: Copy> Wheel<T> {
         else {
             return false;
         };
-        if node.place == Place::Imminent {
+        if node.position == WheelPosition::Imminent {
             self.stale_count += 1;
         } else {
             self.unlink(key.index);
@@ -158,13 +158,13 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// How many timers are armed: neither handed out nor cancelled.
+    /// The number of armed timers: neither handed out nor cancelled.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Moves the timers that are due at `now_ns` to the end of `due`, in order. Looks at `steps_max` timers
-    /// at most, so that the caller can let others run in between; true if there is more to do now.
+    /// Moves the timers that are due at `now_ns` to the end of `due`, in order. Looks at `steps_max` timers at most,
+    /// so that the caller can run tasks in between. Returns true if there is more to do now.
     pub(super) fn expire(&mut self, now_ns: u64, steps_max: usize, due: &mut Vec<T>) -> bool {
         let now_tick = now_ns >> TICK_BITS;
         let mut steps_left = steps_max;
@@ -173,8 +173,8 @@ impl<T: Copy> Wheel<T> {
             {
                 return true;
             }
-            // Here whatever is left in the heap is of the current tick and not due, so if time enters a
-            // later slot the heap is empty: no timer of the slot overtakes an earlier one.
+            // The timers that are left in the heap here are of the current tick and not due. So when time enters a
+            // later slot, the heap is empty, and no timer of that slot overtakes an earlier one.
             let Some((level, slot)) = self.first_occupied() else {
                 break;
             };
@@ -184,13 +184,13 @@ impl<T: Copy> Wheel<T> {
             }
             self.enter(level, slot, start_tick);
         }
-        // No occupied slot starts between the current tick and this one, so each timer's first group of bits
+        // No occupied slot starts between the current tick and this one. So for each timer the first group of bits
         // that differs stays the same, and with it the timer's level.
         self.current_tick = self.current_tick.max(now_tick);
         false
     }
 
-    /// A time before which nothing is due: exact, unless timers were cancelled; `NEVER` if there is none.
+    /// A time before which no timer is due; `NEVER` if there is none. It is exact unless timers were cancelled.
     pub(super) fn next_deadline(&mut self) -> u64 {
         if self.entered.head != NO_NODE {
             return 0;
@@ -208,7 +208,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Moves the timers of the slot that was entered to where they belong now; false if the steps ran out.
+    /// Moves the timers of the entered slot to their new lists or to the heap. Returns false if it ran out of steps.
     fn settle_entered(&mut self, steps_left: &mut usize) -> bool {
         while self.entered.head != NO_NODE {
             if *steps_left == 0 {
@@ -222,7 +222,7 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// Hands out what the heap holds up to `now_ns`; false if the steps ran out.
+    /// Hands out the timers in the heap that are due at `now_ns`. Returns false if it ran out of steps.
     fn pop_due(&mut self, now_ns: u64, steps_left: &mut usize, due: &mut Vec<T>) -> bool {
         while let Some(&Reverse(first)) = self.imminent.peek() {
             if first.deadline_ns > now_ns {
@@ -242,13 +242,13 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// Puts a node that is in no list where its deadline belongs.
+    /// Puts a node that is in no list into the list or heap for its deadline.
     fn put(&mut self, index: NodeIndex) {
         let node = self.nodes.get_mut(index);
         let (deadline_ns, serial) = (node.deadline_ns, node.serial);
         let tick = deadline_ns >> TICK_BITS;
         if tick <= self.current_tick {
-            node.place = Place::Imminent;
+            node.position = WheelPosition::Imminent;
             self.imminent.push(Reverse(Imminent {
                 deadline_ns,
                 serial,
@@ -261,7 +261,7 @@ impl<T: Copy> Wheel<T> {
         let list = &mut self.slots[level][slot];
         let next = std::mem::replace(&mut list.head, index);
         list.earliest_ns = list.earliest_ns.min(deadline_ns);
-        node.place = Place::Slot {
+        node.position = WheelPosition::Slot {
             level: level as u8,
             slot: slot as u8,
         };
@@ -273,10 +273,10 @@ impl<T: Copy> Wheel<T> {
         self.occupied[level] |= 1 << slot;
     }
 
-    /// Takes a node out of the list that it is in.
+    /// Removes a node from its list.
     fn unlink(&mut self, index: NodeIndex) {
         let node = self.nodes.get_mut(index);
-        let (previous, next, place) = (node.previous, node.next, node.place);
+        let (previous, next, position) = (node.previous, node.next, node.position);
         if next != NO_NODE {
             self.nodes.get_mut(next).previous = previous;
         }
@@ -284,8 +284,8 @@ impl<T: Copy> Wheel<T> {
             self.nodes.get_mut(previous).next = next;
             return;
         }
-        match place {
-            Place::Slot { level, slot } => {
+        match position {
+            WheelPosition::Slot { level, slot } => {
                 let list = &mut self.slots[usize::from(level)][usize::from(slot)];
                 list.head = next;
                 if next == NO_NODE {
@@ -293,19 +293,19 @@ impl<T: Copy> Wheel<T> {
                     self.occupied[usize::from(level)] &= !(1 << slot);
                 }
             }
-            Place::Entered => {
+            WheelPosition::Entered => {
                 self.entered.head = next;
                 if next != NO_NODE {
-                    // Only the head says which list it heads; see `enter`.
-                    self.nodes.get_mut(next).place = Place::Entered;
+                    // A list's head alone says which list it heads; see `enter`.
+                    self.nodes.get_mut(next).position = WheelPosition::Entered;
                 }
             }
-            Place::Imminent => unreachable!("the heap is no list"),
+            WheelPosition::Imminent => unreachable!("the heap is no list"),
         }
     }
 
-    /// Time comes to the start of a slot: its list becomes the one to be settled. Constant time: the nodes
-    /// behind the head go on saying that they are in the slot, which nobody asks before they are the head.
+    /// Lets time enter a slot: the slot's list becomes the entered one. This takes constant time, because the nodes
+    /// behind the head still name the slot as their position. Their position is only used once they are the head.
     fn enter(&mut self, level: usize, slot: usize, start_tick: u64) {
         assert!(
             self.entered.head == NO_NODE,
@@ -313,31 +313,32 @@ impl<T: Copy> Wheel<T> {
         );
         self.entered = std::mem::replace(&mut self.slots[level][slot], EMPTY_SLOT);
         self.occupied[level] &= !(1 << slot);
-        self.nodes.get_mut(self.entered.head).place = Place::Entered;
+        self.nodes.get_mut(self.entered.head).position = WheelPosition::Entered;
         self.current_tick = start_tick;
     }
 
-    /// The slot that time enters next: the first one of the lowest level that has any.
+    /// The slot that time enters next: the first one on the lowest level that has any.
     fn first_occupied(&self) -> Option<(usize, usize)> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         Some((level, self.occupied[level].trailing_zeros() as usize))
     }
 
-    /// The first tick of a slot: the current tick above the level, the slot's number on it, zeros below.
+    /// The first tick of a slot: the current tick's bits above the level, the slot's number on the level, zeros
+    /// below.
     fn start_tick(&self, level: usize, slot: usize) -> u64 {
         let shift = LEVEL_BITS * level as u32;
         let above = (self.current_tick >> shift) & !(SLOT_COUNT as u64 - 1);
         (above | slot as u64) << shift
     }
 
-    /// Whether a heap entry's timer is still there: a cancelled one's place may be another timer's by now.
+    /// Whether a heap entry's timer is still armed. If it was cancelled, another timer may have its index by now.
     fn is_armed(&self, entry: Imminent) -> bool {
         self.nodes
             .get(entry.index)
             .is_some_and(|node| node.serial == entry.serial)
     }
 
-    /// Sweeps the heap when most of it is cancelled, so that a timer armed and cancelled in a loop within
+    /// Sweeps the heap when most of its entries are cancelled, so that a loop that arms and cancels a timer within
     /// one tick holds no memory.
     fn sweep_stale(&mut self) {
         if self.stale_count < STALE_COUNT_MIN || self.stale_count * 2 < self.imminent.len() {
@@ -353,7 +354,7 @@ impl<T: Copy> Wheel<T> {
     }
 }
 
-/// Which slot of a level a tick falls into.
+/// The slot of a tick on a level.
 fn slot_of(tick: u64, level: usize) -> usize {
     (tick >> (LEVEL_BITS * level as u32)) as usize % SLOT_COUNT
 }
@@ -365,14 +366,14 @@ mod tests {
     use super::super::{Seam, VirtualWorld};
     use super::*;
 
-    /// All that is due, in calls of at most `steps_max` steps.
+    /// Hands out all due timers, in calls of at most `steps_max` steps.
     fn expire_all<T: Copy>(wheel: &mut Wheel<T>, now_ns: u64, steps_max: usize) -> Vec<T> {
         let mut due = Vec::new();
         while wheel.expire(now_ns, steps_max, &mut due) {}
         due
     }
 
-    /// A wheel beside the obvious implementation: a map sorted by deadline and order of arming.
+    /// A wheel and its model: a map that is sorted by deadline and order of arming.
     struct Pair {
         random: Seam,
         now_ns: u64,
@@ -400,7 +401,7 @@ mod tests {
             self.random.random_u64() % bound
         }
 
-        /// Delays of every magnitude up to `bits`, as often small as large; sometimes the past.
+        /// A delay of random magnitude, up to `bits` bits.
         fn delay(&self, bits: u32) -> u64 {
             let magnitude = self.below(u64::from(bits)) as u32;
             self.random.random_u64() >> (63 - magnitude)
@@ -458,7 +459,7 @@ mod tests {
     #[test]
     fn agrees_with_a_sorted_map() {
         for seed in 0..60 {
-            // From nanoseconds to days, and up to the end of time.
+            // From nanoseconds to days, and then to the end of time.
             for bits in [8, 17, 24, 33, 48] {
                 let mut pair = Pair::new(seed, seed * 1_000_003);
                 pair.run(1_500, bits);
@@ -505,7 +506,8 @@ mod tests {
         let deadline_ns = 5_000_000_000;
         for timer in 0..10 {
             wheel.arm(deadline_ns, timer);
-            // Later timers of the same deadline are armed at other levels, and last of all in the heap.
+            // The timers have the same deadline, but later ones are armed on lower levels, and the last ones in the
+            // heap.
             expire_all(&mut wheel, deadline_ns * (timer + 1) / 10 - 1, 64);
         }
         assert_eq!(
@@ -518,7 +520,7 @@ mod tests {
     fn a_million_timers_come_in_bounded_steps_and_leave_nothing() {
         let mut wheel = Wheel::new();
         for timer in 0..1_000_000_u64 {
-            // All in one slot of level 4, so that they all move on in the same moment.
+            // All timers are in one slot of level 4, so they all move on at the same moment.
             wheel.arm(1_100_000_000_000 + timer % 1000, timer);
         }
         let mut due = Vec::new();

@@ -6,11 +6,11 @@
 //!   start_call: alias + monitor + message ────► mailbox
 //!   await_answer … waits for the reference      receive
 //!   mailbox, if the alias is there  ◄────────── reply: takes the alias, and the call's monitor with it
-//!   end_call: takes what is left
+//!   end_call: takes back the rest
 //! ```
 //!
-//! A reply that comes when the alias is gone is dropped where it arrives: neither a late answer nor a late down-signal
-//! ever reaches the mailbox of a caller that has gone on.
+//! A reply that comes after the alias is gone is dropped on arrival: neither a late answer nor a late down-signal
+//! reaches the mailbox of a caller that has gone on.
 
 use super::Shared;
 use super::current::{Current, Received};
@@ -22,23 +22,23 @@ use crate::process::{
 };
 use std::task::Poll;
 
-/// Why a call has no answer: the contract's `call-error`.
+/// The reason for which a call has no answer: the contract's `call-error`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CallError {
     Timeout,
     Down(ExitReason),
 }
 
-/// A call that has been made and not answered.
+/// A call that has been made and not been answered yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     reference: Reference,
-    /// Who is monitored for it: nobody if a process calls itself.
+    /// The server, which the call monitors. None if a process calls itself.
     server: Option<Pid>,
 }
 
 impl Shared {
-    /// Answers a request, if its maker still wants to know. OTP: sending to an alias.
+    /// Answers a request, if the caller still waits for the answer. OTP: sending to an alias.
     pub(crate) fn reply(&self, from: Pid, to: Pid, request: Reference, message: Outgoing) {
         let Some((index, entry, mut control)) = self.table.find(to) else {
             return;
@@ -82,13 +82,13 @@ impl Current {
         ties.is_some_and(|ties| ties.aliases.remove(&alias).is_some())
     }
 
-    /// Is a call under way, so that only its answer is to be waited for?
+    /// Is a call under way, so that the process waits for its answer only?
     pub(crate) fn is_calling(&self) -> bool {
         self.call.is_some()
     }
 
-    /// Sends the request of a call, monitoring the server. Ready with an error if there is no server; must be asked again
-    /// while the server is in its last turn.
+    /// Sends the request of a call and monitors the server. Ready with an error if there is no server. Pending while
+    /// the server is in its last turn: the process must ask again.
     pub(crate) fn start_call(
         &mut self,
         to: &Destination,
@@ -96,12 +96,12 @@ impl Current {
     ) -> Poll<Result<(), CallError>> {
         self.charge_copy(message.payload.len());
         self.charge_tie();
-        let nobody = Poll::Ready(Err(CallError::Down(ExitReason::NoProc)));
+        let no_server = Poll::Ready(Err(CallError::Down(ExitReason::NoProc)));
         let server = match to {
             Destination::Process(pid) => *pid,
             Destination::Name(name) => match self.shared.whereis(name) {
                 Some(pid) => pid,
-                None => return nobody,
+                None => return no_server,
             },
         };
         let reference = self.shared.make_reference();
@@ -115,7 +115,7 @@ impl Current {
                 let _ = own.receive(entry, event);
             }
             drop(own);
-            // The request is no answer, though it has the reference: it lies before the mark.
+            // The request carries the reference, too, but is no answer. It must lie before the mark.
             self.take_over_mail();
             self.wait_for_answer(reference, None);
             return Poll::Ready(Ok(()));
@@ -128,7 +128,7 @@ impl Current {
                 other_entry,
             } => {
                 if !self.shared.may_tie(entry, &mut own) {
-                    return nobody;
+                    return no_server;
                 }
                 let monitored = Monitored {
                     process: server,
@@ -141,7 +141,7 @@ impl Current {
                 (other_index, other.receive(other_entry, event))
             }
             FoundBoth::Doomed => return Poll::Pending,
-            FoundBoth::Gone(_) => return nobody,
+            FoundBoth::Gone(_) => return no_server,
         };
         self.shared.carry_out(other_index, nudge);
         self.wait_for_answer(reference, Some(server));
@@ -168,7 +168,7 @@ impl Current {
             Received::Event(event) => Some(event),
         };
         self.end_call(call);
-        // Between the time-out and the end of the call the answer may have come.
+        // The answer may have come between the time-out and the end of the call.
         let event = event.or_else(|| self.take_now(&selector));
         Poll::Ready(match event {
             Some(Event::Message(message)) => Ok(message),
@@ -184,7 +184,7 @@ impl Current {
             ties.aliases.remove(&call.reference);
         }
         if let Some(server) = call.server {
-            self.shared.forget_watcher(server, call.reference);
+            self.shared.forget_monitored_by(server, call.reference);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a system may be told before it starts, with the default of each and its reason.
+//! The settings of a system, with the default of each and its reason.
 
 use crate::wasi::{Grants, Output, WasiError};
 use std::fmt;
@@ -8,66 +8,70 @@ use std::time::Duration;
 
 use super::report::CrashReport;
 
-/// How a [`System`](crate::System) is set up.
+/// The settings of a [`System`](crate::System).
 #[derive(Clone)]
 pub struct Config {
     /// Scheduler threads. Default: one per core.
     pub schedulers: usize,
-    /// Reductions that a process may run before others get their turn. Default: 4000, as in OTP.
+    /// Reductions that a process may run before other processes get their turn. Default: 4000, as in OTP.
     pub reductions: u32,
-    /// Processes that may live at once, mailboxes of the host included. Default: 1,048,576, as in OTP; at most
+    /// Processes that may live at once, including the host's mailboxes. Default: 1,048,576, as in OTP; at most
     /// 16,777,216.
     pub max_processes: u32,
     /// Bytes that the linear memories of one process may hold together. Default: 1 GiB.
     pub max_memory: u64,
-    /// Bytes that the linear memories and tables of all processes may hold together, beyond a megabyte of each. A growth beyond
-    /// that fails, as one beyond `max_memory`. Default: three quarters of what the machine, or the control group, has.
+    /// Bytes that the linear memories and tables of all processes may hold together, not counting the first megabyte
+    /// of each process. A growth over this limit fails, like one over `max_memory`. Default: three quarters of the
+    /// memory of the machine or of the control group.
     pub max_total_memory: u64,
-    /// Bytes that may wait in one mailbox. A mailbox that would hold more ends its process. Default: 64 MiB.
+    /// Bytes that may wait in one mailbox. A process whose mailbox would hold more ends. Default: 64 MiB.
     pub max_mailbox: u64,
-    /// Bytes that one payload or argument may have. A larger one ends its sender. Default: 64 MiB.
+    /// Bytes that one payload or argument may have. The sender of a larger one ends. Default: 64 MiB.
     pub max_message: u64,
-    /// Links, monitors, aliases and timers that one process may hold, all together. More end it. Default: 2,097,152: a
-    /// million timers, and as much again.
+    /// Links, monitors, aliases and timers that one process may hold together. A process that makes more ends.
+    /// Default: 2,097,152, a million timers and as many other ties.
     pub max_ties: u32,
-    /// Bytes of native stack that one process's wasm frames may take. Default: 512 KiB, as wasmtime's, some thousand frames;
-    /// more costs address space and, with a million processes, page tables.
+    /// Bytes of native stack that one process's wasm frames may take. Default: 512 KiB as in wasmtime, some thousand
+    /// frames. More costs address space and, with a million processes, page tables.
     pub max_stack: usize,
     /// Bytes that a module may have. Default: 256 MiB.
     pub max_module: u64,
-    /// Let guests look at processes: list them, and ask what they do. Default: no; a program that imports
+    /// Let guests inspect processes: list them and ask for their state. Default: no. Then a program that imports
     /// `atoll-rt:process/inspection` is not loaded.
     pub allow_inspect: bool,
-    /// Let guests suspend processes. Default: no; a program that imports `atoll-rt:process/debugging` is not loaded.
+    /// Let guests suspend processes. Default: no. Then a program that imports `atoll-rt:process/debugging` is not
+    /// loaded.
     pub allow_debug: bool,
-    /// Keep compiled code on disk, so that the next start is fast. Default: yes.
+    /// Keep compiled code on disk, so that later starts are fast. Default: yes.
     pub cache: bool,
-    /// The program that compiles modules: `atoll`, of this version. It does so in a process of its own, which the two limits
-    /// below end and in which a fault of the compiler harms nobody. It must be the true one: what it makes is run. None:
-    /// modules are compiled in this process, without these limits. Default: none; `atoll run` names itself.
+    /// The program that compiles modules: `atoll`, of this version. It compiles in a process of its own, which the
+    /// two limits below can end, and in which a fault of the compiler harms no other process. It must be the genuine
+    /// program, because the host runs the code that it makes. None: modules are compiled in this process, without
+    /// these limits. Default: none; `atoll run` names itself.
     pub compiler: Option<PathBuf>,
     /// Processor time that compiling one program may take, on all cores together. Default: 5 minutes.
     pub max_compile_time: Duration,
-    /// Bytes of memory that compiling one program may take. Default: 4 GiB, or three quarters of what the machine, or the
-    /// control group, has if that is less.
+    /// Bytes of memory that compiling one program may take. Default: 4 GiB, or three quarters of the memory of the
+    /// machine or of the control group, if that is less.
     pub max_compile_memory: u64,
     /// How long a process waits for mail before it is hibernated: packed into some hundred bytes, until its next
-    /// signal. It may wait for twice as long; who calls `hibernate`, and everybody when memory runs short, is hibernated
-    /// at once. Zero: whoever waits is. None: nobody ever is. Default: 10 s.
+    /// signal. A process may wait for up to twice as long. A process that calls `hibernate` is hibernated at once,
+    /// and so are all waiting processes when memory runs short. Zero: every process is hibernated as soon as it
+    /// waits. None: no process is ever hibernated. Default: 10 s.
     pub hibernate_after: Option<Duration>,
-    /// What a hibernated process had can't be touched, so that a defect of Atoll's which touches it ends the program. For
-    /// tests: it takes a mapping of the kernel's for each. Default: no.
+    /// Make the memory of hibernated processes inaccessible, so that a defect of Atoll's which touches it ends the
+    /// program. For tests: it takes one kernel mapping per hibernated process. Default: no.
     pub poison: bool,
-    /// What WASI programs may touch. Default: nothing.
+    /// The files, sockets and so on that WASI programs may use. Default: none.
     pub grants: Grants,
-    /// Where guests' standard output and error go. Default: this program's own.
+    /// The destination of guests' standard output and error. Default: this program's own.
     pub output: Output,
-    /// Called for every process that crashes, on a scheduler thread: it must not block. Default: a warning in the
-    /// log (crate `tracing`).
+    /// A function that is called for every process that crashes, on a scheduler thread: it must not block. Default:
+    /// it writes a warning to the log (crate `tracing`).
     pub on_crash: CrashHook,
 }
 
-/// What is called for every process that crashes.
+/// A function that is called for every process that crashes.
 pub type CrashHook = Arc<dyn Fn(&CrashReport) + Send + Sync>;
 
 impl Default for Config {
@@ -89,7 +93,7 @@ impl Default for Config {
             compiler: None,
             max_compile_time: Duration::from_secs(300),
             max_compile_memory: super::memory::three_quarters().min(4 << 30),
-            // Atoll's own tests hibernate whoever waits, and catch whatever touches them then.
+            // Atoll's own tests hibernate every process that waits, and catch every access to it.
             hibernate_after: Some(match cfg!(test) {
                 true => Duration::ZERO,
                 false => Duration::from_secs(10),
@@ -102,13 +106,13 @@ impl Default for Config {
     }
 }
 
-/// Why a system could not start.
+/// The reason for which a system could not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting is outside of what makes sense: which, and what would.
+    /// A setting is out of range. Names the setting and its range.
     Config(String),
-    /// The operating system refused something: what, and why.
+    /// The operating system refused an operation. Names the operation and the error.
     Os(String),
     /// A grant names something that can't be granted.
     Grant(WasiError),

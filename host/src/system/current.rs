@@ -1,4 +1,4 @@
-//! A process seen from inside: what its guest code may ask of the system, whichever way the guest is linked.
+//! A process seen from inside: the operations that its guest code may call, whichever way the guest is linked.
 
 use super::calls::Call;
 use super::control::Ending;
@@ -14,39 +14,39 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-/// Reductions that a spawn costs its maker: about what the host does for it.
+/// Reductions that the parent pays for a spawn: about the cost of the host's work.
 const SPAWN_REDUCTIONS: u64 = 400;
-/// The same for being packed and unpacked.
+/// Reductions for packing and unpacking a process.
 const HIBERNATION_REDUCTIONS: u64 = 400;
 
-/// A link, a monitor, a timer, a name: what making or removing one costs.
+/// Reductions for making or removing a link, a monitor, a timer or a name.
 const TIE_REDUCTIONS: u64 = 8;
 
-/// A name in a list: what finding and copying it costs.
+/// Reductions for finding and copying one name of a list.
 const NAME_REDUCTIONS: u64 = 4;
 
-/// A search through the mailbox costs a reduction for each of these many events that it passes over.
+/// A search through the mailbox costs one reduction for this many events that it passes over.
 const LOOKS_PER_REDUCTION: u64 = 16;
 
-/// The process that is running, with what only it may touch.
+/// The process that is running, with the state that only it may touch.
 pub(crate) struct Current {
     pub(crate) shared: Arc<Shared>,
     pub(crate) program: Arc<dyn Runnable>,
     pub(crate) pid: Pid,
     pub(crate) argument: Box<[u8]>,
     index: u32,
-    /// Whom it sent to last, and where that process is in the table: most send to one more than to others.
+    /// The last receiver and its index in the table. Most processes send to one receiver more often than to others.
     addressee: (Pid, u32),
     queue: Queue,
     wait: Option<Wait>,
     pub(super) call: Option<Call>,
-    /// A process was suspended and its turn is waited for.
+    /// The process has suspended another one and waits for the end of that one's turn.
     pub(super) is_suspending: bool,
-    /// A process that was asked where it is.
+    /// The process that was asked which function it is in.
     pub(super) asked_where: Option<Pid>,
-    /// Names that are being gathered.
+    /// The names that a listing has gathered so far.
     listing: Vec<Arc<str>>,
-    /// How many waits had a timer; numbers them, so that a late timer is known for what it is.
+    /// How many waits had a timer. The count numbers the waits, so that a late timer is recognized.
     alarms: u32,
     /// Reductions charged for the host's work since the last pause.
     debt: u64,
@@ -54,24 +54,24 @@ pub(crate) struct Current {
     charged: u64,
 }
 
-/// A receive that found nothing yet.
+/// A receive that has found no event yet.
 struct Wait {
-    /// Everything before this position was looked at.
+    /// All events before this position were searched.
     position: u64,
     timer: Option<TimerKey>,
 }
 
-/// The outcome of one look into the mailbox.
+/// The outcome of one search of the mailbox.
 pub(crate) enum Received<E = Event> {
     Event(E),
     TimedOut,
-    /// Nothing yet: the process must give up its turn and ask again with the same arguments.
+    /// No event yet: the process must give up its turn and ask again with the same arguments.
     Wait,
 }
 
-/// Where an event is that was received.
-pub(crate) enum Place {
-    /// At the front of the queue: [`Current::first_short`].
+/// The event that a search of the mailbox has found.
+pub(crate) enum FoundEvent {
+    /// The event is still at the front of the queue: see [`Current::first_short`].
     AtFront,
     Taken(Event),
 }
@@ -106,23 +106,23 @@ impl Current {
     /// Takes the first event that fits. OTP: `receive … after`.
     #[inline]
     pub(crate) fn receive(&mut self, selector: &Selector, timeout_ns: Option<u64>) -> Received {
-        match self.look::<false>(selector, timeout_ns) {
-            Received::Event(Place::Taken(event)) => Received::Event(event),
-            Received::Event(Place::AtFront) => Received::Event(self.queue.take_front()),
+        match self.search::<false>(selector, timeout_ns) {
+            Received::Event(FoundEvent::Taken(event)) => Received::Event(event),
+            Received::Event(FoundEvent::AtFront) => Received::Event(self.queue.take_front()),
             Received::TimedOut => Received::TimedOut,
             Received::Wait => Received::Wait,
         }
     }
 
-    /// The same, but leaves a short message where it is if it is at the front of the queue: moving events about is most of
-    /// what taking them costs.
+    /// Like [`Current::receive`], but leaves a short message at the front of the queue in place: moving events is
+    /// most of the cost of taking them.
     #[inline(always)]
     pub(crate) fn receive_in_place(
         &mut self,
         selector: &Selector,
         timeout_ns: Option<u64>,
-    ) -> Received<Place> {
-        self.look::<true>(selector, timeout_ns)
+    ) -> Received<FoundEvent> {
+        self.search::<true>(selector, timeout_ns)
     }
 
     /// The short message that was left at the front of the queue.
@@ -131,19 +131,19 @@ impl Current {
         self.queue.front()?.short_message()
     }
 
-    /// Removes it.
+    /// Removes the short message that was left at the front of the queue.
     #[inline(always)]
     pub(crate) fn drop_first_short(&mut self) {
-        // A short message has nothing to be dropped; it need not be looked at for that.
+        // A short message owns nothing, so dropping it would be a needless check.
         std::mem::forget(self.queue.take_front());
     }
 
     #[inline(always)]
-    fn look<const IN_PLACE: bool>(
+    fn search<const IN_PLACE: bool>(
         &mut self,
         selector: &Selector,
         timeout_ns: Option<u64>,
-    ) -> Received<Place> {
+    ) -> Received<FoundEvent> {
         let mut position = self.wait.as_ref().map_or(0, |wait| wait.position);
         loop {
             if IN_PLACE
@@ -153,14 +153,14 @@ impl Current {
                 turn_context::taken(first.weight_bytes());
                 self.charge_search();
                 self.stop_waiting();
-                return Received::Event(Place::AtFront);
+                return Received::Event(FoundEvent::AtFront);
             }
             match self.queue.take(selector, position) {
                 Ok(event) => {
                     self.charge_search();
                     turn_context::taken(event.weight_bytes());
                     self.stop_waiting();
-                    return Received::Event(Place::Taken(event));
+                    return Received::Event(FoundEvent::Taken(event));
                 }
                 Err(end) => position = end,
             }
@@ -180,8 +180,8 @@ impl Current {
         }
     }
 
-    /// Takes over what arrived during this turn. The end of the turn looks again, under the lock: nothing that comes
-    /// between is missed.
+    /// Takes over the events that arrived during this turn. The end of the turn looks again under the lock, so no
+    /// event that arrives later is missed.
     #[inline]
     fn fetch_mail(&mut self) -> bool {
         let entry = self.shared.table.entry(self.index);
@@ -201,7 +201,7 @@ impl Current {
         is_armed && self.entry().control().expired
     }
 
-    /// Notes how far the search came and, the first time, arms the timer.
+    /// Notes how far the search came. Arms the timer the first time.
     fn wait_from(&mut self, position: u64, timeout_ns: Option<u64>) {
         if let Some(wait) = &mut self.wait {
             wait.position = position;
@@ -234,7 +234,7 @@ impl Current {
         }
     }
 
-    /// Sends in this process's name. The caller has checked the payload's size.
+    /// Sends a message with this process as its sender. The caller has checked the payload's size.
     #[inline(always)]
     pub(crate) fn send(&mut self, to: Pid, message: Outgoing) {
         self.charge_copy(message.payload.copied_bytes());
@@ -252,7 +252,7 @@ impl Current {
         self.shared.deliver_at(self.addressee.1, to, weight, event);
     }
 
-    /// Tells the entry what this turn has taken out of the mailbox, which is about to be filled by its own owner.
+    /// Tells the entry how much this turn has taken out of the mailbox, before the process sends to itself.
     #[cold]
     pub(super) fn tell_taken(&self) {
         let (events, bytes) = turn_context::tell_taken();
@@ -261,7 +261,7 @@ impl Current {
         control.mailbox_bytes -= bytes;
     }
 
-    /// Sends to whoever has the name. OTP: `Name ! Message`.
+    /// Sends to the process that has the name. Returns whether there is one. OTP: `Name ! Message`.
     pub(crate) fn send_named(&mut self, name: &str, message: Outgoing) -> bool {
         let to = self.shared.whereis(name);
         match to {
@@ -277,21 +277,21 @@ impl Current {
         self.shared.reply(self.pid, to, request, message);
     }
 
-    /// A new reference, by which its answer will be found quickly.
+    /// Makes a reference. The queue notes it, so that its answer is found quickly.
     pub(crate) fn make_reference(&mut self) -> Reference {
         let reference = self.shared.make_reference();
         self.mark_reference(reference);
         reference
     }
 
-    /// Notes that nothing which is in the mailbox now carries a reference.
+    /// Notes that no event in the queue carries this reference yet.
     ///
-    /// What has arrived but was not taken over yet counts as coming later: it is searched in vain, once.
+    /// Events that have arrived but were not taken over yet count as later ones: they are searched in vain, once.
     pub(super) fn mark_reference(&mut self, reference: Reference) {
         self.queue.mark(reference);
     }
 
-    /// Takes an event that is there, without waiting.
+    /// Takes an event that has arrived, without waiting.
     pub(super) fn take_now(&mut self, selector: &Selector) -> Option<Event> {
         self.take_over_mail();
         let taken = self.queue.take(selector, 0).ok()?;
@@ -300,7 +300,7 @@ impl Current {
         Some(taken)
     }
 
-    /// Removes the first event of these kinds with this reference from the mailbox. Was there one?
+    /// Removes the first event of these kinds with this reference from the mailbox. Returns whether there was one.
     pub(super) fn discard(&mut self, reference: Reference, kinds: Kinds) -> bool {
         self.take_over_mail();
         let fits =
@@ -328,13 +328,13 @@ impl Current {
         self.fetch_mail();
     }
 
-    /// Is the process to end, because somebody has said so since its turn began? Then what it calls now is its last call.
+    /// Was the process told to end since its turn began? Then the host call that it makes now is its last.
     #[inline]
     pub(crate) fn is_doomed(&self) -> bool {
         self.entry().is_doomed.load(Ordering::Acquire)
     }
 
-    /// How it is to end, if so.
+    /// The pending exit, if there is one.
     #[cold]
     pub(crate) fn doom(&self) -> Option<Ending> {
         self.entry().control().ending.as_deref().cloned()
@@ -363,7 +363,8 @@ impl Current {
         std::mem::replace(&mut self.entry().control().priority, priority)
     }
 
-    /// Gathers names: `more` is told the last one so far. Ready when there are no more.
+    /// Gathers names. `more` gets the last name gathered so far and returns the next ones. Ready when there are no
+    /// more.
     pub(super) fn list(
         &mut self,
         more: impl FnOnce(Option<&Arc<str>>) -> Vec<Arc<str>>,
@@ -378,7 +379,7 @@ impl Current {
         }
     }
 
-    /// Notes that the next wait is expected to be long.
+    /// Notes that the process asks to be hibernated in its next wait.
     pub(crate) fn hibernate(&mut self) {
         self.charge(HIBERNATION_REDUCTIONS);
         self.entry().control().hibernates = true;
@@ -390,20 +391,20 @@ impl Current {
         self.charge(1 + bytes as u64 / BYTES_PER_REDUCTION);
     }
 
-    /// Charges for a spawn with an argument of so many bytes, of a program whose instances are so large.
+    /// Charges for a spawn: for the argument's bytes and for the bytes of an instance.
     pub(crate) fn charge_spawn(&mut self, argument_bytes: usize, instance_bytes: u64) {
         self.charge(SPAWN_REDUCTIONS);
         self.charge(instance_bytes / BYTES_PER_REDUCTION);
         self.charge_copy(argument_bytes);
     }
 
-    /// Charges for a link, a monitor, or whatever else ties two processes.
+    /// Charges for a link, a monitor, or another tie.
     #[inline]
     pub(super) fn charge_tie(&mut self) {
         self.charge(TIE_REDUCTIONS);
     }
 
-    /// Charges for so many.
+    /// Charges for this many ties.
     pub(super) fn charge_ties(&mut self, count: usize) {
         self.charge(TIE_REDUCTIONS * count as u64);
     }
@@ -420,14 +421,14 @@ impl Current {
         self.charged += reductions;
     }
 
-    /// Has the host done a whole slice's work for this process since it last paused? Then it must pause now.
+    /// Has the host done a whole slice's work for this process since its last pause? Then it must pause now.
     #[inline]
     pub(crate) fn owes_pause(&self) -> bool {
         self.debt >= u64::from(self.shared.config.reductions)
     }
 
-    /// The process gives up its turn, for whatever reason: the slice that it gives up pays for as much of the host's work. For
-    /// what is left it gives up so many turns more.
+    /// Settles the debt when the process gives up its turn, for whatever reason. The turn pays for one slice of the
+    /// host's work. For each further slice in the debt the process loses one more turn.
     #[inline]
     pub(crate) fn pauses(&mut self) {
         let slice = u64::from(self.shared.config.reductions);
@@ -445,12 +446,12 @@ impl Current {
         self.debt = 0;
     }
 
-    /// Charges for what a host call was handed, so many bytes, whether it wants it or not.
+    /// Charges for the bytes that the guest has passed to a host call, whether the call uses them or not.
     pub(crate) fn charge_handed(&mut self, bytes: usize) {
         self.charge(bytes as u64 / BYTES_PER_REDUCTION);
     }
 
-    /// All reductions that were charged for the host's work.
+    /// All reductions charged for the host's work.
     pub(crate) fn charged(&self) -> u64 {
         self.charged
     }

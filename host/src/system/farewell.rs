@@ -1,12 +1,12 @@
-//! The end of a process: everything that hangs on it is undone, and everybody who wants to know is told.
+//! The teardown of a process: all its ties are removed, and the processes that depend on them are told.
 //!
-//! In this order, which others can rely on: its execution is gone (store, slot, handles), then its name; then, one by one,
-//! its timers, its groups, what it monitors and what it has suspended; then linked processes are told, then those who
-//! monitor it; then its entry is free. So whoever has received a down-signal finds the name free and finds that every
-//! linked process has been sent its exit signal.
+//! Others can rely on this order. First the execution goes (store, slot, handles), then the name. Then, one by one,
+//! go its timers, its groups, its monitors and its suspensions of others. Then linked processes are told, then the
+//! processes that monitor it. Then its entry is free. So a process that has received a down-signal finds the name
+//! free, and every linked process has been sent its exit signal.
 //!
-//! Ten thousand links are some milliseconds of work. The scheduler is not kept from others for that: an end that is long
-//! takes several turns, in pieces of [`STEPS_PER_TURN`].
+//! Ten thousand links are some milliseconds of work. Other processes must not wait for that, so a long teardown takes
+//! several turns, in pieces of [`STEPS_PER_TURN`].
 
 use super::Shared;
 use super::control::{Ending, Phase, Watchers};
@@ -20,29 +20,29 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Steps after which others get a turn: about as long as a turn of guest code.
+/// Steps after which other processes get a turn: about as long as a turn of guest code.
 const STEPS_PER_TURN: usize = 256;
 
-/// What is left to do of an end that takes several turns.
+/// The rest of a teardown that takes several turns.
 pub(crate) struct Farewell {
     pid: Pid,
     reason: ExitReason,
-    /// The next one last.
+    /// The next step is the last element.
     steps: Steps,
     watchers: Option<Box<Watchers>>,
 }
 
-/// One, for most.
+/// Most processes need at most one step.
 type Steps = SmallVec<[Step; 1]>;
 
-fn tell(watchers: Option<Box<Watchers>>, reason: &ExitReason) {
+fn tell_watchers(watchers: Option<Box<Watchers>>, reason: &ExitReason) {
     for watcher in watchers.into_iter().flat_map(|watchers| watchers.0) {
-        // A watcher that has gone needs no answer.
+        // If the host no longer waits for this end, the send fails, and that is fine.
         let _ = watcher.send(reason.clone());
     }
 }
 
-/// One thing to undo, or one process to tell.
+/// One tie to remove, or one process to tell.
 #[derive(Clone)]
 enum Step {
     Down(Pid, Reference),
@@ -56,7 +56,7 @@ enum Step {
 }
 
 impl Shared {
-    /// Ends a process whose execution is gone.
+    /// Tears down a process whose execution is gone.
     pub(super) fn finish(&self, index: u32, mut control: ControlGuard<'_>, end: End) -> After {
         let pid = self.table.pid(control.id);
         control.phase = Phase::Exiting;
@@ -73,7 +73,7 @@ impl Shared {
             .reductions
             .fetch_add(end.reductions, Ordering::Relaxed);
         if ties.is_none() && !is_crash {
-            return self.be_gone(index, control, watchers, &reason);
+            return self.finish_teardown(index, control, watchers, &reason);
         }
         drop(control);
         drop(arrived);
@@ -100,7 +100,7 @@ impl Shared {
         self.go_on_ending(index, farewell, priority)
     }
 
-    /// Does the next steps of an end; all of them, if they are few.
+    /// Does the next steps of a teardown: all that are left, if they are few.
     pub(super) fn go_on_ending(
         &self,
         index: u32,
@@ -117,11 +117,11 @@ impl Shared {
             }
         }
         let control = self.table.entry(index).control();
-        self.be_gone(index, control, farewell.watchers, &farewell.reason)
+        self.finish_teardown(index, control, farewell.watchers, &farewell.reason)
     }
 
-    /// The last of an end.
-    fn be_gone(
+    /// Finishes a teardown: frees the entry and tells the host.
+    fn finish_teardown(
         &self,
         index: u32,
         control: ControlGuard<'_>,
@@ -129,13 +129,13 @@ impl Shared {
         reason: &ExitReason,
     ) -> After {
         self.table.release(index, control);
-        tell(watchers, reason);
+        tell_watchers(watchers, reason);
         let left = self.guests.fetch_sub(1, Ordering::AcqRel) - 1;
-        self.departures.one_left(left);
+        self.exit_observer.process_ended(left);
         After::Parked
     }
 
-    /// Ends a mailbox of the host's, which has no execution and is in no queue: at once, with reason `normal`.
+    /// Ends a mailbox of the host at once, with reason `normal`. It has no execution and is in no queue.
     pub(crate) fn close_mailbox(&self, index: u32) {
         let mut control = self.table.entry(index).control();
         let pid = self.table.pid(control.id);
@@ -152,10 +152,10 @@ impl Shared {
             self.step(pid, &ExitReason::Normal, step);
         }
         self.table.release(index, self.table.entry(index).control());
-        tell(watchers, &ExitReason::Normal);
+        tell_watchers(watchers, &ExitReason::Normal);
     }
 
-    /// The steps of an end, the first one last.
+    /// The steps of a teardown. The first step is the last element.
     fn steps(&self, pid: Pid, mut ties: Box<Ties<Timer>>) -> Steps {
         if let Some(name) = &ties.name {
             self.names.remove(name, pid);
@@ -180,7 +180,7 @@ impl Shared {
         steps
     }
 
-    /// Does one step; says how many steps' work it was.
+    /// Does one step. Returns how many steps its work counts for.
     fn step(&self, pid: Pid, reason: &ExitReason, step: Step) -> usize {
         match step {
             Step::Down(watcher, monitor) => self.tell_down(watcher, monitor, reason),
@@ -188,9 +188,9 @@ impl Shared {
             Step::Resume(other, times) => {
                 self.resume(other, times);
             }
-            Step::ForgetMonitor(process, monitor) => self.forget_watcher(process, monitor),
+            Step::ForgetMonitor(process, monitor) => self.forget_monitored_by(process, monitor),
             Step::ForgetGroupMonitor(group, monitor) => self.forget_group_monitor(&group, monitor),
-            Step::Leave(group) => return 1 + self.leave_for_ever(&group, pid),
+            Step::Leave(group) => return 1 + self.leave_at_teardown(&group, pid),
             Step::Cancel(key) => {
                 self.scheduler.cancel(key);
             }

@@ -1,7 +1,8 @@
 //! Groups of processes, by name. OTP: `pg`.
 //!
-//! One table for the whole system. Who is a member, or monitors a group, notes it among its ties, so that its end undoes
-//! it. The table's lock is taken before a process's. What one change costs is bounded by [`MONITORS_MAX`].
+//! One table for the whole system. A process notes its memberships and its monitors of groups among its ties, so that
+//! its teardown removes them. The table's lock is taken before a process's. [`MONITORS_MAX`] bounds the cost of one
+//! change.
 
 use super::Shared;
 use super::current::Current;
@@ -14,13 +15,13 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-/// How often one process may be a member of groups, all together: its end has to undo every one.
+/// Joins that one process may have, in all groups together. Its teardown has to undo each of them.
 const MEMBERSHIPS_MAX: u32 = 1024;
-/// Monitors of one group that one process may have: so that none uses up what all share.
+/// Monitors of one group that one process may have, so that no process uses up the limit that all share.
 const OWN_MONITORS_MAX: u32 = 4096;
-/// Entries that the list of a group's members may have: it is copied in one go.
+/// Entries that a group's list of members may have. The list is copied in one go.
 const MEMBERS_MAX: usize = 1 << 18;
-/// Monitors that one group may have: each change tells all of them, some milliseconds of work at most.
+/// Monitors that one group may have. Each change tells all of them, which takes some milliseconds at most.
 const MONITORS_MAX: usize = 1 << 16;
 
 #[derive(Default)]
@@ -29,7 +30,7 @@ pub(crate) struct Groups(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     by_name: HashMap<Arc<str>, Group>,
-    /// The names of those that have members, in their order.
+    /// The names of the groups that have members, sorted.
     sorted: BTreeSet<Arc<str>>,
 }
 
@@ -37,14 +38,14 @@ struct Table {
 #[derive(Default)]
 struct Group {
     members: HashMap<Pid, u32>,
-    /// How often they have joined, all together.
+    /// The number of joins, all members together.
     entries: usize,
     monitors: HashMap<Reference, Pid>,
-    /// How many of them each process has.
+    /// The number of monitors that each process has.
     monitoring: HashMap<Pid, u32>,
 }
 
-/// Why a process did not join: the contract's `join-error`.
+/// The reason for which a process did not join: the contract's `join-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum JoinError {
     NoProc,
@@ -53,14 +54,14 @@ pub(crate) enum JoinError {
 }
 
 impl Groups {
-    /// How many groups have members.
+    /// The number of groups that have members.
     pub(super) fn len(&self) -> usize {
         lock(&self.0).sorted.len()
     }
 }
 
 impl Shared {
-    /// Makes a process a member; also says how many were told of it. OTP: `pg:join/2`.
+    /// Makes a process a member. Returns how many monitors were told. OTP: `pg:join/2`.
     fn join(&self, name: &str, pid: Pid) -> Result<usize, JoinError> {
         if !is_name(name) {
             return Err(JoinError::BadName);
@@ -94,7 +95,7 @@ impl Shared {
         Ok(self.tell(group, GroupChange::Joined, pid))
     }
 
-    /// Undoes one join; says how many were told of it, or that the process was no member. OTP: `pg:leave/2`.
+    /// Undoes one join. Returns how many monitors were told, or none if the process was no member. OTP: `pg:leave/2`.
     fn leave(&self, name: &str, pid: Pid) -> Option<usize> {
         let groups = &mut *lock(&self.groups.0);
         let name = groups.by_name.get_key_value(name)?.0.clone();
@@ -122,12 +123,12 @@ impl Shared {
         Some(told)
     }
 
-    /// A member has ended: undoes one of its joins. Says how many were told of it.
-    pub(super) fn leave_for_ever(&self, name: &str, pid: Pid) -> usize {
+    /// Undoes one join of a process that has ended. Returns how many monitors were told.
+    pub(super) fn leave_at_teardown(&self, name: &str, pid: Pid) -> usize {
         self.leave(name, pid).unwrap_or(0)
     }
 
-    /// Ends a monitor of a group.
+    /// Removes a monitor of a group.
     pub(super) fn forget_group_monitor(&self, name: &str, monitor: Reference) {
         let groups = &mut lock(&self.groups.0).by_name;
         if let Some(group) = groups.get_mut(name) {
@@ -163,7 +164,7 @@ impl Shared {
         groups.get(name).map_or_else(Vec::new, Group::list)
     }
 
-    /// The groups behind this one that have members, in their order, as [`Shared::registered_after`].
+    /// The next groups after `last` that have members, sorted, as [`Shared::registered_after`].
     fn groups_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
         let groups = lock(&self.groups.0);
         let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
@@ -195,7 +196,8 @@ impl Current {
         Ok(())
     }
 
-    /// The groups that have members, sorted. Must be asked again until it is ready. OTP: `pg:which_groups/0`.
+    /// The groups that have members, sorted. Pending until all are gathered: the process must ask again. OTP:
+    /// `pg:which_groups/0`.
     pub(crate) fn which_groups(&mut self) -> Poll<Vec<Arc<str>>> {
         let shared = self.shared.clone();
         self.list(|last| shared.groups_after(last))
@@ -209,8 +211,8 @@ impl Current {
         told.is_some()
     }
 
-    /// Monitors a group's membership: a reference, and who is in it now. Where there are too many, a down-signal says so. OTP:
-    /// `pg:monitor/1`.
+    /// Monitors a group's membership. Returns a reference and the present members. If the group has too many
+    /// monitors, the process gets a down-signal that says so. OTP: `pg:monitor/1`.
     pub(crate) fn monitor_group(&mut self, name: &str) -> (Reference, Vec<Pid>) {
         self.charge_tie();
         let monitor = self.make_reference();
@@ -221,7 +223,7 @@ impl Current {
         let is_full = group.is_some_and(|group| group.monitors.len() >= MONITORS_MAX);
         let own = group.and_then(|group| group.monitoring.get(&self.pid));
         if !is_name(name) {
-            // No group has such a name, or ever will.
+            // No group has or will ever have such a name.
             return (monitor, Vec::new());
         }
         if is_full || own.is_some_and(|own| *own >= OWN_MONITORS_MAX) {
@@ -230,7 +232,7 @@ impl Current {
                 target: name.into(),
                 reason: ExitReason::Exhausted(Budget::Resources),
             };
-            // It is in its turn: nobody has to be nudged.
+            // The process is in its turn, so it needs no wake action.
             let _ = control.receive(entry, event);
             return (monitor, Vec::new());
         }

@@ -1,9 +1,9 @@
-//! Who has waited long enough to be hibernated.
+//! The choice of processes that have waited long enough to be hibernated.
 //!
-//! Knows how long processes have been waiting; never what hibernation does
-//! ([`Execution::hibernate`](super::program::Execution::hibernate)). The runtime has the table looked at now and
-//! then: who waited already at the look before is hibernated. While that is done the process counts as running, so that
-//! what is sent to it meanwhile is noticed afterwards, as at the end of a turn.
+//! This file knows how long processes have been waiting. It never sees what hibernation does
+//! ([`Execution::hibernate`](super::program::Execution::hibernate)). The runtime has the table scanned now and then.
+//! A process that was waiting at the previous scan already is hibernated. It counts as running meanwhile, so events
+//! that arrive for it are noticed afterwards, as at the end of a turn.
 
 use super::Shared;
 use super::control::{Awaits, Control, Phase};
@@ -20,18 +20,19 @@ impl Shared {
         }
     }
 
-    /// Hibernates those who have waited since the look before the last one that was due, or all that wait if memory is short.
+    /// Hibernates the processes that were waiting at the previous scan already, or all waiting ones if memory is
+    /// short.
     pub(crate) fn hibernate_idle(&self, is_short: bool) {
         for (index, entry) in self.table.entries() {
-            self.look_at(index, entry, is_short);
+            self.hibernate_if_idle(index, entry, is_short);
         }
     }
 
-    fn look_at(&self, index: u32, entry: &Entry, is_short: bool) {
+    fn hibernate_if_idle(&self, index: u32, entry: &Entry, is_short: bool) {
         match entry.idleness.load(Ordering::Relaxed) {
             idleness::NONE => return,
             idleness::JUST_NOW if !is_short => {
-                // Who begins a turn meanwhile says so; then this says nothing.
+                // If the process begins a turn meanwhile, it changes the hint, and this exchange fails.
                 let _ = entry.idleness.compare_exchange(
                     idleness::JUST_NOW,
                     idleness::FOR_A_LOOK,
@@ -61,7 +62,7 @@ impl Shared {
         if control.waits_for_mail() {
             return;
         }
-        // What came meanwhile did nothing, because the process seemed to run.
+        // The process seemed to run, so a signal that came meanwhile did not wake it.
         let nudge = match control.ending {
             Some(_) => control.end_again(),
             None => control.mail(),

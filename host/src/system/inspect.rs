@@ -1,7 +1,7 @@
-//! Looking at processes. OTP: `process_info/1`, `processes/0`, `erlang:suspend_process/1`.
+//! Information about processes. OTP: `process_info/1`, `processes/0`, `erlang:suspend_process/1`.
 //!
-//! What is told is what an entry says under its lock: a process that is in its turn is seen as it was when that began, and
-//! is not interrupted for it.
+//! The information is taken from the process's entry, under its lock. A process in its turn is shown as it was when
+//! the turn began, and is not interrupted.
 
 use super::Shared;
 use super::control::{Awaits, Control, Identity, Phase};
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-/// What a process does at a moment: the contract's `status`.
+/// The activity of a process: the contract's `status`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Status {
@@ -24,15 +24,15 @@ pub enum Status {
     Running,
     /// It waits for its turn.
     Runnable,
-    /// It waits for something to arrive in its mailbox.
+    /// It waits for an event in its mailbox.
     Waiting,
-    /// It waits for the host: a file, a socket, its output.
+    /// It waits for a host call to complete: a file, a socket, its output.
     WaitingForHost,
-    /// It was suspended.
+    /// It is suspended.
     Suspended,
     /// It is ending.
     Exiting,
-    /// It is a mailbox of the host's own.
+    /// It is a mailbox of the host.
     Host,
 }
 
@@ -50,21 +50,21 @@ impl fmt::Display for Status {
     }
 }
 
-/// A process at one moment: the contract's `process-info`.
+/// A snapshot of a process: the contract's `process-info`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProcessInfo {
-    /// Which process.
+    /// The process.
     pub pid: Pid,
-    /// What it does.
+    /// Its activity.
     pub status: Status,
     /// How urgently it wants to run.
     pub priority: Priority,
     /// Does it trap exits?
     pub traps_exits: bool,
-    /// Has it asked to be hibernated when it waits next?
+    /// Has it asked to be hibernated in its next wait?
     pub hibernates: bool,
-    /// Reductions so far, to the end of its last turn. For a component that waits they are an estimate.
+    /// Reductions so far, up to the end of its last turn. For a component that waits they are an estimate.
     pub reductions: u64,
     /// Bytes that its linear memories hold.
     pub memory_bytes: u64,
@@ -72,11 +72,11 @@ pub struct ProcessInfo {
     pub mailbox_events: u64,
     /// Bytes that wait in its mailbox.
     pub mailbox_bytes: u64,
-    /// Timers that it has started and that have not run out.
+    /// Timers that it has started and that still run.
     pub timers: usize,
     /// How long ago it was spawned.
     pub age: Duration,
-    /// The process that spawned it; none if the host did.
+    /// The process that spawned it. None if the host did.
     pub parent: Option<Pid>,
     /// Its registered name.
     pub name: Option<String>,
@@ -86,21 +86,21 @@ pub struct ProcessInfo {
     pub program: String,
     /// The function that it was spawned with.
     pub function: String,
-    /// The innermost function of the guest that it was in when it was last seen waiting; `function` if it was not.
+    /// The innermost guest function in which it was last seen waiting. The same as `function` if it was not seen.
     pub current_function: String,
     /// The processes that it is linked to.
     pub links: Vec<Pid>,
-    /// What it monitors.
+    /// The targets of its monitors.
     pub monitors: Vec<Destination>,
-    /// Who monitors it.
+    /// The processes that monitor it.
     pub monitored_by: Vec<Pid>,
 }
 
-/// What a system holds for its processes. All of it is given back when they end.
+/// The resources that a system holds for its processes. All of them are freed when the processes end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Holdings {
-    /// Processes, those that are ending included, mailboxes of the host not.
+    /// Processes, including those that are ending, without mailboxes of the host.
     pub processes: u32,
     /// Slots with a process's memory and stack.
     pub slots: usize,
@@ -114,9 +114,9 @@ pub struct Holdings {
     pub monitors: usize,
     /// References by which a reply would still be delivered.
     pub aliases: usize,
-    /// Timers that run, those of `receive` included.
+    /// Timers that run, including those of `receive`.
     pub timers: usize,
-    /// WASI contexts, each with the files, sockets and other handles that one process has open.
+    /// WASI contexts. Each holds the files, sockets and other handles that one process has open.
     pub contexts: usize,
 }
 
@@ -161,12 +161,13 @@ impl Shared {
         told.collect()
     }
 
-    /// Asks a process that waits for mail which function it is in: it gets a turn, in which it looks, and waits on.
+    /// Asks a process that waits for mail which function it is in. The process gets a turn, in which it looks, and
+    /// waits on.
     pub(crate) fn ask_where(&self, pid: Pid) {
         if let Some((index, entry, mut control)) = self.table.find(pid)
             && control.status() == Status::Waiting
             && !control.seems_to_wait
-            // Asking must not wake it: what it said last holds.
+            // Asking must not wake a hibernated process. Its last answer still holds.
             && !control.is_hibernated()
         {
             entry.is_asked.store(true, Ordering::Release);
@@ -177,7 +178,7 @@ impl Shared {
         }
     }
 
-    /// Is a process that was asked where it is about to say so?
+    /// Is a process that was asked which function it is in about to answer?
     pub(crate) fn is_about_to_say(&self, pid: Pid) -> bool {
         self.table.find(pid).is_some_and(|(_, entry, control)| {
             let is_underway = matches!(control.phase, Phase::Running | Phase::Scheduled);
@@ -185,12 +186,12 @@ impl Shared {
         })
     }
 
-    /// Who spawned a process; none if that was the host.
+    /// The process that spawned this one. None if the host did.
     pub(super) fn parent(&self, identity: &Identity) -> Option<Pid> {
         (identity.parent != 0).then(|| self.table.pid(identity.parent))
     }
 
-    /// What a process is and does.
+    /// Describes a process and its state.
     pub(crate) fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let (_, entry, control) = self.table.find(pid)?;
         Some(self.info_of(pid, entry, &control))
@@ -247,14 +248,14 @@ impl Shared {
             names: self.names.len(),
             groups: self.groups.len(),
             timers: self.scheduler.timers_armed(),
-            // The engine knows.
+            // The engine knows these two.
             recycled: 0,
             hibernation: Hibernation::default(),
             schedulers: self.scheduler.counters(),
         }
     }
 
-    /// What is held, but for what only the engine knows.
+    /// The resources in use, except those that only the engine knows.
     pub(crate) fn holdings(&self) -> Holdings {
         let mut holdings = Holdings {
             processes: self.guests.load(Ordering::Acquire),
@@ -274,7 +275,7 @@ impl Shared {
         holdings
     }
 
-    /// Undoes so many suspensions of a process. False if it has ended.
+    /// Undoes this many suspensions of a process. Returns false if the process has ended.
     pub(super) fn resume(&self, process: Pid, times: u32) -> bool {
         let Some((index, _, mut control)) = self.table.find(process) else {
             return false;
@@ -290,7 +291,8 @@ impl Shared {
 }
 
 impl Current {
-    /// OTP: `process_info/1`. Must be asked again while the process is about to say where it is.
+    /// OTP: `process_info/1`. Pending while the other process is about to say which function it is in: ask again
+    /// then.
     pub(crate) fn info(&mut self, pid: Pid) -> Poll<Option<ProcessInfo>> {
         if self.asked_where != Some(pid) {
             self.charge_tie();
@@ -305,7 +307,7 @@ impl Current {
         if pid == self.pid
             && let Some(info) = &mut info
         {
-            // The entry learns at the end of the turn what was received in it.
+            // The entry learns only at the end of the turn which events were received in it.
             let (events, bytes) = turn_context::taken_so_far();
             info.mailbox_events -= events;
             info.mailbox_bytes -= bytes;
@@ -313,12 +315,12 @@ impl Current {
         Poll::Ready(info)
     }
 
-    /// Does somebody want to know which function this process is in?
+    /// Was this process asked which function it is in?
     pub(crate) fn is_asked_where(&self) -> bool {
         self.entry().is_asked.load(Ordering::Acquire)
     }
 
-    /// Tells it.
+    /// Answers the question which function this process is in.
     pub(crate) fn tell_where(&mut self, function: Option<String>) {
         let entry = self.entry();
         let mut control = entry.control();
@@ -329,7 +331,7 @@ impl Current {
         }
     }
 
-    /// OTP: `is_process_alive/1`. Must be asked again while the process is in its last turn.
+    /// OTP: `is_process_alive/1`. Pending while the other process is in its last turn: ask again then.
     pub(crate) fn is_alive(&self, pid: Pid) -> Poll<bool> {
         if pid == self.pid {
             return Poll::Ready(true);
@@ -341,7 +343,7 @@ impl Current {
         }
     }
 
-    /// OTP: `erlang:suspend_process/1`. Must be asked again while the process is in its turn.
+    /// OTP: `erlang:suspend_process/1`. Pending while the other process is in its turn: ask again then.
     pub(crate) fn suspend(&mut self, process: Pid) -> Poll<bool> {
         self.charge_tie();
         if process == self.pid {

@@ -1,16 +1,16 @@
-//! The memory of all processes together: how much there is, and who holds how much of it.
+//! The memory of all processes together: its limit, and the share of each process.
 //!
-//! Small processes are not counted: a million of them have far more address space than they ever touch. What a process holds
-//! beyond [`SMALL_BYTES`] is counted in full, touched or not, so that no number of growing processes has the kernel end the
-//! program for want of memory.
+//! Small processes are not counted: a million of them have far more address space than they ever touch. The bytes
+//! that a process holds beyond [`SMALL_BYTES`] are counted in full, touched or not. So no number of growing processes
+//! can make the kernel kill the program for lack of memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What every process may hold without being counted: the largest home slot.
+/// Bytes that every process may hold without being counted: the size of the largest home slot.
 const SMALL_BYTES: u64 = 1 << 20;
 
-/// What there is for all processes together.
+/// The memory that all processes share.
 pub(crate) struct Pool {
     bytes_max: u64,
     used: AtomicU64,
@@ -25,7 +25,7 @@ impl Pool {
     }
 }
 
-/// What one process holds of it. Nothing is left when this is dropped.
+/// The bytes of the pool that one process holds. Dropping the share gives them back.
 pub(crate) struct Share {
     pool: Arc<Pool>,
     bytes: u64,
@@ -39,7 +39,7 @@ impl Share {
         }
     }
 
-    /// The process holds so many bytes in all. False, and nothing changes, if there are not as many.
+    /// Sets how many bytes the process holds in all. Returns false and changes nothing if the pool has too few left.
     pub(crate) fn hold(&mut self, bytes: u64) -> bool {
         let wanted = bytes.saturating_sub(SMALL_BYTES);
         if wanted > self.bytes {
@@ -70,8 +70,7 @@ impl Drop for Share {
     }
 }
 
-/// The memory of the machine, and of the control group that this program is in: how much each has, and how much of that is to
-/// be had.
+/// The total and the available memory of the machine, and of the control group that this program is in.
 fn limits() -> impl Iterator<Item = (u64, u64)> {
     let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
@@ -97,15 +96,15 @@ fn limits() -> impl Iterator<Item = (u64, u64)> {
     of_machine.into_iter().chain(of_group)
 }
 
-/// Memory is short when less than one part in so many is available.
+/// Memory is short when less than this fraction (one in so many parts) is available.
 const SHORT_PARTS: u64 = 8;
 
-/// Has the machine, or the control group that this program is in, little memory left?
+/// Has the machine or this program's control group little memory left?
 pub(crate) fn is_short() -> bool {
     limits().any(|(total, available)| available < total / SHORT_PARTS)
 }
 
-/// Three quarters of the smaller one.
+/// Three quarters of the memory of the machine or of the control group, whichever is smaller.
 pub(super) fn three_quarters() -> u64 {
     limits()
         .map(|(total, _)| total / 4 * 3)
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_beyond_a_small_process_is_counted_and_comes_back() {
+    fn memory_beyond_a_small_process_is_counted_and_given_back() {
         let pool = Pool::new(10 << 20);
         let (mut one, mut two) = (Share::of(&pool), Share::of(&pool));
         assert!(one.hold(SMALL_BYTES) && two.hold(SMALL_BYTES));

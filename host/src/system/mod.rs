@@ -1,21 +1,23 @@
-//! A system: the process table, signals, limits, and what ties processes to each other.
+//! A system: the process table, signals, limits, and the ties between processes.
 //!
-//! This room knows what happens to processes. It never sees wasmtime's types (a program is a [`program::Runnable`],
-//! an execution a [`program::Body`]), nor a thread or a clock (the scheduler calls [`Work::run`](crate::scheduler::Work::run) for one turn,
-//! and time comes from its seam). What an embedding program holds of all this is in [`crate::runtime`].
+//! This room decides everything that happens to processes. It never sees wasmtime's types (a program is a
+//! [`program::Runnable`], an execution a [`program::Body`]), nor a thread or a clock: the scheduler calls
+//! [`Work::run`](crate::scheduler::Work::run) for one turn, and time comes from its seam. An embedding program uses
+//! the system through [`crate::runtime`].
 //!
 //! | file | holds |
 //! |---|---|
-//! | here | what all processes share, and the delivery of events |
-//! | `table`, `control` | where a pid leads, and what others may touch of a process |
+//! | here | the state that all processes share, and the delivery of events |
+//! | `table`, `control` | the process table, and the part of a process that others may touch |
 //! | `current`, `turn_context` | a process seen from inside its turn |
+//! | `working_set` | what a process touches next, prefetched |
 //! | `turn` | one turn |
-//! | `program` | what programs and executions are to this room |
-//! | `memory` | what memory there is for all processes together |
-//! | `hibernation` | who has waited long enough to be packed |
-//! | `spawn`, `farewell` | beginning and end |
-//! | `signals`, `calls`, `timers`, `names`, `groups` | what ties processes to each other |
-//! | `inspect`, `report` | what is told of processes |
+//! | `program` | the traits that programs and executions implement for this room |
+//! | `memory` | the memory that all processes share |
+//! | `hibernation` | the choice of processes that have waited long enough to be hibernated |
+//! | `spawn`, `farewell` | a process's beginning and its teardown |
+//! | `signals`, `calls`, `timers`, `names`, `groups` | the ties between processes |
+//! | `inspect`, `report` | information about processes |
 //! | `stop` | the end of all processes |
 //!
 //! ```text
@@ -27,7 +29,7 @@
 //!      └─ nothing: awaits = Mail, give up the turn ──► end of run: Parked
 //!                                                                      arm ──► fire ──► expired, schedule
 //!   spawn ──► Shared::spawn: entry, instance ───────────────────────► schedule
-//!   return, trap, exit ──► end of run: finish: drop all, tell the linked, then those who monitor
+//!   return, trap, exit ──► end of run: finish: drop all, tell linked processes, then monitoring ones
 //! ```
 
 pub(crate) mod calls;
@@ -71,13 +73,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use table::{Table, lock_write};
 
-/// Is told of processes that end.
-pub(crate) trait Departures: Send + Sync {
-    /// A guest process has ended; so many are left.
-    fn one_left(&self, left: u32);
+/// Observes the ends of guest processes. The runtime implements it, so that a thread can wait until processes have
+/// ended.
+pub(crate) trait ExitObserver: Send + Sync {
+    /// A guest process has ended, and `left` guest processes are left.
+    fn process_ended(&self, left: u32);
 }
 
-/// What all processes of a system share.
+/// The state that all processes of a system share.
 pub(crate) struct Shared {
     this: Weak<Shared>,
     pub(crate) table: Table,
@@ -94,7 +97,7 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
     /// Processes with code to run: all but the host's mailboxes.
     guests: AtomicU32,
-    departures: Arc<dyn Departures>,
+    exit_observer: Arc<dyn ExitObserver>,
 }
 
 impl Shared {
@@ -102,13 +105,13 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         seam: &Arc<Seam>,
-        departures: Arc<dyn Departures>,
+        exit_observer: Arc<dyn ExitObserver>,
     ) -> Arc<Shared> {
         let options = scheduler::Options {
             schedulers: config.schedulers,
             seam: seam.clone(),
         };
-        // A pid's node is part of its secret: a pid of another system, or of an earlier one, leads nowhere.
+        // The node of a pid is secret, too, so a pid of another or an earlier system reaches no process.
         let node = seam.random_u64() >> (64 - crate::process::ID_BITS);
         let cipher = || Cipher::new(std::array::from_fn(|_| seam.random_u64()));
         Arc::new_cyclic(|this| Shared {
@@ -125,17 +128,17 @@ impl Shared {
             references: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             guests: AtomicU32::new(0),
-            departures,
+            exit_observer,
             config,
         })
     }
 
-    /// Makes a program known under a name. One that had the name before goes on running.
+    /// Registers a program under a name. Processes of a program that had the name before go on running.
     pub(crate) fn add_program(&self, name: &str, program: Arc<dyn Runnable>) {
         lock_write(&self.programs).insert(name.to_owned(), program);
     }
 
-    /// Puts an event into a process's mailbox, if it lives. OTP: signals are never refused.
+    /// Puts an event into a process's mailbox, if the process lives. OTP: signals are never refused.
     #[inline(always)]
     pub(crate) fn deliver(&self, to: Pid, event: Event) {
         if let Some(index) = self.table.index(to) {
@@ -143,7 +146,8 @@ impl Shared {
         }
     }
 
-    /// The same, where the caller knows the index of its entry and what the event weighs, and makes it where it will lie.
+    /// Like [`Shared::deliver`], for a caller that knows the entry's index and the event's weight. The event is made
+    /// where it will lie.
     #[inline(always)]
     pub(crate) fn deliver_at(
         &self,
@@ -196,8 +200,8 @@ impl Shared {
         }
     }
 
-    /// Drops what a spawn from outside may have put into the table after everybody was told to end. Nobody will run
-    /// it, and it holds this very structure.
+    /// Drops the bodies of processes that another thread spawned after all processes were told to end. No scheduler
+    /// will run them, and each of them holds this `Shared`.
     pub(crate) fn drop_latecomers(&self) {
         for (_, entry) in self.table.entries() {
             let body = entry.control().body.take();

@@ -1,7 +1,7 @@
 //! Names for processes. OTP: `register/2`, `whereis/1`.
 //!
-//! One map for the whole system; who has a name notes it among its ties, so that its end takes the name away. The map's
-//! lock is taken before a process's.
+//! One map for the whole system. A process notes its name among its ties, so that its teardown removes the name from
+//! the map. The map's lock is taken before a process's.
 
 use super::Shared;
 use super::current::Current;
@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::Poll;
 
-/// A name is at most this long: it is a handle, not a text.
+/// The longest name. A name is a handle, not a text.
 const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(crate) struct Names(RwLock<Table>);
 #[derive(Default)]
 struct Table {
     by_name: HashMap<Arc<str>, Pid>,
-    /// The same names in their order.
+    /// The same names, sorted.
     sorted: BTreeSet<Arc<str>>,
 }
 
@@ -42,20 +42,20 @@ impl Table {
     }
 }
 
-/// Names that are listed in one go.
+/// Names that one step of a listing gathers.
 pub(super) const LISTED_AT_ONCE: usize = 1024;
 
-/// Why a name was not registered: the contract's `register-error`.
+/// The reason for which a name was not registered: the contract's `register-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// Another process has it.
+    /// Another process has the name.
     Taken,
-    /// The process has a name already.
+    /// The process already has a name.
     AlreadyNamed,
     /// There is no such process.
     NoProc,
-    /// It is empty, or longer than 255 bytes.
+    /// The name is empty, or longer than 255 bytes.
     BadName,
 }
 
@@ -72,12 +72,12 @@ impl std::fmt::Display for RegisterError {
     }
 }
 
-/// Is this text a name that a process or a group may have?
+/// Is this text a valid name for a process or a group?
 pub(super) fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
 }
 
-/// The host keeps so many bytes of a text that may be a name: no name is longer.
+/// Cuts a text that may be a name to the bytes that the host keeps. No name is longer.
 pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
 }
@@ -87,7 +87,7 @@ impl Names {
         self.read().by_name.len()
     }
 
-    /// Takes a name from the process that had it.
+    /// Removes a name, if this process has it.
     pub(super) fn remove(&self, name: &str, pid: Pid) {
         if breaks(Rule::NamesSurvive) {
             return;
@@ -141,7 +141,8 @@ impl Shared {
         true
     }
 
-    /// Gives a name to a process that `publish` makes known, both at once; `publish` is not called if the name is taken.
+    /// Registers a name for a process that `publish` makes visible, both in one step. Does not call `publish` if the
+    /// name is taken.
     pub(super) fn register_newborn(
         &self,
         name: Arc<str>,
@@ -160,20 +161,20 @@ impl Shared {
     /// OTP: `whereis/1`.
     pub(crate) fn whereis(&self, name: &str) -> Option<Pid> {
         let holder = self.names.read().get(name);
-        holder.filter(|pid| self.still_counts(*pid))
+        holder.filter(|pid| self.keeps_name(*pid))
     }
 
     fn has_holder(&self, names: &Table, name: &str) -> bool {
-        names.get(name).is_some_and(|pid| self.still_counts(pid))
+        names.get(name).is_some_and(|pid| self.keeps_name(pid))
     }
 
-    /// Does a process keep its name? One that was told to end is not alive for anybody, so its name is free, though it
-    /// has not come round to giving it back.
-    fn still_counts(&self, holder: Pid) -> bool {
+    /// Does a process keep its name? A process with a pending exit counts as dead for all others, so its name is
+    /// free, even though its teardown has not removed it yet.
+    fn keeps_name(&self, holder: Pid) -> bool {
         breaks(Rule::NamesSurvive) || self.is_alive(holder)
     }
 
-    /// The names behind this one, in their order: so many as are listed in one go, or fewer if there are no more.
+    /// The next names after `last`, sorted: [`LISTED_AT_ONCE`] of them, or fewer if there are no more.
     fn registered_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
         let names = self.names.read();
         let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
@@ -184,7 +185,8 @@ impl Shared {
 }
 
 impl Current {
-    /// All names, sorted. Must be asked again until it is ready: they are gathered in pieces. OTP: `registered/0`.
+    /// All names, sorted. They are gathered in pieces: the process must ask again while this is pending. OTP:
+    /// `registered/0`.
     pub(crate) fn registered(&mut self) -> Poll<Vec<Arc<str>>> {
         let shared = self.shared.clone();
         self.list(|last| shared.registered_after(last))

@@ -1,4 +1,4 @@
-//! What the system knows of programs: that they have functions, and that a function can be started.
+//! The system's view of programs: a program has functions, and a function can be started.
 
 use super::control::Ending;
 use super::current::Current;
@@ -12,27 +12,27 @@ pub(crate) type Body = Box<dyn Execution>;
 
 /// See [`Body`].
 pub(crate) trait Execution: Send {
-    /// One turn; ready when the process has ended of itself. Not called again then.
+    /// Runs one turn. Ready when the process has ended by itself. It is not called again after that.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End>;
 
-    /// Gives up as much memory as can be had back when the next turn begins, or the execution is dropped. Only for a
-    /// process that waits for mail.
+    /// Gives up as much memory as can be restored when the next turn begins, or when the execution is dropped. Only
+    /// for a process that waits for mail.
     fn hibernate(&mut self);
 
-    /// The working set of its next turn; none if that is packed, or in the cache still.
+    /// The working set of the next turn. None if it is packed, or still in the cache.
     fn working_set(&self) -> Option<WorkingSet>;
 
-    /// Ends it. If it waits for mail, what its last turn was waiting in is its last call.
+    /// Ends the execution. If the process waits for mail, the host call that it waits in is its last call.
     fn end(self: Box<Self>, awaits_mail: bool);
 
-    /// Has it given up memory since its last turn?
+    /// Is the process hibernated since its last turn?
     fn is_hibernated(&self) -> bool;
 }
 
-/// How an execution ended.
+/// The way in which an execution ended.
 pub(crate) struct End {
     pub(crate) ending: Ending,
-    /// The exact count of reductions, from its start.
+    /// The exact number of reductions since the process began.
     pub(crate) reductions: u64,
     /// The names of the functions that were active when it trapped, innermost first.
     pub(crate) backtrace: Vec<String>,
@@ -50,7 +50,7 @@ pub(crate) trait Runnable: Send + Sync {
     /// The name that it is registered under.
     fn name(&self) -> &str;
 
-    /// The function with this name; the empty name is the entry.
+    /// The index of the function with this name. The empty name means the entry.
     fn function(&self, name: &str) -> Option<u32>;
 
     /// The name of a function that [`Runnable::function`] returned.
@@ -59,16 +59,16 @@ pub(crate) trait Runnable: Send + Sync {
     /// The names of all functions that can be spawned.
     fn function_names(&self) -> Vec<String>;
 
-    /// Is the function with this index of its module the guest's own, and not one that was added when it was loaded?
+    /// Is this function (an index in the module) the guest's own, and not one that was added at loading?
     fn is_guest_function(&self, index: u32) -> bool;
 
-    /// Can its processes be in a host call that is completed by something else than mail?
+    /// Can its processes wait in a host call that something other than mail completes?
     fn has_host_calls(&self) -> bool;
 
-    /// What is written when an instance is made, in bytes, if that is much.
+    /// Bytes that are written to make an instance, if they are many.
     fn instance_bytes(&self) -> u64;
 
-    /// Makes an instance that is about to run a function, running no guest code yet.
+    /// Makes an instance that is ready to run a function. Runs no guest code yet.
     fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError>;
 }
 

@@ -1,15 +1,15 @@
-//! What is told of processes: crash reports and counters.
+//! Reports about processes: crash reports and counters.
 
 use crate::process::{ExitReason, Pid};
 use crate::text::printable_name;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
-/// One process's crash: it trapped, or was ended for running into a limit.
+/// The crash of one process: it trapped, or the host ended it because it reached a limit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CrashReport {
-    /// Which process.
+    /// The process.
     pub pid: Pid,
     /// The program that it ran.
     pub program: String,
@@ -17,14 +17,14 @@ pub struct CrashReport {
     pub function: String,
     /// The label that it was spawned with.
     pub label: Option<String>,
-    /// Why it ended.
+    /// Its exit reason.
     pub reason: ExitReason,
     /// The names of the functions that were active when it trapped, innermost first; empty if it did not trap.
     pub backtrace: Vec<String>,
 }
 
 impl CrashReport {
-    /// Tells the user how to mend it, if the host knows.
+    /// A hint for the user on how to avoid the crash, if the host knows one.
     fn hint(&self) -> Option<&'static str> {
         match &self.reason {
             ExitReason::Trap(text) if text.contains("call stack exhausted") => {
@@ -61,11 +61,11 @@ impl fmt::Display for CrashReport {
     }
 }
 
-/// What a system has done so far.
+/// Counters of a system's work so far.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Processes alive now, mailboxes of the host included.
+    /// Processes alive now, including mailboxes of the host.
     pub processes: u32,
     /// Processes spawned since the start.
     pub spawned: u64,
@@ -73,7 +73,7 @@ pub struct Counters {
     pub crashed: u64,
     /// Reductions of all processes that have ended.
     pub reductions: u64,
-    /// How many of the processes spawned got an instance that another process had before, made as new.
+    /// Spawned processes that got a recycled instance: one that another process had before, made as new.
     pub recycled: u64,
     /// How processes were hibernated.
     pub hibernation: Hibernation,
@@ -81,28 +81,28 @@ pub struct Counters {
     pub names: usize,
     /// Groups that have members now.
     pub groups: usize,
-    /// Timers that run now, those of `receive` included.
+    /// Timers that run now, including those of `receive`.
     pub timers: usize,
-    /// Each scheduler's own.
+    /// The counters of each scheduler.
     pub schedulers: Vec<crate::scheduler::Counters>,
 }
 
-/// How processes were hibernated, and what it took.
+/// How processes were hibernated, and the cost of it.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Hibernation {
-    /// How often one was.
+    /// How many times a process was packed.
     pub packed: u64,
-    /// How often one was woken, or ended.
+    /// How many times a process was unpacked, because it was woken or ended.
     pub unpacked: u64,
     /// How many of [`Hibernation::packed`] kept their memory as it was, because it was too large or held too much.
     pub in_part: u64,
-    /// Bytes that are held for the processes that are hibernated now.
+    /// Bytes that the host holds for the processes that are hibernated now.
     pub bytes: u64,
-    /// What packing and unpacking took, in nanoseconds of all threads together.
+    /// Time spent packing and unpacking, in nanoseconds of all threads together.
     pub nanoseconds: u64,
-    /// Is all of a process packed, and not only its stack and its memory? So it is if the program's allocator is
-    /// [`Allocator`](crate::Allocator).
+    /// Is everything of a process packed, and not only its stack and its memory? This needs
+    /// [`Allocator`](crate::Allocator) as the program's allocator.
     pub is_deep: bool,
     /// Processes that sleep keep their memory, because the self-test of packing has failed; the log says why.
     pub is_off: bool,

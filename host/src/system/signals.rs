@@ -1,18 +1,18 @@
 //! Exit signals, links and monitors. OTP: Reference Manual, "Processes"; `link/1`, `monitor/2`, `exit/2`.
 //!
-//! A signal takes effect when it is sent: whoever sends it changes the receiver's entry, under its lock. So signals from
-//! one process to another keep their order among themselves and with messages, and there is no queue of signals
-//! that a busy process would have to get round to.
+//! A signal takes effect when it is sent: the sender changes the receiver's entry, under its lock. So signals from
+//! one process to another keep their order, among themselves and with messages. There is no queue of signals that a
+//! busy process would have to work off.
 //!
 //! ```text
 //!   exit-process ──────────────► receive_exit ──► trapped: an event     ┐
-//!   farewell of a linked one ──► … if still linked ──► or the end       ├─ under the receiver's lock
-//!   farewell of a monitored one ► receive_down … if still monitored     ┘
+//!   teardown, to linked ───────► … if still linked ──► or the end       ├─ under the receiver's lock
+//!   teardown, to monitoring ───► receive_down … if still monitored      ┘
 //! ```
 //!
-//! A link is an entry on both sides, and so is a monitor. Both are made and removed with both processes locked, hence
-//! the sides never disagree while both live. The end of a process takes its side away first; whoever is told of the
-//! end and has no such entry any more was faster with `unlink` or `demonitor`, and hears nothing.
+//! A link is an entry on both sides, and so is a monitor. Both are made and removed with both processes locked, so
+//! the two sides never disagree while both processes live. The teardown of a process removes its own side first. If
+//! the other process has no such entry any more, its `unlink` or `demonitor` came first, and it is told nothing.
 
 use super::Shared;
 use super::control::{Control, Nudge, Phase};
@@ -28,10 +28,10 @@ use crate::process::{
 use std::sync::Arc;
 use std::task::Poll;
 
-/// By which way an exit signal comes: it decides what `normal` and `kill` mean.
+/// The origin of an exit signal. It decides the meaning of `normal` and `kill`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Somebody else sent it.
+pub(super) enum ExitOrigin {
+    /// Another process sent it.
     Sent,
     /// The process sent it to itself.
     SentToSelf,
@@ -40,16 +40,17 @@ pub(super) enum Way {
 }
 
 impl Control {
-    /// What an exit signal does. OTP: "Receiving Exit Signals".
+    /// Handles an exit signal. OTP: "Receiving Exit Signals".
     pub(super) fn receive_exit(
         &mut self,
         entry: &Entry,
         sender: Pid,
         reason: ExitReason,
-        way: Way,
+        origin: ExitOrigin,
     ) -> Nudge {
-        let is_kill =
-            way != Way::Link && reason == ExitReason::Kill && !breaks(Rule::KillIsTrappable);
+        let is_kill = origin != ExitOrigin::Link
+            && reason == ExitReason::Kill
+            && !breaks(Rule::KillIsTrappable);
         if is_kill && self.phase != Phase::Host {
             return self.end_with(entry, ExitReason::Killed, false);
         }
@@ -57,7 +58,7 @@ impl Control {
             return self.receive(entry, Event::Exit { sender, reason });
         }
         let is_harmless = reason == ExitReason::Normal
-            && way != Way::SentToSelf
+            && origin != ExitOrigin::SentToSelf
             && !breaks(Rule::NormalExitKills);
         if is_harmless {
             return Nudge::Nothing;
@@ -70,18 +71,18 @@ impl Shared {
     /// Sends an exit signal. OTP: `exit/2`.
     pub(crate) fn send_exit(&self, from: Pid, to: Pid, reason: ExitReason) {
         if let Some((index, entry, mut control)) = self.table.find(to) {
-            let way = if from == to {
-                Way::SentToSelf
+            let origin = if from == to {
+                ExitOrigin::SentToSelf
             } else {
-                Way::Sent
+                ExitOrigin::Sent
             };
-            let nudge = control.receive_exit(entry, from, reason, way);
+            let nudge = control.receive_exit(entry, from, reason, origin);
             drop(control);
             self.carry_out(index, nudge);
         }
     }
 
-    /// Tells a process that one has ended which it may be linked to.
+    /// Tells a process that another one, to which it may be linked, has ended.
     pub(super) fn tell_linked(&self, to: Pid, ended: Pid, reason: &ExitReason) {
         let Some((index, entry, mut control)) = self.table.find(to) else {
             return;
@@ -89,13 +90,13 @@ impl Shared {
         let ties = control.ties.as_mut();
         let was_linked = ties.is_some_and(|ties| ties.unlink(&ended));
         if was_linked {
-            let nudge = control.receive_exit(entry, ended, reason.clone(), Way::Link);
+            let nudge = control.receive_exit(entry, ended, reason.clone(), ExitOrigin::Link);
             drop(control);
             self.carry_out(index, nudge);
         }
     }
 
-    /// Tells a process that one has ended which it may monitor.
+    /// Tells a process that another one, which it may monitor, has ended.
     pub(super) fn tell_down(&self, to: Pid, monitor: Reference, reason: &ExitReason) {
         let Some((index, entry, mut control)) = self.table.find(to) else {
             return;
@@ -119,8 +120,8 @@ impl Shared {
         }
     }
 
-    /// Removes a monitor from the process that it was on.
-    pub(super) fn forget_watcher(&self, process: Pid, monitor: Reference) {
+    /// Removes a monitor's entry from the monitored process.
+    pub(super) fn forget_monitored_by(&self, process: Pid, monitor: Reference) {
         if let Some((_, _, mut control)) = self.table.find(process)
             && let Some(ties) = control.ties.as_mut()
         {
@@ -128,20 +129,20 @@ impl Shared {
         }
     }
 
-    /// May this process have one more link, monitor or the like? It ends if not.
+    /// May this process have one more link, monitor or other tie? If not, it ends.
     pub(super) fn may_tie(&self, entry: &Entry, control: &mut Control) -> bool {
         let count = control.ties.as_ref().map_or(0, |ties| ties.count());
         if count < self.config.max_ties as usize {
             return true;
         }
-        // It is in its turn: nobody has to be nudged.
+        // The process is in its turn, so it needs no wake action.
         let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
         false
     }
 }
 
 impl Current {
-    /// May a process be spawned that is tied to this one so? A process that has as many ties as it may ends.
+    /// May a process be spawned with this link and these monitors? A process that has the most ties it may have ends.
     pub(crate) fn check_ties(&self, link: bool, monitors: &[Reference]) -> Result<(), SpawnError> {
         if !link && monitors.is_empty() {
             return Ok(());
@@ -174,7 +175,7 @@ impl Current {
         self.shared.send_exit(self.pid, to, reason);
     }
 
-    /// OTP: `link/1`. Must be asked again while the other process is in its last turn.
+    /// OTP: `link/1`. Pending while the other process is in its last turn: ask again then.
     pub(crate) fn link(&mut self, other: Pid) -> Poll<()> {
         self.charge_tie();
         if other == self.pid {
@@ -195,11 +196,12 @@ impl Current {
                 }
             }
             FoundBoth::Doomed => return Poll::Pending,
-            // A link to a process that is ending may be there still: then that end will be told.
+            // If the link to an ending process is still there, that process's teardown will tell this one.
             FoundBoth::Gone(mut own) => {
                 let is_linked = own.ties.as_ref().is_some_and(|ties| ties.is_linked(&other));
                 if !is_linked {
-                    let nudge = own.receive_exit(entry, other, ExitReason::NoProc, Way::Link);
+                    let nudge =
+                        own.receive_exit(entry, other, ExitReason::NoProc, ExitOrigin::Link);
                     drop(own);
                     self.shared.carry_out(self.index(), nudge);
                 }
@@ -228,7 +230,7 @@ impl Current {
         }
     }
 
-    /// OTP: `monitor/2`. Must be asked again while the other process is in its last turn.
+    /// OTP: `monitor/2`. Pending while the other process is in its last turn: ask again then.
     pub(crate) fn monitor(&mut self, target: &Destination) -> Poll<Reference> {
         self.charge_tie();
         let (process, name): (Option<Pid>, Option<Arc<str>>) = match target {
@@ -243,7 +245,7 @@ impl Current {
             Some(process) => self.shared.table.find_both(self.index(), process),
             None => FoundBoth::Gone(entry.control()),
         };
-        // The reference is made under the locks: nothing that carries it can have arrived before.
+        // The reference is made under the locks, so no event that carries it can have arrived before.
         let reference = self.shared.make_reference();
         match (found, process) {
             (
@@ -290,7 +292,7 @@ impl Current {
         };
         match removed {
             Some(monitored) => {
-                self.shared.forget_watcher(monitored.process, monitor);
+                self.shared.forget_monitored_by(monitored.process, monitor);
                 true
             }
             None => {

@@ -1,4 +1,4 @@
-//! Spawning: from a request to a process in a run queue, or to an error and nothing.
+//! Spawning: from a request to a process in a run queue, or to an error without side effects.
 
 use super::control::{Awaits, Control, Identity, Phase, Said, Watchers};
 use super::current::Current;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// Labels are cut to this many bytes.
 const LABEL_BYTES_MAX: usize = 255;
 
-/// What to spawn: a function of a program, with an argument and limits. OTP: `spawn_opt/4`.
+/// A request to spawn: a function of a program, with an argument and limits. OTP: `spawn_opt/4`.
 #[derive(Clone)]
 pub struct Spawn {
     pub(crate) program: Arc<dyn Runnable>,
@@ -36,7 +36,7 @@ pub(crate) struct SpawnOptions {
     pub(crate) priority: Priority,
     /// Link it to its parent.
     pub(crate) link: bool,
-    /// Monitors of the parent's on it.
+    /// The parent's monitors on the new process.
     pub(crate) monitors: smallvec::SmallVec<[Reference; 1]>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Parent {
 }
 
 impl Spawn {
-    /// The entry of a program, with an empty argument and the system's limits.
+    /// Spawns the entry of a program, with an empty argument and the system's limits.
     pub fn new(program: &Program) -> Spawn {
         Spawn {
             program: program.0.clone(),
@@ -58,55 +58,55 @@ impl Spawn {
         }
     }
 
-    /// Another function: the name of an export that takes and returns nothing.
+    /// Spawns another function: the name of an export that takes and returns nothing.
     pub fn function(mut self, name: impl AsRef<str>) -> Spawn {
         self.function = self.program.function(name.as_ref());
         self
     }
 
-    /// The bytes that the process reads with `lifecycle.argument`.
+    /// Sets the bytes that the process reads with `lifecycle.argument`.
     pub fn argument(mut self, bytes: impl Into<Box<[u8]>>) -> Spawn {
         self.argument = bytes.into();
         self
     }
 
-    /// The most bytes that its linear memories may hold together; the system's limit holds as well.
+    /// Sets the most bytes that its linear memories may hold together. The system's limit holds as well.
     pub fn max_memory(mut self, bytes: u64) -> Spawn {
         self.options.memory_bytes_max = Some(bytes);
         self
     }
 
-    /// The most bytes that may wait in its mailbox; the system's limit holds as well.
+    /// Sets the most bytes that may wait in its mailbox. The system's limit holds as well.
     pub fn max_mailbox(mut self, bytes: u64) -> Spawn {
         self.options.mailbox_bytes_max = Some(bytes);
         self
     }
 
-    /// Registers it under this name. OTP: `register/2`.
+    /// Registers the process under this name. OTP: `register/2`.
     pub fn name(mut self, name: &str) -> Spawn {
         self.options.name = Some(name.into());
         self
     }
 
-    /// How urgently it wants to run; [`Priority::Normal`] if nothing is said.
+    /// Sets how urgently the process wants to run. The default is [`Priority::Normal`].
     pub fn priority(mut self, priority: Priority) -> Spawn {
         self.options.priority = priority;
         self
     }
 
-    /// A text to know it by in reports.
+    /// Sets a text that identifies the process in reports.
     pub fn label(mut self, text: &str) -> Spawn {
         self.options.label = Some(label(text));
         self
     }
 }
 
-/// A label of bounded length.
+/// Cuts a label to its maximum length.
 pub(crate) fn label(text: &str) -> Box<str> {
     text[..text.floor_char_boundary(LABEL_BYTES_MAX)].into()
 }
 
-/// Why nothing was spawned: the contract's `spawn-error`.
+/// The reason for which no process was spawned: the contract's `spawn-error`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -114,17 +114,17 @@ pub enum SpawnError {
     UnknownProgram,
     /// The program has no such function.
     UnknownFunction,
-    /// The system holds as many processes as it may.
+    /// The system already holds its maximum number of processes.
     TooManyProcesses,
-    /// There is no memory for it: its first memory is larger than its limit, or no slot is free.
+    /// There is no memory for the process: its first memory is larger than its limit, or no slot is free.
     NoMemory,
     /// The argument is larger than a message may be.
     ArgumentTooLarge,
     /// Another process has the name.
     NameTaken,
-    /// The host does not carry out this option.
+    /// The host does not support this option.
     NotSupported(String),
-    /// Anything else, in words.
+    /// Another reason, in words.
     Other(String),
 }
 
@@ -149,7 +149,7 @@ impl fmt::Display for SpawnError {
     }
 }
 
-/// Takes an entry back unless the spawn goes through.
+/// Gives the entry back if it is dropped, that is, if the spawn fails.
 struct Reservation<'a> {
     shared: &'a Shared,
     index: u32,
@@ -162,17 +162,17 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// A process that has been made and that nobody knows yet.
+/// A process that has been made but is not visible to others yet.
 struct Newborn {
     body: Body,
     mailbox_bytes_max: u64,
     identity: Identity,
     watcher: Option<oneshot::Sender<ExitReason>>,
-    options: Ties,
+    options: PublishOptions,
 }
 
-/// What binds a new process to its parent.
-struct Ties {
+/// The options that take effect when a new process is published.
+struct PublishOptions {
     name: Option<Arc<str>>,
     priority: Priority,
     link: bool,
@@ -180,7 +180,7 @@ struct Ties {
 }
 
 impl Shared {
-    /// Spawns, or says why not; the pid is that of a process that exists.
+    /// Spawns a process. If it returns a pid, the process exists.
     pub(crate) fn spawn(
         self: &Arc<Shared>,
         spawn: Spawn,
@@ -189,7 +189,7 @@ impl Shared {
         self.spawn_watched(spawn, parent, None)
     }
 
-    /// The same, with a watcher that is told of the end even if it comes before this returns.
+    /// Like [`Shared::spawn`], with a watcher that learns of the end even if the process ends before this returns.
     pub(crate) fn spawn_watched(
         self: &Arc<Shared>,
         spawn: Spawn,
@@ -230,7 +230,7 @@ impl Shared {
         Ok(pid)
     }
 
-    /// Refuses what can be refused before an entry is reserved. Answers the function that is to be spawned.
+    /// Refuses a wrong request before an entry is reserved. Returns the function to spawn.
     #[inline]
     fn check_spawn(&self, spawn: &Spawn) -> Result<u32, SpawnError> {
         if spawn.argument.len() as u64 > self.config.max_message {
@@ -241,7 +241,7 @@ impl Shared {
             if !is_name(name) {
                 return Err(SpawnError::Other(RegisterError::BadName.to_string()));
             }
-            // Found out before an instance is made for nothing; what counts is asked again at the end.
+            // This check avoids making an instance in vain. The decisive one comes at the end.
             if self.whereis(name).is_some() {
                 return Err(SpawnError::NameTaken);
             }
@@ -252,7 +252,7 @@ impl Shared {
         Ok(function)
     }
 
-    /// Puts together what reports say of a process that is spawned now.
+    /// Puts together the identity of a new process, for reports.
     #[inline]
     fn identity(
         &self,
@@ -275,7 +275,7 @@ impl Shared {
         }
     }
 
-    /// Puts together all that a new process needs to be published.
+    /// Puts together everything that is needed to publish a new process.
     #[inline]
     fn newborn(
         &self,
@@ -292,7 +292,7 @@ impl Shared {
                 .min(self.config.max_mailbox),
             identity,
             watcher,
-            options: Ties {
+            options: PublishOptions {
                 name: options.name,
                 priority: options.priority,
                 link: options.link,
@@ -301,7 +301,7 @@ impl Shared {
         }
     }
 
-    /// Publishes a process, and registers it if it has a name.
+    /// Publishes a process, and registers its name if it has one.
     #[inline]
     fn publish_named(
         self: &Arc<Shared>,
@@ -323,7 +323,7 @@ impl Shared {
         }
     }
 
-    /// Makes a process known, with all that it was spawned with, in one step.
+    /// Makes a process visible, with its links, monitors and options, in one step.
     fn publish(self: &Arc<Shared>, index: u32, pid: Pid, parent: Option<Parent>, newborn: Newborn) {
         self.guests.fetch_add(1, Ordering::AcqRel);
         let entry = self.table.entry(index);
@@ -331,7 +331,7 @@ impl Shared {
         match parent.filter(|_| is_tied) {
             None => self.fill(entry, &mut entry.control(), newborn),
             Some(parent) => {
-                // In the order of the indexes, as everywhere where two are locked.
+                // Locked in the order of the indexes, as wherever two entries are locked.
                 let parent_entry = self.table.entry(parent.index);
                 let (mut own, mut child) = if parent.index < index {
                     let own = parent_entry.control();
@@ -373,7 +373,8 @@ impl Shared {
             .map(|watcher| Box::new(Watchers(vec![watcher])));
         control.identity = Some(newborn.identity);
         if self.stopping.load(Ordering::Acquire) {
-            // The stop may have looked at this entry before there was a process in it. It will be scheduled anyhow.
+            // A stop may have looked at this entry before there was a process in it. The process will be scheduled
+            // anyway.
             let _ = control.end_with(entry, ExitReason::Killed, false);
         }
     }

@@ -1,6 +1,7 @@
-//! The end of all processes: those that nobody above them would end are told to, or everybody is.
+//! The end of all processes: either processes without a living parent are told to shut down, or all processes are
+//! killed.
 //!
-//! Nothing here waits: ends are work of the schedulers. The room above does ([`crate::runtime`]).
+//! This file never waits: the schedulers carry out the ends. [`crate::runtime`] does the waiting.
 
 use super::Shared;
 use super::control::Phase;
@@ -9,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 impl Shared {
-    /// How many guest processes are left.
+    /// The number of guest processes that are left.
     pub(crate) fn guests_left(&self) -> u32 {
         self.guests.load(Ordering::SeqCst)
     }
@@ -33,7 +34,7 @@ impl Shared {
         }
     }
 
-    /// Tells every guest process to end. None is spawned any more. Says how many were not about to end already.
+    /// Tells every guest process to end, and prevents further spawns. Returns how many were not about to end already.
     pub(crate) fn end_all(&self) -> usize {
         self.stopping.store(true, Ordering::Release);
         let mut killed = 0;

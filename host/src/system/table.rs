@@ -1,9 +1,9 @@
-//! The process table: where a pid leads, and what is kept of each process.
+//! The process table: finds the entry of a pid, and holds what is kept of each process.
 //!
-//! An entry is never freed, only used again under a new id, so that finding a process takes no lock and no reference
-//! count: decipher the id, index the table, lock the entry, compare the id. All that others may touch of a process is
-//! in its [`Control`], behind that one lock, which is held for a few instructions and never while guest code or a
-//! destructor runs.
+//! An entry is never freed, only used again under a new id. So finding a process takes no lock of the table and no
+//! reference count: decipher the id, index the table, lock the entry, compare the id. Everything that others may touch
+//! of a process is in its [`Control`], behind the entry's lock. That lock is held for a few instructions, and never
+//! while guest code or a destructor runs.
 
 use super::control::{Control, Phase};
 use crate::process::{Cipher, Pid};
@@ -13,16 +13,17 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-/// An entry's lock, held. It is a spinning one: it is held for a few instructions, three times a message, and the lock that
-/// waits in the kernel takes an atomic operation more to let go.
+/// The held lock of an entry. It is a spinlock, because it is held for a few instructions only, three times per
+/// message. A lock that waits in the kernel takes one atomic operation more to release.
 pub(crate) type ControlGuard<'a> = SpinMutexGuard<'a, Control, Relax>;
 
-/// What who finds the lock held does before it looks again.
+/// The pause of a thread that finds the lock held, before it looks again.
 pub(crate) struct Relax;
 
 impl RelaxStrategy for Relax {
     fn relax() {
-        // Longer than it is held, if its holder runs; if not, that one may have the core.
+        // This takes longer than the lock is held, if its holder runs. If the holder does not run, it may need this
+        // core.
         for _ in 0..16 {
             spin_loop();
         }
@@ -36,67 +37,67 @@ const INDEX_BITS: u32 = 24;
 pub(crate) const PROCESSES_MAX: u32 = 1 << INDEX_BITS;
 const GENERATION_MAX: u32 = (1 << (crate::process::ID_BITS - INDEX_BITS)) - 1;
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// Entries come into being in chunks of this many, as they are needed.
+/// Entries are allocated in chunks of this many, as they are needed.
 const CHUNK: usize = 1024;
 
 pub(crate) struct Table {
     node: u64,
     cipher: Cipher,
     limit: u32,
-    room: SpinMutex<Room, Relax>,
+    pool: SpinMutex<EntryPool, Relax>,
     chunks: Box<[OnceLock<Box<Chunk>>]>,
 }
 
-/// Which entries are free.
+/// The free entries, and the counts of entries.
 #[derive(Default)]
-struct Room {
+struct EntryPool {
     live: u32,
-    /// Entries that were in use once; the newest first, because its memory is still in the cache.
+    /// Free entries that were in use before. The newest comes first, because its memory is still in the cache.
     free: Vec<u32>,
-    /// How many entries were ever in use.
+    /// The number of entries that were ever in use.
     used: u32,
 }
 
 type Chunk = [Entry; CHUNK];
 
-/// One process, or room for one.
+/// The entry of one process, or a free entry.
 pub(crate) struct Entry {
     control: SpinMutex<Control, Relax>,
-    /// Something is in `arrived`. Written under the lock; read without it, to see that there is nothing to lock for.
+    /// `arrived` holds events. Written under the lock; read without it, to see that there is no need to lock.
     pub(crate) has_mail: AtomicBool,
-    /// The process is to end: `ending` is set. Written under the lock; read without it by the process itself, whose
-    /// next call of the contract is its last.
+    /// The process has a pending exit: `ending` is set. Written under the lock. The process itself reads it without
+    /// the lock; its next call of the contract is its last.
     pub(crate) is_doomed: AtomicBool,
-    /// Somebody wants to know which function the process is in. Written under the lock.
+    /// The process was asked which function it is in. Written under the lock.
     pub(crate) is_asked: AtomicBool,
-    /// How long it has been waiting for mail: one of [`idleness`]. A hint, for who looks for processes to hibernate.
+    /// How long it has been waiting for mail: one of [`idleness`]. A hint for the thread that hibernates processes.
     pub(crate) idleness: AtomicU8,
-    /// What the process's linear memories hold, in pages of wasm's.
+    /// The size of the process's linear memories, in wasm pages.
     memory_pages: AtomicU32,
 }
 
-// A million sleepers have one each: a third of what is left of them.
+// Each hibernated process has an entry, which is a third of the memory that it still takes.
 const _: () = assert!(size_of::<Entry>() <= 192);
 
-/// How long a process has been waiting for mail, in looks that somebody has had at it.
+/// How long a process has been waiting for mail, in scans of the table.
 pub(crate) mod idleness {
     /// It is not waiting for mail, or is hibernated already.
     pub(crate) const NONE: u8 = 0;
-    /// It has begun to since the last look.
+    /// It has begun to wait since the last scan.
     pub(crate) const JUST_NOW: u8 = 1;
-    /// It was already when somebody looked last.
+    /// It was waiting at the last scan already.
     pub(crate) const FOR_A_LOOK: u8 = 2;
 }
 
-/// What can be said of a process to somebody who must not be told of its end before it has done its last.
+/// The liveness of a process, as others may learn it. They learn of its end only when its last turn has ended.
 pub(crate) enum Liveness {
     Alive,
-    /// It is to end, but is still in its turn: what it does until then it may yet tell others.
+    /// It has a pending exit but is still in its turn. It may still tell others what it does until the turn ends.
     Doomed,
     Gone,
 }
 
-/// Two processes, the first of which is the one that asks.
+/// The entries of two processes, the first of which is the one that asks.
 pub(crate) enum FoundBoth<'a> {
     Alive {
         own: ControlGuard<'a>,
@@ -108,7 +109,7 @@ pub(crate) enum FoundBoth<'a> {
     Gone(ControlGuard<'a>),
 }
 
-/// Why no entry could be had.
+/// No entry is free.
 pub(crate) struct TableFull;
 
 impl Table {
@@ -119,19 +120,19 @@ impl Table {
             node,
             cipher,
             limit,
-            room: SpinMutex::default(),
+            pool: SpinMutex::default(),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
         }
     }
 
-    /// The number of processes, mailboxes of the host included.
+    /// The number of processes, including mailboxes of the host.
     pub(crate) fn live(&self) -> u32 {
-        self.room.lock().live
+        self.pool.lock().live
     }
 
-    /// Takes an entry for a new process, which stays [`Phase::Absent`] until the caller says otherwise.
+    /// Reserves an entry for a new process. It stays [`Phase::Absent`] until the caller changes its phase.
     pub(crate) fn reserve(&self) -> Result<(u32, Pid), TableFull> {
-        let index = self.room.lock().take(self.limit).ok_or(TableFull)?;
+        let index = self.pool.lock().take(self.limit).ok_or(TableFull)?;
         let entry = self.entry(index);
         let mut control = entry.control();
         control.generation += 1;
@@ -152,28 +153,28 @@ impl Table {
         ))
     }
 
-    /// Gives an entry back, whose control has been emptied by the caller.
+    /// Frees an entry whose control the caller has emptied.
     pub(crate) fn release(&self, index: u32, mut control: ControlGuard<'_>) {
         debug_assert!(control.body.is_none() && control.ties.is_none());
         control.phase = Phase::Absent;
         control.id = 0;
         let exhausted = control.generation == GENERATION_MAX;
         drop(control);
-        let mut room = self.room.lock();
-        room.live -= 1;
+        let mut pool = self.pool.lock();
+        pool.live -= 1;
         if !exhausted {
-            room.free.push(index);
+            pool.free.push(index);
         }
     }
 
-    /// The entry with this index, which must have been reserved at some time.
+    /// The entry with this index, which must have been reserved before.
     #[inline]
     pub(crate) fn entry(&self, index: u32) -> &Entry {
         let chunk = self.chunks[index as usize / CHUNK].get_or_init(new_chunk);
         &chunk[index as usize % CHUNK]
     }
 
-    /// The living process behind a pid, locked: none if it has ended, or is to end.
+    /// Finds and locks the living process of a pid. None if it has ended or has a pending exit.
     #[inline]
     pub(crate) fn find(&self, pid: Pid) -> Option<(u32, &Entry, ControlGuard<'_>)> {
         let (index, entry) = self.place(pid)?;
@@ -181,7 +182,7 @@ impl Table {
         control.is_alive(pid).then_some((index, entry, control))
     }
 
-    /// The same, where the caller knows the entry's index.
+    /// Like [`Table::find`], for a caller that knows the entry's index.
     #[inline]
     pub(crate) fn find_at(&self, index: u32, pid: Pid) -> Option<(&Entry, ControlGuard<'_>)> {
         let entry = self.entry(index);
@@ -189,7 +190,7 @@ impl Table {
         control.is_alive(pid).then_some((entry, control))
     }
 
-    /// Does a process live?
+    /// Is a process alive, doomed or gone?
     pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
         match self.place(pid) {
             Some((_, entry)) => entry.control().liveness(pid),
@@ -197,11 +198,11 @@ impl Table {
         }
     }
 
-    /// A process's own entry and that of another one, both locked: in the order of their indexes, so that two processes
-    /// that do this to each other can't wait for each other.
+    /// Locks a process's own entry and that of another process, in the order of their indexes: so two processes that
+    /// lock each other's entries can't deadlock.
     pub(crate) fn find_both(&self, own_index: u32, other: Pid) -> FoundBoth<'_> {
         let own_entry = self.entry(own_index);
-        // With the own index it is a process that had this entry before.
+        // If the index is the own one, the pid is of a process that had this entry before.
         let place = self.place(other).filter(|(index, _)| *index != own_index);
         let Some((other_index, other_entry)) = place else {
             return FoundBoth::Gone(own_entry.control());
@@ -225,14 +226,14 @@ impl Table {
         }
     }
 
-    /// Where the process behind a pid is, or was.
+    /// The entry in which the process of a pid is, or was.
     #[inline]
     fn place(&self, pid: Pid) -> Option<(u32, &Entry)> {
         let index = self.index(pid)?;
         Some((index, self.entry(index)))
     }
 
-    /// The index of its entry: of one that was reserved at some time.
+    /// The index of a pid's entry, which was reserved at some time.
     #[inline]
     pub(crate) fn index(&self, pid: Pid) -> Option<u32> {
         if pid.node != self.node {
@@ -244,7 +245,7 @@ impl Table {
         Some(index)
     }
 
-    /// The pid of an entry whose id is this.
+    /// The pid with this id.
     pub(crate) fn pid(&self, id: u64) -> Pid {
         Pid {
             node: self.node,
@@ -254,13 +255,14 @@ impl Table {
 
     /// Every entry that was ever in use, with its index.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let used = self.room.lock().used;
+        let used = self.pool.lock().used;
         (0..used).map(|index| (index, self.entry(index)))
     }
 }
 
-impl Room {
-    /// An entry's index. None if so many live, or every entry has been through all its generations: 2^29 processes each.
+impl EntryPool {
+    /// Takes the index of a free entry. None if `limit` processes live, or if every entry has been through all its
+    /// generations: 2^29 processes each.
     fn take(&mut self, limit: u32) -> Option<u32> {
         if self.live >= limit {
             return None;
@@ -290,14 +292,14 @@ impl Entry {
         }
     }
 
-    /// Notes how many bytes the process's linear memories hold: for whoever makes or runs the process.
+    /// Notes how many bytes the process's linear memories hold. Called by the code that makes or runs the process.
     pub(crate) fn holds_memory(&self, bytes: u64) {
         let pages = bytes.div_ceil(WASM_PAGE_BYTES);
         self.memory_pages
             .store(pages.try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// Bytes that they hold.
+    /// The bytes that the process's linear memories hold.
     pub(crate) fn memory_bytes(&self) -> u64 {
         u64::from(self.memory_pages.load(Ordering::Relaxed)) * WASM_PAGE_BYTES
     }
@@ -316,12 +318,12 @@ fn new_chunk() -> Box<Chunk> {
     }
 }
 
-/// Locks, whatever a panicking holder may have left: no holder leaves a half-made change behind.
+/// Locks a mutex even if a holder has panicked: no holder leaves a half-made change behind.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same for writing.
+/// Like [`lock`], for writing.
 pub(crate) fn lock_write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_room_comes_back() {
+    fn the_limit_holds_and_entries_come_back() {
         let table = table(3);
         let indexes: Vec<u32> = (0..3)
             .filter_map(|_| table.reserve().ok())

@@ -1,8 +1,8 @@
 //! Timers that processes start. OTP: `erlang:send_after/3`, `erlang:start_timer/3`.
 //!
-//! The scheduler's wheel holds a deadline and an [`Alarm`]; what is to be sent, and to whom, is among the ties of the
-//! process that started the timer. Whoever takes it out of there decides: a timer that is cancelled before its alarm has
-//! got that far sends nothing, and its owner's end takes them all.
+//! The scheduler's wheel holds a deadline and an [`Alarm`]. The message and its receiver are among the ties of the
+//! process that started the timer. The side that removes the timer from the ties decides its fate: a timer that is
+//! cancelled before its alarm gets there sends nothing, and the owner's teardown removes all its timers.
 
 use super::Shared;
 use super::current::Current;
@@ -11,10 +11,10 @@ use crate::broken::{Rule, breaks};
 use crate::process::{Budget, Destination, Event, ExitReason, Outgoing, Pid, Reference};
 use crate::scheduler::TimerKey;
 
-/// What the scheduler hands back when a deadline has come.
+/// The value that the scheduler hands back when a deadline has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alarm {
-    /// Whose it is.
+    /// The process that armed it.
     pub(crate) pid: Pid,
     pub(crate) of: AlarmOf,
 }
@@ -36,11 +36,11 @@ pub(crate) struct Timer {
     sends: Sends,
 }
 
-/// What a timer sends.
+/// The message or signal that a timer sends.
 #[derive(Debug)]
 pub(crate) enum Sends {
     Message(Outgoing),
-    /// A timer-signal with this tag.
+    /// A timer event with this tag.
     Signal(u32),
 }
 
@@ -50,7 +50,7 @@ impl Timer {
     }
 }
 
-/// What a timer holds beside itself, in bytes.
+/// The bytes that a timer holds beside itself.
 fn held_bytes(to: &Destination, sends: &Sends) -> u64 {
     let payload = match sends {
         Sends::Message(message) => message.payload.len(),
@@ -60,7 +60,7 @@ fn held_bytes(to: &Destination, sends: &Sends) -> u64 {
 }
 
 impl Shared {
-    /// A timer of a process has run out.
+    /// Fires a timer of a process.
     pub(super) fn fire_timer(&self, owner: Pid, timer: Reference) {
         let taken = self.table.find(owner).and_then(|(_, _, mut control)| {
             let ties = control.ties.as_mut()?;
@@ -93,7 +93,7 @@ impl Current {
         sends: Sends,
     ) -> Reference {
         let reference = self.make_reference();
-        // Nobody has a name that is too long for one, nor the empty one.
+        // No process has a name that is too long, or the empty name.
         let to = match to {
             Destination::Name(name) if !is_name(&name) => Destination::Name("".into()),
             to => to,
@@ -107,13 +107,13 @@ impl Current {
         let bytes_max = control.mailbox_bytes_max;
         let ties = control.ties();
         let held_bytes = held_bytes(&to, &sends);
-        // What lies in timers is bounded as what lies in a mailbox is.
+        // The bytes in timers have the same limit as the bytes in a mailbox.
         if ties.timer_bytes + held_bytes > bytes_max {
             let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
             return reference;
         }
         ties.timer_bytes += held_bytes;
-        // Armed under the lock: an alarm that goes off at once finds the timer in its place.
+        // The timer is armed under the lock, so that an alarm which goes off at once finds the timer in the ties.
         let key = self.shared.scheduler.arm(
             deadline_ns,
             Alarm {
@@ -134,7 +134,7 @@ impl Current {
         reference
     }
 
-    /// Cancels a timer of this process: the time that was left. OTP: `erlang:cancel_timer/1`.
+    /// Cancels a timer of this process. Returns the time that was left. OTP: `erlang:cancel_timer/1`.
     pub(crate) fn cancel_timer(&mut self, timer: Reference) -> Option<u64> {
         self.charge_tie();
         if breaks(Rule::TimerUncancellable) {
@@ -147,7 +147,7 @@ impl Current {
             ties.timer_bytes -= cancelled.held_bytes();
             cancelled
         };
-        // If the alarm is on its way it will find nothing.
+        // If the alarm is on its way already, it will find no timer.
         self.shared.scheduler.cancel(cancelled.key);
         Some(self.left_ns(cancelled.deadline_ns))
     }

@@ -16,7 +16,7 @@ use crate::process::{
     Selector,
 };
 use crate::system::calls::CallError;
-use crate::system::current::{Place, Received};
+use crate::system::current::{FoundEvent, Received};
 use std::task::Poll;
 use wasmtime::{Result, bail};
 
@@ -195,7 +195,7 @@ pub(super) fn receive(
         .current
         .receive_in_place(&selector, timeout_ns);
     match received {
-        Received::Event(Place::AtFront) => {
+        Received::Event(FoundEvent::AtFront) => {
             let (room, state) =
                 room_and_state::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             let first = state.current.first_short();
@@ -212,7 +212,7 @@ pub(super) fn receive(
             room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
             Ok(without_payload(NO_LISTS))
         }
-        Received::Event(Place::Taken(event)) => {
+        Received::Event(FoundEvent::Taken(event)) => {
             let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
             room[0] = 1;
             let carried = put_event(&mut room[8..], event);

@@ -1,20 +1,21 @@
-//! What each priority gets: on one scheduler every turn is foreseeable, and a thief without threads around it, too.
+//! Tests of priorities. On one scheduler the order of all turns is known, and so is what a thief without threads
+//! takes.
 
 use super::super::thief::{LONE_TASK_ROUNDS, Thief};
 use super::*;
 use Priority::{High, Low, Normal};
 
-/// The first task, which makes the others; no other is called so.
+/// The first task, which schedules the others.
 const STARTER: Task = Task::MAX;
-/// The task whose turn is waited for.
+/// The task whose turn the test waits for.
 const AWAITED: Task = STARTER - 1;
 
-/// How many turns the starter has, before it makes the others in the last one: the two turns that follow are none
-/// at which a busy scheduler looks for what came from outside.
+/// The starter's number of turns. In the last one it schedules the other tasks. With this number, a busy scheduler
+/// does not look for tasks from outside in the two turns that follow.
 const STARTER_TURNS: usize = 6;
 
-/// Runs one scheduler, the starter first. Says which tasks had the next `turns` turns after its own; from then
-/// on every task parks.
+/// Runs one scheduler, beginning with the starter. Returns the tasks that had the next `turns` turns. After these,
+/// every task parks.
 fn turns_after(
     turns: usize,
     start: impl Fn(&Arc<Scheduler<Tasks>>) + Send + Sync + 'static,
@@ -43,7 +44,7 @@ fn turns_after(
     has_run.iter().take(turns).collect()
 }
 
-/// As from outside, but at a moment that is known: another thread schedules during a turn.
+/// Schedules tasks from outside at a known moment: another thread does it during a turn.
 fn from_outside(scheduler: &Arc<Scheduler<Tasks>>, tasks: &[Task], priority: Priority) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -54,7 +55,7 @@ fn from_outside(scheduler: &Arc<Scheduler<Tasks>>, tasks: &[Task], priority: Pri
     });
 }
 
-/// A hundred tasks of a priority that never wait, as numbers; `priority_of` says the priority of each.
+/// A hundred tasks of one priority that never wait. Their numbers are those for which `priority_of` returns it.
 fn crowd(priority: Priority) -> Vec<Task> {
     (0..300)
         .filter(|&task| priority_of(task) == priority)
@@ -67,7 +68,7 @@ fn schedule_crowd(scheduler: &Arc<Scheduler<Tasks>>, priority: Priority) {
         .for_each(|task| scheduler.schedule(task, priority));
 }
 
-/// The awaited task has one turn, the crowds go on.
+/// The awaited task has one turn. The crowds go on.
 fn crowds_go_on(task: Task) -> After {
     if task >= 300 {
         After::Parked
@@ -76,7 +77,7 @@ fn crowds_go_on(task: Task) -> After {
     }
 }
 
-/// After how many turns of others the awaited task ran.
+/// The number of turns that other tasks had before the awaited task ran.
 fn passed_over(turns: &[Task]) -> usize {
     turns
         .iter()
@@ -121,7 +122,7 @@ fn busy_tasks_share_the_turns_as_promised() {
 }
 
 #[test]
-fn a_priority_runs_in_order_whoever_comes_between() {
+fn tasks_of_a_priority_run_in_order_beside_other_priorities() {
     let start = |scheduler: &Arc<Scheduler<Tasks>>| {
         [Low, Normal, High]
             .into_iter()
@@ -160,7 +161,7 @@ fn a_high_task_overtakes_a_long_queue() {
 
 #[test]
 fn a_low_task_does_not_starve() {
-    // From outside it is seen at the next look if there is nothing else but `Normal` tasks of the own queue.
+    // If the own queue holds only `Normal` tasks, a task from outside is seen at the next look only.
     for (is_outside, crowds, passed) in [
         (false, [Normal].as_slice(), 7),
         (true, &[Normal], 2 + 7),
@@ -188,8 +189,8 @@ fn a_low_task_does_not_starve() {
 }
 
 #[test]
-fn the_outside_has_every_fourth_turn_of_its_priority() {
-    // The turns of `Normal` are every eighth here, so it matters that they are counted by themselves.
+fn injected_tasks_have_every_fourth_turn_of_their_priority() {
+    // `Normal` has every eighth turn here. The injector's share must be counted within these turns only.
     let start = |scheduler: &Arc<Scheduler<Tasks>>| {
         schedule_crowd(scheduler, High);
         schedule_crowd(scheduler, Normal);
@@ -220,7 +221,7 @@ fn a_task_goes_on_with_the_priority_that_it_asks_for() {
     assert_eq!(turns, expected.collect::<Vec<_>>());
 }
 
-/// Two schedulers without threads: the seats, the first of which is the thief's.
+/// Two schedulers without threads, and the thief of the first one.
 fn without_threads() -> (Arc<Scheduler<Tasks>>, [Seat; 2], Thief) {
     let scheduler = make(2, Seam::new(VirtualWorld::new(1)));
     let seats: Vec<_> = std::mem::take(&mut *lock(&scheduler.seats));
@@ -230,7 +231,7 @@ fn without_threads() -> (Arc<Scheduler<Tasks>>, [Seat; 2], Thief) {
     (scheduler, seats, Thief::new(0, 2, 1))
 }
 
-/// All that a queue holds, in order.
+/// All tasks of a queue, in order.
 fn drain(queues: &Queues, priority: Priority) -> Vec<Task> {
     std::iter::from_fn(|| queues.pop(priority)).collect()
 }
@@ -256,7 +257,7 @@ fn a_thief_takes_the_most_urgent_first() {
 }
 
 #[test]
-fn a_thief_leaves_a_task_alone_that_is_alone_in_all_queues() {
+fn a_thief_leaves_a_lone_task_for_a_while() {
     for priority in [Low, Normal, High] {
         let (scheduler, [own, victim], mut thief) = without_threads();
         victim.queues.push(5, priority);
@@ -268,7 +269,7 @@ fn a_thief_leaves_a_task_alone_that_is_alone_in_all_queues() {
 }
 
 #[test]
-fn two_tasks_are_not_alone_though_each_is_in_its_queue() {
+fn two_tasks_in_different_queues_are_not_lone_tasks() {
     for (urgent, other) in [(High, Normal), (High, Low), (Normal, Low)] {
         let (scheduler, [own, victim], mut thief) = without_threads();
         victim.queues.push(5, other);
@@ -288,7 +289,7 @@ fn balancing_evens_out_each_priority() {
     own.queues.push(21, High);
     (30..40).for_each(|task| own.queues.push(task, Normal));
     victim.queues.push(40, Normal);
-    // Any lane is looked at, also the own one.
+    // `balance` looks at a random lane, which may be the own one.
     while !thief.balance(&scheduler.lanes, &own.queues) {}
     assert_eq!(drain(&own.queues, High), [20, 21, 0, 1]);
     assert_eq!(drain(&own.queues, Low), [10, 11, 12]);
