@@ -27,7 +27,7 @@ mod wasi;
 pub use engine::{Allocator, CompileKind, compile_apart};
 pub use process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,
-    Pid, Reference, SELECTOR_TAGS_MAX, Selector,
+    Pid, Reference, SELECTOR_TAGS_MAX, Selector, Tags,
 };
 pub use rewriter::{LoadError, LoadErrorKind};
 pub use runtime::{HostMailbox, Import, ImportStatus, Inspection, Path, System, Watch};

@@ -200,30 +200,30 @@ impl Event {
     }
 }
 
-/// A set of kinds of event: the contract's `event-kinds`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kinds(u8);
-
-impl Kinds {
-    /// Messages.
-    pub const MESSAGE: Kinds = Kinds(1);
-    /// Exits of linked processes.
-    pub const EXIT: Kinds = Kinds(2);
-    /// Ends of monitored processes.
-    pub const DOWN: Kinds = Kinds(4);
-    /// Timers that ran out.
-    pub const TIMER: Kinds = Kinds(8);
-    /// Changes of monitored groups.
-    pub const GROUP: Kinds = Kinds(16);
-
-    /// The set with these bits. The contract ignores bits that name no kind.
-    pub fn from_bits(bits: u8) -> Kinds {
-        Kinds(bits & 0b1_1111)
+bitflags::bitflags! {
+    /// A set of kinds of event: the contract's `event-kinds`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Kinds: u8 {
+        /// Messages.
+        const MESSAGE = 1;
+        /// Exits of linked processes.
+        const EXIT = 2;
+        /// Ends of monitored processes.
+        const DOWN = 4;
+        /// Timers that ran out.
+        const TIMER = 8;
+        /// Changes of monitored groups.
+        const GROUP = 16;
     }
+}
 
-    /// Is every kind of `other` in this set?
-    pub fn contains(self, other: Kinds) -> bool {
-        self.0 & other.0 == other.0
+/// The tags of a selector, of which few have more than four.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tags(SmallVec<[u32; 4]>);
+
+impl FromIterator<u32> for Tags {
+    fn from_iter<I: IntoIterator<Item = u32>>(tags: I) -> Tags {
+        Tags(tags.into_iter().collect())
     }
 }
 
@@ -235,7 +235,7 @@ pub enum Selector {
     /// A message with this tag.
     Tag(u32),
     /// A message with one of these tags, at most [`SELECTOR_TAGS_MAX`](super::SELECTOR_TAGS_MAX) of them.
-    Tags(SmallVec<[u32; 4]>),
+    Tags(Tags),
     /// An event that carries this reference.
     Reference(Reference),
     /// The answer to the request with this reference: a message that was sent with `reply`, or the down-signal which
@@ -253,7 +253,7 @@ impl Selector {
             Selector::Any => true,
             Selector::Tag(tag) => matches!(event, Event::Message(message) if message.tag == *tag),
             Selector::Tags(tags) => {
-                matches!(event, Event::Message(message) if tags.contains(&message.tag))
+                matches!(event, Event::Message(message) if tags.0.contains(&message.tag))
             }
             Selector::Reference(reference) => event.reference() == Some(*reference),
             Selector::Answer(request) => {

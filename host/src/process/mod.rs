@@ -12,7 +12,9 @@ mod queue;
 mod small_map;
 mod ties;
 
-pub use event::{Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Selector};
+pub use event::{
+    Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Selector, Tags,
+};
 pub use exit::{Budget, ExitReason};
 pub(crate) use id::{Cipher, ID_BITS};
 pub use id::{Pid, Reference};

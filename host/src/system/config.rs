@@ -1,7 +1,7 @@
 //! The settings of a system, with the default of each and its reason.
 
+use crate::scheduler::SCHEDULERS_MAX;
 use crate::wasi::{Grants, Output, WasiError};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,26 +107,18 @@ impl Default for Config {
 }
 
 /// The reason for which a system could not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting is out of range. Names the setting and its range.
+    #[error("{0}")]
     Config(String),
     /// The operating system refused an operation. Names the operation and the error.
+    #[error("{0}")]
     Os(String),
     /// A grant names something that can't be granted.
+    #[error("{0}")]
     Grant(WasiError),
-}
-
-impl std::error::Error for Error {}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Config(text) | Error::Os(text) => f.write_str(text),
-            Error::Grant(error) => error.fmt(f),
-        }
-    }
 }
 
 impl Config {
@@ -139,7 +131,12 @@ impl Config {
                 "{name} must lie between {low} and {high}, not {value}"
             )))
         };
-        range("schedulers", self.schedulers as u64, 1, 1024)?;
+        range(
+            "schedulers",
+            self.schedulers as u64,
+            1,
+            SCHEDULERS_MAX as u64,
+        )?;
         range("reductions", self.reductions.into(), 1, 1 << 30)?;
         range(
             "max-processes",

@@ -46,30 +46,21 @@ impl Table {
 pub(super) const LISTED_AT_ONCE: usize = 1024;
 
 /// The reason for which a name was not registered: the contract's `register-error`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// Another process has the name.
+    #[error("another process has this name")]
     Taken,
     /// The process already has a name.
+    #[error("the process has a name already")]
     AlreadyNamed,
     /// There is no such process.
+    #[error("there is no such process")]
     NoProc,
     /// The name is empty, or longer than 255 bytes.
+    #[error("a name has 1 to 255 bytes")]
     BadName,
-}
-
-impl std::error::Error for RegisterError {}
-
-impl std::fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            RegisterError::Taken => "another process has this name",
-            RegisterError::AlreadyNamed => "the process has a name already",
-            RegisterError::NoProc => "there is no such process",
-            RegisterError::BadName => "a name has 1 to 255 bytes",
-        })
-    }
 }
 
 /// Is this text a valid name for a process or a group?

@@ -8,7 +8,6 @@ use super::table::Entry;
 use super::{Program, Shared};
 use crate::process::{ExitReason, LinkedBy, Monitored, Pid, Reference};
 use crate::scheduler::Priority;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -107,46 +106,35 @@ pub(crate) fn label(text: &str) -> Box<str> {
 }
 
 /// The reason for which no process was spawned: the contract's `spawn-error`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// No program is registered under this name.
+    #[error("no program is registered under this name")]
     UnknownProgram,
     /// The program has no such function.
+    #[error("the program has no such function")]
     UnknownFunction,
     /// The system already holds its maximum number of processes.
+    #[error("the system holds as many processes as it may")]
     TooManyProcesses,
     /// There is no memory for the process: its first memory is larger than its limit, or no slot is free.
+    #[error(
+        "there is no memory for it within its limit (`--max-memory`) and that of all processes together (`--max-total-memory`)"
+    )]
     NoMemory,
     /// The argument is larger than a message may be.
+    #[error("the argument is larger than a message may be")]
     ArgumentTooLarge,
     /// Another process has the name.
+    #[error("another process has the name")]
     NameTaken,
     /// The host does not support this option.
+    #[error("the option `{0}` is not supported")]
     NotSupported(String),
     /// Another reason, in words.
+    #[error("{0}")]
     Other(String),
-}
-
-impl std::error::Error for SpawnError {}
-
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SpawnError::UnknownProgram => f.write_str("no program is registered under this name"),
-            SpawnError::UnknownFunction => f.write_str("the program has no such function"),
-            SpawnError::TooManyProcesses => {
-                f.write_str("the system holds as many processes as it may")
-            }
-            SpawnError::NoMemory => f.write_str("there is no memory for it within its limit (`--max-memory`) and that of all processes together (`--max-total-memory`)"),
-            SpawnError::ArgumentTooLarge => {
-                f.write_str("the argument is larger than a message may be")
-            }
-            SpawnError::NameTaken => f.write_str("another process has the name"),
-            SpawnError::NotSupported(option) => write!(f, "the option `{option}` is not supported"),
-            SpawnError::Other(text) => f.write_str(text),
-        }
-    }
 }
 
 /// Gives the entry back if it is dropped, that is, if the spawn fails.

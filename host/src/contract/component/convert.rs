@@ -63,14 +63,16 @@ impl From<process::Format> for types::Format {
 
 impl From<mailbox::EventKinds> for Kinds {
     fn from(kinds: mailbox::EventKinds) -> Self {
-        let bit = |flag: mailbox::EventKinds, bit: u8| if kinds.contains(flag) { bit } else { 0 };
-        Kinds::from_bits(
-            bit(mailbox::EventKinds::MESSAGE, 1)
-                | bit(mailbox::EventKinds::EXIT, 2)
-                | bit(mailbox::EventKinds::DOWN, 4)
-                | bit(mailbox::EventKinds::TIMER, 8)
-                | bit(mailbox::EventKinds::GROUP, 16),
-        )
+        [
+            (mailbox::EventKinds::MESSAGE, Kinds::MESSAGE),
+            (mailbox::EventKinds::EXIT, Kinds::EXIT),
+            (mailbox::EventKinds::DOWN, Kinds::DOWN),
+            (mailbox::EventKinds::TIMER, Kinds::TIMER),
+            (mailbox::EventKinds::GROUP, Kinds::GROUP),
+        ]
+        .into_iter()
+        .filter_map(|(flag, kind)| kinds.contains(flag).then_some(kind))
+        .collect()
     }
 }
 

@@ -186,7 +186,7 @@ impl mailbox::Host for State {
             mailbox::Selector::Any => process::Selector::Any,
             mailbox::Selector::Tag(tag) => process::Selector::Tag(tag),
             mailbox::Selector::Tags(tags) if tags.len() <= SELECTOR_TAGS_MAX => {
-                process::Selector::Tags(tags.into())
+                process::Selector::Tags(tags.into_iter().collect())
             }
             mailbox::Selector::Tags(tags) => {
                 bail!(

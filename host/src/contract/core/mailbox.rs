@@ -13,7 +13,7 @@ use crate::engine::state::survives;
 use crate::engine::state::{PendingBytes, PointerAt, State};
 use crate::process::{
     INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX,
-    Selector,
+    Selector, Tags,
 };
 use crate::system::calls::CallError;
 use crate::system::current::{FoundEvent, Received};
@@ -187,7 +187,7 @@ pub(super) fn receive(
             node: first,
             id: second,
         }),
-        4 => Selector::Kinds(Kinds::from_bits(first as u8)),
+        4 => Selector::Kinds(Kinds::from_bits_truncate(first as u8)),
         other => bail!("receive: {other} is no case of `selector`"),
     };
     let received = guest
@@ -270,7 +270,7 @@ fn leave_carried(
     }
 }
 
-fn tags(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<smallvec::SmallVec<[u32; 4]>> {
+fn tags(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<Tags> {
     if count as usize > SELECTOR_TAGS_MAX {
         bail!("receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {count}");
     }
