@@ -1,4 +1,4 @@
-//! `atoll inspect`: what a file is, for people and for programs.
+//! `atoll inspect`: describes a file, for people and for programs.
 
 use crate::arguments::Inspect;
 use crate::run::{names, not_loaded, read};

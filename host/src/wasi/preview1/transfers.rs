@@ -1,8 +1,9 @@
-//! Reading and writing: any number of bytes, in pieces that neither hold a scheduler nor are copied whole.
+//! Reading and writing any number of bytes, in pieces. A piece neither blocks a scheduler for long nor makes the host copy all
+//! bytes at once.
 //!
-//! The guest's buffers are gathered into a piece, wasmtime-wasi's function is called for that, and what it has read is
-//! scattered over them. As POSIX has it, a transfer may be short: it ends with the first piece that is. What is wrong with the
-//! buffers is left to wasmtime-wasi to refuse.
+//! The host gathers the guest's buffers into a piece, calls wasmtime-wasi's function for the piece, and scatters the bytes that
+//! it has read over the buffers. POSIX allows short transfers: a transfer ends with the first short piece. wasmtime-wasi refuses
+//! lists of buffers that are wrong.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
 use super::{Preview1, errno, theirs};
@@ -11,11 +12,11 @@ use wasmtime::Result;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wiggle::GuestMemory;
 
-/// The host transfers so many bytes at a time.
+/// The most bytes in a piece.
 const PIECE_BYTES: usize = 256 << 10;
-/// More buffers in one call are left to the next. POSIX lets a host limit them, and names 1024.
+/// The most buffers in a call; the guest passes the rest in its next call. POSIX lets a host limit them, and names 1024.
 const BUFFERS_MAX: usize = 1024;
-/// The size of a buffer's address and length, in the list of buffers.
+/// The size of a buffer's address and length in the list of buffers.
 const BUFFER_BYTES: usize = 8;
 /// Preview 1's number for a regular file in `fdstat`.
 const REGULAR_FILE: u8 = 4;
@@ -90,17 +91,17 @@ pub(super) async fn fd_pwrite(
         .await
 }
 
-/// One of the four functions, and the descriptor and offset that the guest gave it.
+/// One of the four functions, with the guest's descriptor and offset.
 #[derive(Clone, Copy)]
 struct Call {
     fd: i32,
     way: Way,
-    /// None: the descriptor's own position.
+    /// None for the descriptor's own position.
     offset: Option<i64>,
 }
 
 impl Call {
-    /// Transfers in pieces. A list of buffers that is wrong goes to wasmtime-wasi, which refuses it.
+    /// Transfers in pieces. wasmtime-wasi gets a wrong list of buffers as it is and refuses it.
     async fn carry_out(
         self,
         process: &mut Preview1,
@@ -151,12 +152,12 @@ enum Way {
 struct Buffers {
     list: Vec<(i32, i32)>,
     bytes: usize,
-    /// How many there were, empty ones among them.
+    /// The number of listed buffers, including empty ones.
     listed: usize,
 }
 
 impl Buffers {
-    /// None if anything lies outside of the memory, or at an address that is not aligned.
+    /// Reads the list. Returns none if a part lies outside of the memory or at an unaligned address.
     fn read(
         memory: &mut GuestMemory<'_>,
         buffers: i32,
@@ -190,7 +191,7 @@ impl Buffers {
         })
     }
 
-    /// Calls `copy` with the parts of the guest's memory that hold so many bytes from there on.
+    /// Calls `copy` with the parts of the guest's memory that hold the next `count` bytes.
     fn each_part(
         &self,
         memory: &mut GuestMemory<'_>,
@@ -234,7 +235,7 @@ async fn transfer(
             break;
         }
         if wanted == 0 && way == Way::In {
-            // Nothing is wanted: nothing is waited for.
+            // A read of no bytes doesn't wait.
             let mut scratch = Scratch::of(0);
             let checked = file_type(process, &mut scratch, fd).await?;
             if let Err(errno) = checked {
@@ -250,7 +251,8 @@ async fn transfer(
         if errno != errno::SUCCESS || moved < wanted || done == buffers.bytes {
             break;
         }
-        // Only a regular file surely has more at once; another one may have to wait, with bytes that have come already.
+        // Only a regular file is sure to have more bytes at once. With another file, the next piece might wait and delay the
+        // bytes that have come already.
         let is_file = match goes_on {
             Some(is_file) => is_file,
             None => {
@@ -263,13 +265,13 @@ async fn transfer(
             break;
         }
     }
-    let room = scratch::part(memory, result, 4);
-    let room = room.expect("the result was seen to lie within the memory");
-    room.copy_from_slice(&(done as u32).to_le_bytes());
+    let count_bytes = scratch::part(memory, result, 4);
+    let count_bytes = count_bytes.expect("the result was seen to lie within the memory");
+    count_bytes.copy_from_slice(&(done as u32).to_le_bytes());
     Ok(errno::SUCCESS)
 }
 
-/// Transfers one piece: the error number, and how many bytes were moved.
+/// Transfers one piece. Returns the error number and the number of bytes.
 async fn piece(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
@@ -278,7 +280,7 @@ async fn piece(
     done: usize,
     wanted: usize,
 ) -> Result<(i32, usize)> {
-    // The list of one buffer, and the buffer.
+    // The scratch memory holds a list of one buffer, and the buffer.
     let mut scratch = Scratch::of(BUFFER_BYTES + wanted);
     let (list, bytes) = scratch.bytes().split_at_mut(BUFFER_BYTES);
     list[..4].copy_from_slice(&(BYTES_AT + BUFFER_BYTES as i32).to_le_bytes());
@@ -314,7 +316,7 @@ async fn piece(
     Ok((errno, moved))
 }
 
-/// What a descriptor stands for, as preview 1 numbers it; or the error number.
+/// The type of a descriptor's file, as preview 1 numbers it; or the error number.
 async fn file_type(
     process: &mut Preview1,
     scratch: &mut Scratch,
