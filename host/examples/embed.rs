@@ -20,11 +20,11 @@ const ECHO: &str = r#"
   (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (memory (export "memory") 1)
-  ;; Where the host puts what it hands out: there is one message at a time.
+  ;; Tells the host where to put payloads. The guest holds one message at a time.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   (func (export "run")
     (loop $next
-      ;; Any event, no time-out; its description goes to address 0.
+      ;; Takes any event, without a time-out. Its description goes to address 0.
       (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 0))
       (call $send
         (i64.load (i32.const 16)) (i64.load (i32.const 24))                             ;; to its sender
@@ -41,7 +41,7 @@ const HOSTILE: &str = r#"
   (func (export "run"))
   (func $spin (export "spin") (loop $for-ever (br $for-ever)))
   (func $crash (export "crash") unreachable)
-  ;; Grows its memory until it gets no more, and traps then.
+  ;; Grows its memory until it gets no more, then traps.
   (func $hoard (export "hoard")
     (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
     unreachable))

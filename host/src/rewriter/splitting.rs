@@ -11,8 +11,8 @@
 //! A piece takes the locals that it uses as parameters, and returns the locals that it sets. A stretch can become a piece if the
 //! operand stack is empty before and after it, and if no branch leads out of it except to its end. Other code stays in the
 //! function. If rewriting then makes the function too large, the rewriter refuses the module.
+//!
 //! This file finds the pieces in one pass over a function, and [`pieces`] writes them.
-//! This file finds the pieces, in one pass over a function; [`pieces`] writes them. Neither sees wasmtime.
 
 mod pieces;
 

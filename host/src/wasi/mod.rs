@@ -31,10 +31,9 @@
 //! descriptors of all processes together, where each process has its own limit and guests see the error `EMFILE`.
 //!
 //! # Time
+//!
 //! Clocks and randomness come through [`Seam`]. Waiting (`poll_oneoff`, pollables, sockets) uses tokio's real timers, so a
 //! replayed schedule must not depend on it.
-//! Clocks and randomness come through [`Seam`]. What waits (`poll_oneoff`, pollables, sockets) waits on tokio's real
-//! timers: a replayed schedule must not depend on them.
 
 use std::io;
 use std::time::Duration;
