@@ -133,7 +133,7 @@ impl fmt::Display for LoadError {
             LoadErrorKind::Invalid => "the module is not valid",
             LoadErrorKind::Unsupported => "the module uses a proposal that is off here",
             LoadErrorKind::UnknownImport => "the module imports something that does not exist",
-            LoadErrorKind::NotGranted => "the module imports what it is not granted",
+            LoadErrorKind::NotGranted => "the module imports something that is not granted",
             LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",
             LoadErrorKind::NoEntry => "the module has no entry point",
             LoadErrorKind::NoMemory => "the module exports no memory",

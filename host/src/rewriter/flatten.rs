@@ -43,8 +43,8 @@ pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<V
         .map_err(|error| LoadError::new(LoadErrorKind::Invalid, error.to_string()))?;
     if let Some(function) = rewriter.too_large {
         let text = format!(
-            "function {function} has more code, with what counts its reductions, than the {FUNCTION_BYTES_MAX} bytes \
-             that a function may have"
+            "function {function}, with the code that counts its reductions, exceeds the {FUNCTION_BYTES_MAX} bytes that a \
+             function may have"
         );
         return Err(LoadError::new(LoadErrorKind::TooLarge, text));
     }

@@ -163,7 +163,8 @@ impl fmt::Debug for Wasi {
 
 /// Guests get arguments and variables as strings that end in NUL, and variables as `NAME=VALUE`.
 fn check_texts(grants: &Grants) -> Result<(), WasiError> {
-    let error = |what: String, hint: &str| Err(WasiError::new(WasiErrorKind::Text, what, hint));
+    let error =
+        |message: String, hint: &str| Err(WasiError::new(WasiErrorKind::Text, message, hint));
     for argument in &grants.args {
         if argument.contains('\0') {
             return error(
@@ -227,7 +228,7 @@ fn open_directories(grants: &[DirGrant]) -> Result<WasiFilesystemCtx, WasiError>
 
 fn directory_error(path: &Path, error: &wasmtime::Error) -> WasiError {
     let kind = error.downcast_ref().map(io::Error::kind);
-    let (what, hint) = match kind {
+    let (message, hint) = match kind {
         Some(io::ErrorKind::NotFound) => ("does not exist", "make it, or grant another one"),
         Some(io::ErrorKind::NotADirectory) => {
             ("is not a directory", "grant the directory that it is in")
@@ -238,13 +239,13 @@ fn directory_error(path: &Path, error: &wasmtime::Error) -> WasiError {
         ),
         _ => ("can't be opened", "grant another one"),
     };
-    let what = match kind {
+    let message = match kind {
         Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            format!("`{}` {what}", path.display())
+            format!("`{}` {message}", path.display())
         }
-        _ => format!("the directory `{}` {what}: {error}", path.display()),
+        _ => format!("the directory `{}` {message}: {error}", path.display()),
     };
-    WasiError::new(WasiErrorKind::Directory, what, hint)
+    WasiError::new(WasiErrorKind::Directory, message, hint)
 }
 
 struct SeamClock(Arc<dyn Seam>);

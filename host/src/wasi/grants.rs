@@ -66,9 +66,9 @@ impl DirGrant {
     /// the operating system allows.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<DirGrant, WasiError> {
         let text = text.as_ref();
-        let error = |what: &str, hint| {
-            let what = format!("`{}` {what}", text.display());
-            Err(WasiError::new(WasiErrorKind::Syntax, what, hint))
+        let error = |message: &str, hint| {
+            let message = format!("`{}` {message}", text.display());
+            Err(WasiError::new(WasiErrorKind::Syntax, message, hint))
         };
         let (paths, writable) = match text.as_bytes().strip_suffix(b":ro") {
             Some(paths) => (paths, false),
@@ -112,7 +112,7 @@ fn parse_env_with(
     text: &str,
     own: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(String, String), WasiError> {
-    let error = |what: String, hint: &str| WasiError::new(WasiErrorKind::Syntax, what, hint);
+    let error = |message: String, hint: &str| WasiError::new(WasiErrorKind::Syntax, message, hint);
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
@@ -255,7 +255,7 @@ impl Peer {
 #[derive(Debug)]
 pub struct WasiError {
     kind: WasiErrorKind,
-    what: String,
+    message: String,
     hint: String,
 }
 
@@ -274,10 +274,10 @@ pub enum WasiErrorKind {
 }
 
 impl WasiError {
-    pub(super) fn new(kind: WasiErrorKind, what: String, hint: impl Into<String>) -> WasiError {
+    pub(super) fn new(kind: WasiErrorKind, message: String, hint: impl Into<String>) -> WasiError {
         WasiError {
             kind,
-            what,
+            message,
             hint: hint.into(),
         }
     }
@@ -295,7 +295,7 @@ impl WasiError {
 
 impl fmt::Display for WasiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.what)
+        formatter.write_str(&self.message)
     }
 }
 

@@ -175,12 +175,12 @@ Exit codes:
     137   it was killed
     138   it ran into one of its limits
     143   SIGTERM has ended the system; SIGHUP: 129; by SIGINT it dies, which a shell shows as 130, or exits with 130 if
-          its last output was lost, because nobody took it
+          its last output was lost, because no reader took it
 
 Signals:
     SIGINT, SIGTERM, SIGHUP
                       end the system in order: processes that have no parent are sent the exit signal `shutdown`, and so
-                      on; after --grace, or at a second signal, what is left is killed
+                      on; after --grace, or at a second signal, the rest is killed
     SIGUSR1           print a table of the busiest processes on standard error
 
 Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB. So do times: 500ms, 5s, 1min.";

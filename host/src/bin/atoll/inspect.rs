@@ -68,7 +68,7 @@ fn table(inspection: &Inspection) -> String {
             &format!(
                 "{}, at most {}",
                 kib(minimum),
-                maximum.map_or("what it may have".into(), kib)
+                maximum.map_or("the limit of a process".into(), kib)
             ),
         );
     }

@@ -6,7 +6,7 @@
 //! passed to a guest and is left out.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use rustix::fs::{Dir, FileType};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -102,7 +102,7 @@ pub(super) async fn fd_readdir(
         && scratch::part(memory, buffer, length).is_some();
     if !is_whole {
         let wasi = &mut process.wasi;
-        return theirs::fd_readdir(wasi, memory, fd, buffer, length, cookie, result).await;
+        return upstream::fd_readdir(wasi, memory, fd, buffer, length, cookie, result).await;
     }
     if cookie == 0 || !process.listings.by_fd.contains_key(&fd) {
         let directory = match directory(process, fd).await? {
@@ -150,13 +150,13 @@ async fn directory(process: &mut Preview1, fd: i32) -> Result<Result<Arc<File>, 
     // A process gets its granted directories with its first call.
     let mut scratch = Scratch::with(b".");
     let lent = &mut scratch.memory();
-    let errno = theirs::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
+    let errno = upstream::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
     if errno != errno::SUCCESS {
         return Ok(Err(errno));
     }
     let address = |directory: &Arc<File>| Arc::as_ptr(directory).addr();
     let before: HashSet<usize> = directories(process).iter().map(address).collect();
-    let errno = theirs::path_open(
+    let errno = upstream::path_open(
         &mut process.wasi,
         &mut scratch.memory(),
         fd,
@@ -176,7 +176,7 @@ async fn directory(process: &mut Preview1, fd: i32) -> Result<Result<Arc<File>, 
     let opened = scratch.result_u32(0).cast_signed();
     let mut after = directories(process).into_iter();
     let found = after.find(|directory| !before.contains(&address(directory)));
-    theirs::fd_close(&mut process.wasi, &mut scratch.memory(), opened).await?;
+    upstream::fd_close(&mut process.wasi, &mut scratch.memory(), opened).await?;
     Ok(found.ok_or(errno::EIO))
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use wasmtime::{Caller, Extern, Linker, Result};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as theirs;
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as upstream;
 use wiggle::GuestMemory;
 
 pub(super) use paths::SPECIAL_MAX;
@@ -138,20 +138,20 @@ pub fn add_preview1<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
 fn link_handles<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
     functions! {
         linker of T:
-        now theirs::fd_allocate as "fd_allocate" (a: i32, b: i64, c: i64);
-        now theirs::fd_fdstat_set_flags as "fd_fdstat_set_flags" (a: i32, b: i32);
-        now theirs::fd_fdstat_set_rights as "fd_fdstat_set_rights" (a: i32, b: i64, c: i64);
-        now theirs::fd_prestat_get as "fd_prestat_get" (a: i32, b: i32);
-        now theirs::fd_prestat_dir_name as "fd_prestat_dir_name" (a: i32, b: i32, c: i32);
-        now theirs::fd_tell as "fd_tell" (a: i32, b: i32);
-        later theirs::fd_advise as "fd_advise" (a: i32, b: i64, c: i64, d: i32);
-        later theirs::fd_datasync as "fd_datasync" (a: i32);
-        later theirs::fd_fdstat_get as "fd_fdstat_get" (a: i32, b: i32);
-        later theirs::fd_filestat_get as "fd_filestat_get" (a: i32, b: i32);
-        later theirs::fd_filestat_set_size as "fd_filestat_set_size" (a: i32, b: i64);
-        later theirs::fd_filestat_set_times as "fd_filestat_set_times" (a: i32, b: i64, c: i64, d: i32);
-        later theirs::fd_seek as "fd_seek" (a: i32, b: i64, c: i32, d: i32);
-        later theirs::fd_sync as "fd_sync" (a: i32);
+        now upstream::fd_allocate as "fd_allocate" (a: i32, b: i64, c: i64);
+        now upstream::fd_fdstat_set_flags as "fd_fdstat_set_flags" (a: i32, b: i32);
+        now upstream::fd_fdstat_set_rights as "fd_fdstat_set_rights" (a: i32, b: i64, c: i64);
+        now upstream::fd_prestat_get as "fd_prestat_get" (a: i32, b: i32);
+        now upstream::fd_prestat_dir_name as "fd_prestat_dir_name" (a: i32, b: i32, c: i32);
+        now upstream::fd_tell as "fd_tell" (a: i32, b: i32);
+        later upstream::fd_advise as "fd_advise" (a: i32, b: i64, c: i64, d: i32);
+        later upstream::fd_datasync as "fd_datasync" (a: i32);
+        later upstream::fd_fdstat_get as "fd_fdstat_get" (a: i32, b: i32);
+        later upstream::fd_filestat_get as "fd_filestat_get" (a: i32, b: i32);
+        later upstream::fd_filestat_set_size as "fd_filestat_set_size" (a: i32, b: i64);
+        later upstream::fd_filestat_set_times as "fd_filestat_set_times" (a: i32, b: i64, c: i64, d: i32);
+        later upstream::fd_seek as "fd_seek" (a: i32, b: i64, c: i32, d: i32);
+        later upstream::fd_sync as "fd_sync" (a: i32);
         own transfers::fd_read as "fd_read" (a: i32, b: i32, c: i32, d: i32);
         own transfers::fd_pread as "fd_pread" (a: i32, b: i32, c: i32, d: i64, e: i32);
         own transfers::fd_write as "fd_write" (a: i32, b: i32, c: i32, d: i32);
@@ -167,14 +167,14 @@ fn link_handles<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
 fn link_paths<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
     functions! {
         linker of T:
-        later theirs::path_filestat_get as "path_filestat_get" (a: i32, b: i32, c: i32, d: i32, e: i32);
-        later theirs::path_filestat_set_times as "path_filestat_set_times"
+        later upstream::path_filestat_get as "path_filestat_get" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        later upstream::path_filestat_set_times as "path_filestat_set_times"
             (a: i32, b: i32, c: i32, d: i32, e: i64, f: i64, g: i32);
-        later theirs::path_link as "path_link" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32, g: i32);
-        later theirs::path_readlink as "path_readlink" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
-        later theirs::path_rename as "path_rename" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
-        later theirs::path_symlink as "path_symlink" (a: i32, b: i32, c: i32, d: i32, e: i32);
-        later theirs::path_unlink_file as "path_unlink_file" (a: i32, b: i32, c: i32);
+        later upstream::path_link as "path_link" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32, g: i32);
+        later upstream::path_readlink as "path_readlink" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        later upstream::path_rename as "path_rename" (a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        later upstream::path_symlink as "path_symlink" (a: i32, b: i32, c: i32, d: i32, e: i32);
+        later upstream::path_unlink_file as "path_unlink_file" (a: i32, b: i32, c: i32);
         own paths::path_open as "path_open"
             (a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32);
         own paths::path_create_directory as "path_create_directory" (a: i32, b: i32, c: i32);
@@ -199,14 +199,14 @@ fn link_sockets<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
 fn link_other<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
     functions! {
         linker of T:
-        now theirs::args_get as "args_get" (a: i32, b: i32);
-        now theirs::args_sizes_get as "args_sizes_get" (a: i32, b: i32);
-        now theirs::environ_get as "environ_get" (a: i32, b: i32);
-        now theirs::environ_sizes_get as "environ_sizes_get" (a: i32, b: i32);
-        now theirs::clock_res_get as "clock_res_get" (a: i32, b: i32);
-        now theirs::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
-        now theirs::proc_raise as "proc_raise" (a: i32);
-        now theirs::sched_yield as "sched_yield" ();
+        now upstream::args_get as "args_get" (a: i32, b: i32);
+        now upstream::args_sizes_get as "args_sizes_get" (a: i32, b: i32);
+        now upstream::environ_get as "environ_get" (a: i32, b: i32);
+        now upstream::environ_sizes_get as "environ_sizes_get" (a: i32, b: i32);
+        now upstream::clock_res_get as "clock_res_get" (a: i32, b: i32);
+        now upstream::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
+        now upstream::proc_raise as "proc_raise" (a: i32);
+        now upstream::sched_yield as "sched_yield" ();
         own other::poll_oneoff as "poll_oneoff" (a: i32, b: i32, c: i32, d: i32);
         own other::random_get as "random_get" (a: i32, b: i32);
     }
@@ -235,7 +235,7 @@ async fn finish_call<T: Guest>(caller: &mut Caller<'_, T>) -> Result<()> {
 fn begin_call<'a, T: Guest>(
     caller: &'a mut Caller<'_, T>,
 ) -> Result<(GuestMemory<'a>, &'a mut Preview1)> {
-    use theirs::WasiSnapshotPreview1 as _;
+    use upstream::WasiSnapshotPreview1 as _;
     caller.data().survives()?;
     let Some(memory) = caller.get_export("memory").and_then(Extern::into_memory) else {
         return Err(wasmtime::Error::msg(

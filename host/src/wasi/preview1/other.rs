@@ -1,6 +1,6 @@
 //! Randomness, waiting, exits, and the socket functions that aren't implemented.
 
-use super::{Preview1, errno, scratch, theirs};
+use super::{Preview1, errno, scratch, upstream};
 use wasmtime::{Result, Trap};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::random::random::Host as _;
@@ -46,7 +46,7 @@ pub(super) async fn poll_oneoff(
         return Ok(errno::ENOMEM);
     }
     let wasi = &mut process.wasi;
-    theirs::poll_oneoff(wasi, memory, subscriptions, events, count, result).await
+    upstream::poll_oneoff(wasi, memory, subscriptions, events, count, result).await
 }
 
 /// `proc_exit` for every code: wasmtime-wasi traps for codes from 126 on.

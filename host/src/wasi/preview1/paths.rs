@@ -1,7 +1,7 @@
 //! Opening and closing. If a resource runs out, the guest gets an error, and a file that never answers holds up no other process.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -72,7 +72,7 @@ pub(super) async fn fd_close(
 ) -> Result<i32> {
     process.listings.forget(fd);
     process.special.fds.remove(&fd);
-    theirs::fd_close(&mut process.wasi, memory, fd).await
+    upstream::fd_close(&mut process.wasi, memory, fd).await
 }
 
 pub(super) async fn fd_renumber(
@@ -81,7 +81,7 @@ pub(super) async fn fd_renumber(
     from: i32,
     to: i32,
 ) -> Result<i32> {
-    let errno = theirs::fd_renumber(&mut process.wasi, memory, from, to).await?;
+    let errno = upstream::fd_renumber(&mut process.wasi, memory, from, to).await?;
     if errno == errno::SUCCESS && from != to {
         process.listings.forget(from);
         process.listings.forget(to);
@@ -121,7 +121,7 @@ pub(super) async fn path_open(
         true => Some(process.special.permit().await),
         false => None,
     };
-    let opened = theirs::path_open(
+    let opened = upstream::path_open(
         &mut process.wasi,
         memory,
         directory,
@@ -167,7 +167,7 @@ async fn is_special(
 ) -> Result<bool> {
     let lent = &mut path.memory();
     let wasi = &mut process.wasi;
-    let stat = theirs::path_filestat_get(
+    let stat = upstream::path_filestat_get(
         wasi,
         lent,
         directory,
@@ -203,7 +203,7 @@ pub(super) async fn path_create_directory(
     path_length: i32,
 ) -> Result<i32> {
     let length = without_slashes(memory, path, path_length);
-    theirs::path_create_directory(&mut process.wasi, memory, directory, path, length).await
+    upstream::path_create_directory(&mut process.wasi, memory, directory, path, length).await
 }
 
 pub(super) async fn path_remove_directory(
@@ -214,7 +214,7 @@ pub(super) async fn path_remove_directory(
     path_length: i32,
 ) -> Result<i32> {
     let length = without_slashes(memory, path, path_length);
-    theirs::path_remove_directory(&mut process.wasi, memory, directory, path, length).await
+    upstream::path_remove_directory(&mut process.wasi, memory, directory, path, length).await
 }
 
 /// The length of a path without slashes at its end. POSIX allows them for a directory, but wasmtime-wasi takes them for `.` in

@@ -6,7 +6,7 @@
 //! lists of buffers that are wrong.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use crate::abi::BYTES_PER_REDUCTION;
 use wasmtime::Result;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -31,7 +31,7 @@ pub(super) async fn fd_read(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::In,
+        direction: Direction::Read,
         offset: None,
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -49,7 +49,7 @@ pub(super) async fn fd_pread(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::In,
+        direction: Direction::Read,
         offset: Some(offset),
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -66,7 +66,7 @@ pub(super) async fn fd_write(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::Out,
+        direction: Direction::Write,
         offset: None,
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -84,7 +84,7 @@ pub(super) async fn fd_pwrite(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::Out,
+        direction: Direction::Write,
         offset: Some(offset),
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -95,7 +95,7 @@ pub(super) async fn fd_pwrite(
 #[derive(Clone, Copy)]
 struct Call {
     fd: i32,
-    way: Way,
+    direction: Direction,
     /// None for the descriptor's own position.
     offset: Option<i64>,
 }
@@ -113,14 +113,14 @@ impl Call {
         match Buffers::read(memory, buffers, count, result) {
             Some(buffers) => transfer(process, memory, self, buffers, result).await,
             None => {
-                self.theirs(&mut process.wasi, memory, buffers, count, result)
+                self.call_upstream(&mut process.wasi, memory, buffers, count, result)
                     .await
             }
         }
     }
 
     /// Calls wasmtime-wasi's function.
-    async fn theirs(
+    async fn call_upstream(
         self,
         wasi: &mut WasiP1Ctx,
         memory: &mut GuestMemory<'_>,
@@ -129,23 +129,27 @@ impl Call {
         result: i32,
     ) -> Result<i32> {
         let fd = self.fd;
-        match (self.way, self.offset) {
-            (Way::In, None) => theirs::fd_read(wasi, memory, fd, buffers, count, result).await,
-            (Way::In, Some(at)) => {
-                theirs::fd_pread(wasi, memory, fd, buffers, count, at, result).await
+        match (self.direction, self.offset) {
+            (Direction::Read, None) => {
+                upstream::fd_read(wasi, memory, fd, buffers, count, result).await
             }
-            (Way::Out, None) => theirs::fd_write(wasi, memory, fd, buffers, count, result).await,
-            (Way::Out, Some(at)) => {
-                theirs::fd_pwrite(wasi, memory, fd, buffers, count, at, result).await
+            (Direction::Read, Some(at)) => {
+                upstream::fd_pread(wasi, memory, fd, buffers, count, at, result).await
+            }
+            (Direction::Write, None) => {
+                upstream::fd_write(wasi, memory, fd, buffers, count, result).await
+            }
+            (Direction::Write, Some(at)) => {
+                upstream::fd_pwrite(wasi, memory, fd, buffers, count, at, result).await
             }
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    In,
-    Out,
+enum Direction {
+    Read,
+    Write,
 }
 
 /// The guest's buffers, all of which lie in its memory.
@@ -225,16 +229,16 @@ async fn transfer(
     buffers: Buffers,
     result: i32,
 ) -> Result<i32> {
-    let Call { fd, way, .. } = call;
+    let Call { fd, direction, .. } = call;
     process.cost += buffers.listed as u64 + buffers.bytes as u64 / BYTES_PER_REDUCTION;
     let mut done = 0;
-    let mut goes_on = None;
+    let mut is_regular = None;
     loop {
         let wanted = (buffers.bytes - done).min(PIECE_BYTES);
         if wanted == 0 && done > 0 {
             break;
         }
-        if wanted == 0 && way == Way::In {
+        if wanted == 0 && direction == Direction::Read {
             // A read of no bytes doesn't wait.
             let mut scratch = Scratch::of(0);
             let checked = file_type(process, &mut scratch, fd).await?;
@@ -253,14 +257,14 @@ async fn transfer(
         }
         // Only a regular file is sure to have more bytes at once. With another file, the next piece might wait and delay the
         // bytes that have come already.
-        let is_file = match goes_on {
+        let is_file = match is_regular {
             Some(is_file) => is_file,
             None => {
                 let ty = file_type(process, &mut Scratch::of(0), fd).await?;
-                way == Way::Out || ty == Ok(REGULAR_FILE)
+                direction == Direction::Write || ty == Ok(REGULAR_FILE)
             }
         };
-        goes_on = Some(is_file);
+        is_regular = Some(is_file);
         if !is_file {
             break;
         }
@@ -285,7 +289,7 @@ async fn piece(
     let (list, bytes) = scratch.bytes().split_at_mut(BUFFER_BYTES);
     list[..4].copy_from_slice(&(BYTES_AT + BUFFER_BYTES as i32).to_le_bytes());
     list[4..].copy_from_slice(&(wanted as u32).to_le_bytes());
-    if call.way == Way::Out {
+    if call.direction == Direction::Write {
         let mut at = 0;
         buffers.each_part(memory, done, wanted, |part| {
             bytes[at..at + part.len()].copy_from_slice(part);
@@ -296,7 +300,7 @@ async fn piece(
     let offset = call.offset.map(|offset| offset.wrapping_add(done as i64));
     let lent = &mut scratch.memory();
     let errno = (Call { offset, ..call })
-        .theirs(&mut process.wasi, lent, BYTES_AT, 1, RESULT_AT)
+        .call_upstream(&mut process.wasi, lent, BYTES_AT, 1, RESULT_AT)
         .await?;
     if let Some(occupied) = occupied {
         occupied.release();
@@ -305,7 +309,7 @@ async fn piece(
         errno::SUCCESS => (scratch.result_u32(0) as usize).min(wanted),
         _ => 0,
     };
-    if call.way == Way::In {
+    if call.direction == Direction::Read {
         let bytes = &scratch.bytes()[BUFFER_BYTES..BUFFER_BYTES + moved];
         let mut at = 0;
         buffers.each_part(memory, done, moved, |part| {
@@ -323,7 +327,7 @@ async fn file_type(
     fd: i32,
 ) -> Result<Result<u8, i32>> {
     let lent = &mut scratch.memory();
-    let errno = theirs::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
+    let errno = upstream::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
     Ok(match errno {
         errno::SUCCESS => Ok(scratch.result_u8(0)),
         errno => Err(errno),
