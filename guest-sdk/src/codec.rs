@@ -33,8 +33,7 @@ where
 
 /// Writes into a small buffer on the stack, and refuses bytes that do not fit.
 ///
-/// postcard has the same over a zeroed buffer. Zeroing it is a memory instruction that the host runs in pieces, and every send
-/// would pay for that.
+/// postcard has the same over a zeroed buffer. Zeroing is an instruction that calls the host, and every send would pay for that.
 struct Small<'a> {
     buffer: &'a mut [MaybeUninit<u8>; SMALL_BYTES],
     /// The number of bytes written at the beginning of the buffer.

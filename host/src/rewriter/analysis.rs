@@ -7,7 +7,7 @@ use super::features;
 use super::filling::Filling;
 use super::initial::Initial;
 use super::sizes::Sizes;
-use super::tables::{Calls, Found};
+use super::tables::{Calls, TableUse};
 use crate::abi::{self, PACKAGE, RAW_MODULE};
 use crate::text::printable_name;
 use std::collections::BTreeSet;
@@ -166,7 +166,7 @@ struct Reader {
     /// The minimum of each memory, in bytes.
     memories: Vec<u64>,
     /// The module's tables and the calls through them.
-    found: Found,
+    table_use: TableUse,
 }
 
 impl Reader {
@@ -193,7 +193,7 @@ impl Reader {
     fn type_section(&mut self, section: TypeSectionReader<'_>) -> Result<(), LoadError> {
         for group in section {
             let group = group.map_err(invalid)?;
-            self.found.types(&group);
+            self.table_use.types(&group);
             for ty in group.into_types() {
                 self.types.push(match ty.composite_type.inner {
                     CompositeInnerType::Func(function) => Some(function),
@@ -233,7 +233,7 @@ impl Reader {
             self.analysis.bulk.extend(Bulk::of(&operator));
             self.analysis.has_sized_operations |= is_sized(&operator);
             self.analysis.initial.operator(&operator);
-            self.found.operator(&operator);
+            self.table_use.operator(&operator);
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Reader {
 
     fn table_section(&mut self, section: TableSectionReader<'_>) -> Result<(), LoadError> {
         for table in section {
-            self.found.table(&table.map_err(invalid)?);
+            self.table_use.table(&table.map_err(invalid)?);
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ impl Reader {
         for element in section {
             let element = element.map_err(invalid)?;
             self.bounds.mentioned(count_elements(&element))?;
-            self.found.element(&element).map_err(invalid)?;
+            self.table_use.element(&element).map_err(invalid)?;
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Reader {
     }
 
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
-        self.found.import(&import.ty);
+        self.table_use.import(&import.ty);
         self.bounds.import()?;
         let contract = match import.ty {
             TypeRef::Func(ty) => {
@@ -447,7 +447,8 @@ impl Reader {
         self.analysis.params = defined.map(|function| params(function) as u32).collect();
         self.analysis.types =
             u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
-        self.analysis.calls = std::mem::take(&mut self.found).finish(&self.types, &self.functions);
+        self.analysis.calls =
+            std::mem::take(&mut self.table_use).finish(&self.types, &self.functions);
         self.analysis.instance_bytes = match self.analysis.calls.keeps_table() {
             true => self.bounds.instance_bytes(),
             false => self.bounds.instance_bytes_without_mentions(),

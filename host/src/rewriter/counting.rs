@@ -35,13 +35,13 @@ pub(crate) const COUNTER: &str = "atoll:reductions";
 /// This many instructions without calls and loops are free.
 const FREE_INSTRUCTIONS: u64 = 256;
 /// The most that code pays in advance. All the code that is paid for still runs after the slice is used up.
-const AT_ONCE: u64 = 16;
+const ADVANCE_MAX: u64 = 16;
 /// A function with more loops counts in the global only.
 const LOOPS_WITH_LOCAL_MAX: usize = 64;
 /// A function with more sites calls a function that counts.
 const SITES_INLINE_MAX: usize = 512;
-/// The cost of growing a memory or a table, besides the bytes moved: the host checks its limits and reports the new size to
-/// inspectors.
+/// The cost of growing a memory or a table, besides the bytes moved: the host checks its limits and records the new size for
+/// inspection.
 pub(crate) const GROWTH_COST: u64 = 64;
 /// The cost of any other instruction that the compiler turns into a call of wasmtime's library.
 pub(crate) const LIBRARY_CALL_COST: u64 = 8;
@@ -246,7 +246,7 @@ impl Costs {
 
     fn charge(&mut self, at: usize, cost: u64) {
         let charged = match self.open_for {
-            Some(charged) if charged == 0 || charged + cost <= AT_ONCE => charged,
+            Some(charged) if charged == 0 || charged + cost <= ADVANCE_MAX => charged,
             _ => {
                 self.open(at, 0);
                 0

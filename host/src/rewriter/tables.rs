@@ -41,7 +41,7 @@ const OUT_OF_RANGE: i32 = -1;
 
 /// A module's table, and the references to functions.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct TableUse {
     tables: u32,
     /// The table's elements: functions, by index.
     elements: Vec<Option<u32>>,
@@ -51,7 +51,7 @@ pub(super) struct Found {
     is_unknown: bool,
 }
 
-impl Found {
+impl TableUse {
     /// Reads a group of types.
     pub(super) fn types(&mut self, group: &RecGroup) {
         let is_own = |ty: &ValType| matches!(ty, ValType::Ref(to) if to.is_concrete_type_ref());

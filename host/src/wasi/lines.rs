@@ -163,7 +163,7 @@ impl Lines {
         }
     }
 
-    /// Waits for space for so many bytes, and reserves it. Returns the reserved bytes; 0 if the output is closed.
+    /// Waits for space for this many bytes, and reserves it. Returns the reserved bytes; 0 if the output is closed.
     async fn reserve(&self, bytes: usize) -> usize {
         match self.output.reserve(bytes).await {
             Ok(space) => {
