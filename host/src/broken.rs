@@ -18,7 +18,7 @@ pub(crate) enum Rule {
     LinkOneWay,
     /// A name is released when its process ends.
     NamesSurvive,
-    /// A reply through an alias that is no longer active is dropped.
+    /// A reply that comes after the caller has stopped waiting is dropped.
     LateReplyArrives,
     /// A selective receive takes the first event that matches.
     SelectiveOrder,

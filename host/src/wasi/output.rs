@@ -488,7 +488,7 @@ pub(super) mod tests {
         let output = Output::bounded(Box::new(Panics), 1024);
         send(&output, Channel::Stdout, output.new_writer(), "x");
         output.flush();
-        // There never is so much space: the end of the thread must end the waiting.
+        // The queue never has this much space: only the end of the thread can end the waiting.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
