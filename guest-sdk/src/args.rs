@@ -1,22 +1,22 @@
-//! What stood behind the program's name on the command line.
+//! The arguments on the command line.
 
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-/// The arguments of the command line, without the program's name. Every process of a system sees the same.
-/// OTP: `init:get_plain_arguments/0`.
+/// The arguments of the command line, without the program's name. Every process of a system sees the same arguments. OTP:
+/// `init:get_plain_arguments/0`.
 ///
-/// `std::env::args` does the same on `wasm32-wasip1`, and knows none on `wasm32-unknown-unknown`.
+/// `std::env::args` does the same on `wasm32-wasip1`, but returns nothing on `wasm32-unknown-unknown`.
 pub fn args() -> Vec<String> {
     let mut arguments = crate::wasi::arguments();
-    // Without WASI's arguments there is no name either.
+    // Without WASI's arguments there is no program name either.
     arguments.drain(..arguments.len().min(1));
     arguments
 }
 
-/// The argument at `index`, counted from 0, as a number or whatever can be read from text; `default` if there are not
-/// so many. The error says which argument is wrong, and why.
+/// The argument at `index`, counted from 0, parsed as a `T`. Returns `default` if there are fewer arguments. The error says which
+/// argument is wrong, and why.
 pub fn arg_or<T>(index: usize, default: T) -> Result<T, ArgumentError>
 where
     T: FromStr,
@@ -30,7 +30,7 @@ where
     }
 }
 
-/// Which argument is wrong, and why.
+/// Says which argument is wrong, and why.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ArgumentError(String);
 

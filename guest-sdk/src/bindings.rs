@@ -1,7 +1,7 @@
 //! The bindings that `wit-bindgen` generates from the contract in `wit/`.
 //!
-//! Nothing here is written by hand: the documentation of these items is the contract's own. The other modules wrap the
-//! functions and re-export the types.
+//! Nothing here is written by hand. The items are documented by the contract. The other modules wrap the functions and re-export
+//! the types.
 #![allow(
     missing_docs,
     reason = "generated: what the contract documents is documented"
@@ -17,6 +17,6 @@ wit_bindgen::generate!({
     path: "../wit",
     world: "process",
     additional_derives: [PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize],
-    // It holds flags, which serde can't carry; and nobody sends a selector.
+    // A selector contains flags, which serde can't carry. No program sends selectors.
     additional_derives_ignore: ["selector"],
 });

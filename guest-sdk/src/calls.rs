@@ -1,7 +1,7 @@
-//! Calls: a request, and the answer to it.
+//! Calls: a request and its answer.
 //!
-//! The host does a call in one piece. It sends the request with a new reference, watches the process, and lets through
-//! one answer with that reference while the caller waits:
+//! The host performs a call as one operation. It sends the request with a new reference, monitors the process, and accepts one
+//! answer with that reference while the caller waits:
 //!
 //! ```text
 //! caller                                           process
@@ -24,17 +24,17 @@ use crate::sending::{MESSAGE_TAG, REPLY_TAG, decode, send, send_bytes, send_name
 use crate::time::nanoseconds;
 use crate::{Destination, Envelope, ExitReason, Format, Message, Pid, Received, Reference};
 
-/// Asks a process, by its pid or its name, and waits for its answer. Other messages stay in the mailbox.
-/// OTP: `gen_server:call/3`.
+/// Sends a request to a process, by its pid or its name, and waits for the answer. Other messages stay in the mailbox. OTP:
+/// `gen_server:call/3`.
 ///
-/// The process receives the request like any message, and answers by [`Received::reply`] or [`reply_to`]. When this
-/// function has returned, no answer to this request reaches the mailbox. Timeouts over 584 years, such as
-/// [`Duration::MAX`], are 584 years. A process that calls itself waits for the timeout.
+/// The process receives the request like any message, and answers by [`Received::reply`] or [`reply_to`]. After this function has
+/// returned, no answer to this request reaches the mailbox. Timeouts over 584 years, such as [`Duration::MAX`], count as 584
+/// years. A process that calls itself waits for the timeout.
 ///
-/// Errors: the process ended before it answered, or was not there; no answer came within the timeout; or the answer is no
-/// `A`.
+/// Errors: the process ended before it answered, or did not exist; no answer came within the timeout; or the answer can't be
+/// decoded as an `A`.
 ///
-/// Panics if the request refuses to be serialized, which derived implementations never do.
+/// Panics if the request refuses to be serialized. Derived implementations never do.
 pub fn call<A: DeserializeOwned>(
     to: impl Into<Destination>,
     request: &(impl Serialize + ?Sized),
@@ -46,10 +46,9 @@ pub fn call<A: DeserializeOwned>(
     decode(&message).map_err(|error| CallError::Malformed { message, error })
 }
 
-/// The same with bytes as they are, and a tag of one's own: what [`call`] is made of. Without a timeout it waits until
-/// the process answers or ends.
+/// The same with raw bytes and a tag of the caller's choice. Without a timeout it waits until the process answers or ends.
 ///
-/// Errors: as for [`call`], but for [`CallError::Malformed`].
+/// Errors: as for [`call`], except [`CallError::Malformed`].
 pub fn call_raw(
     to: impl Into<Destination>,
     tag: u32,
@@ -64,11 +63,11 @@ pub fn call_raw(
 }
 
 impl<T> Received<T> {
-    /// Answers the sender. If this was a [`call`], the answer is what `call` returns; if it was merely sent, the answer
-    /// is a message like any other. OTP: `gen_server:reply/2`.
+    /// Answers the sender. If the message was a [`call`], the `call` returns the answer. If it was only sent, the answer arrives
+    /// as an ordinary message. OTP: `gen_server:reply/2`.
     ///
-    /// Whoever wants to answer later keeps `sender` and `reference`, for [`reply_to`]. A reference that the sender put
-    /// into the envelope itself has to be an [`alias`], or the answer is dropped.
+    /// To answer later, keep `sender` and `reference` for [`reply_to`]. If the sender put a reference into the envelope itself,
+    /// that reference must be an [`alias`], or the answer is dropped.
     pub fn reply<A>(&self, answer: &A)
     where
         A: Serialize + ?Sized,
@@ -80,11 +79,11 @@ impl<T> Received<T> {
     }
 }
 
-/// Answers the request with this reference, which that process has made, by [`call`], [`send_request`] or [`alias`].
-/// OTP: `gen_server:reply/2`.
+/// Answers the request with this reference. Process `to` has made the reference by [`call`], [`send_request`] or [`alias`]. OTP:
+/// `gen_server:reply/2`.
 ///
-/// Anybody may answer who knows the two: a server can pass a request on to a worker. The first answer counts. It is
-/// dropped if nobody waits for it any more.
+/// Any process that knows `to` and `request` may answer, so a server can pass a request on to a worker. The first answer counts.
+/// The answer is dropped if the caller no longer waits for it.
 pub fn reply_to<A>(to: Pid, request: Reference, answer: &A)
 where
     A: Serialize + ?Sized,
@@ -92,16 +91,16 @@ where
     codec::with_encoded(answer, |payload| reply_raw(to, request, REPLY_TAG, payload));
 }
 
-/// The same with bytes as they are, and a tag of one's own.
+/// The same with raw bytes and a tag of the caller's choice.
 pub fn reply_raw(to: Pid, request: Reference, tag: u32, payload: &[u8]) {
     mailbox::reply(to, request, tag, Format::Raw, payload);
 }
 
-/// Asks a process, by its pid or its name, and does not wait: the answer is received when it suits, by the reference that
-/// is returned. OTP: `gen_server:send_request/2`.
+/// Sends a request to a process, by its pid or its name, and does not wait. Returns a reference, by which the caller can receive
+/// the answer later. OTP: `gen_server:send_request/2`.
 ///
-/// The process receives and answers the request as it does a [`call`]. Who does not want the answer any more withdraws
-/// the reference by [`unalias`]. Whether the process ends before it answers is for a [monitor](crate::monitor) to say.
+/// The process receives and answers the request like a [`call`]. A caller that no longer wants the answer withdraws the reference
+/// by [`unalias`]. To learn that the process has ended, use a [monitor](crate::monitor).
 ///
 /// ```no_run
 /// use atoll_guest::{Pid, Selector, receive_selected, send_request};
@@ -125,38 +124,38 @@ where
     codec::with_encoded(request, |payload| match to.into() {
         Destination::Process(pid) => send_bytes(pid, envelope, payload),
         Destination::Name(name) => {
-            // To a name that nobody has, as to a process that has ended: there will be no answer.
+            // If no process has the name, there will be no answer, as from a process that has ended.
             send_named_bytes(&name, envelope, payload);
         }
     });
     alias
 }
 
-/// A new reference by which the calling process can be sent one answer, with [`reply_to`], by whoever is told the
-/// reference and the process. The answer is a message, to be received by the reference. OTP: `alias([reply])`.
+/// Makes a reference through which the calling process can get one answer. Any process that is told the reference and the pid can
+/// answer, by [`reply_to`]. The answer is a message with this reference. OTP: `alias([reply])`.
 pub fn alias() -> Reference {
     mailbox::alias()
 }
 
-/// Withdraws an alias: an answer that has not arrived is dropped. False if it was none, or has been used.
-/// OTP: `unalias/1`.
+/// Withdraws an alias: an answer that has not arrived is dropped. Returns false if it is no alias, or has been used. OTP:
+/// `unalias/1`.
 pub fn unalias(alias: Reference) -> bool {
     mailbox::unalias(alias)
 }
 
-/// Why a call has no answer.
+/// The reason why a call has no answer.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
-    /// No answer came within the timeout: the process is busy, or does not answer. An answer that comes later is dropped.
+    /// No answer came within the timeout. A later answer is dropped.
     Timeout,
-    /// The process ended before it answered; [`ExitReason::Noproc`] if it was not there.
+    /// The process ended before it answered; [`ExitReason::Noproc`] if it did not exist.
     Down(ExitReason),
-    /// The answer is not an encoded value of the type that was asked for.
+    /// The answer can't be decoded as a value of the expected type.
     Malformed {
         /// The answer.
         message: Message,
-        /// What is wrong with it.
+        /// The error in it.
         error: DecodeError,
     },
 }

@@ -1,4 +1,4 @@
-//! How typed values become bytes: postcard, and nothing around it.
+//! Encodes typed values as bytes: in postcard, without a header.
 
 use std::error::Error;
 use std::fmt;
@@ -9,19 +9,19 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Values that take no more than this are encoded on the stack, without an allocation. Most messages do.
+/// Values up to this size are encoded on the stack, without an allocation. Most messages are.
 const SMALL_BYTES: usize = 128;
 
-/// Encodes a value and hands the bytes to `take`.
+/// Encodes a value and passes the bytes to `take`.
 ///
-/// Panics if the value refuses to be serialized, which derived implementations never do. A sequence whose length is not
-/// known beforehand, as an iterator's, refuses.
+/// Panics if the value refuses to be serialized. Derived implementations never do. A sequence without a known length, such as an
+/// iterator's, does.
 pub fn with_encoded<T, R>(value: &T, take: impl FnOnce(&[u8]) -> R) -> R
 where
     T: Serialize + ?Sized,
 {
-    let mut room = [MaybeUninit::uninit(); SMALL_BYTES];
-    match postcard::serialize_with_flavor(value, Small::new(&mut room)) {
+    let mut buffer = [MaybeUninit::uninit(); SMALL_BYTES];
+    match postcard::serialize_with_flavor(value, Small::new(&mut buffer)) {
         Ok(bytes) => take(bytes),
         Err(postcard::Error::SerializeBufferFull) => match postcard::to_allocvec(value) {
             Ok(bytes) => take(&bytes),
@@ -31,19 +31,18 @@ where
     }
 }
 
-/// Writes into a little room on the stack, and refuses what does not fit.
+/// Writes into a small buffer on the stack, and refuses bytes that do not fit.
 ///
-/// postcard has the like, over bytes that are zero at first: to make them so is an instruction that the host carries out,
-/// which every send would pay.
+/// postcard has the same over a zeroed buffer. Zeroing is an instruction that calls the host, and every send would pay for that.
 struct Small<'a> {
-    room: &'a mut [MaybeUninit<u8>; SMALL_BYTES],
-    /// How many bytes at the beginning of the room have been written.
+    buffer: &'a mut [MaybeUninit<u8>; SMALL_BYTES],
+    /// The number of bytes written at the beginning of the buffer.
     length: usize,
 }
 
 impl<'a> Small<'a> {
-    fn new(room: &'a mut [MaybeUninit<u8>; SMALL_BYTES]) -> Self {
-        Self { room, length: 0 }
+    fn new(buffer: &'a mut [MaybeUninit<u8>; SMALL_BYTES]) -> Self {
+        Self { buffer, length: 0 }
     }
 }
 
@@ -51,7 +50,7 @@ impl<'a> Flavor for Small<'a> {
     type Output = &'a [u8];
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        let free = self.room.get_mut(self.length);
+        let free = self.buffer.get_mut(self.length);
         free.ok_or(postcard::Error::SerializeBufferFull)?
             .write(byte);
         self.length += 1;
@@ -59,7 +58,7 @@ impl<'a> Flavor for Small<'a> {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let free = &mut self.room[self.length..];
+        let free = &mut self.buffer[self.length..];
         let free = free.get_mut(..bytes.len());
         free.ok_or(postcard::Error::SerializeBufferFull)?
             .write_copy_of_slice(bytes);
@@ -68,8 +67,8 @@ impl<'a> Flavor for Small<'a> {
     }
 
     fn finalize(self) -> postcard::Result<&'a [u8]> {
-        // SAFETY: the first `length` bytes of the room have been written, and it is borrowed for as long as they are.
-        Ok(unsafe { slice::from_raw_parts(self.room.as_ptr().cast(), self.length) })
+        // SAFETY: the first `length` bytes of the buffer have been written, and the result borrows the buffer.
+        Ok(unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.length) })
     }
 }
 
@@ -93,11 +92,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
-/// Why bytes could not be read as a value of the type that was asked for.
+/// The reason why bytes could not be decoded as a value of the expected type.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DecodeError(Why);
 
-/// What postcard says in many more words: each process would hold them.
+/// postcard's errors without their many texts, of which each process would hold a copy.
 #[derive(Clone, PartialEq, Eq)]
 enum Why {
     BytesTooMany(usize),
@@ -107,7 +106,7 @@ enum Why {
 }
 
 impl DecodeError {
-    /// The payload is marked as one of Erlang's terms, which this crate does not read.
+    /// The payload is marked as an Erlang term, which this crate does not read.
     pub(crate) fn external_term() -> Self {
         Self(Why::ExternalTerm)
     }
@@ -152,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_on_the_stack_comes_back_whole() {
+    fn values_too_large_for_the_stack_come_back_whole() {
         let bytes = [7_u8; SMALL_BYTES];
         for length in [SMALL_BYTES - 1, SMALL_BYTES] {
-            // Byte by byte, and behind one that has been written already.
+            // The first value is written already, and then the sequence comes byte by byte.
             let values = (1_u8, bytes[..length].to_vec());
             assert_eq!(decode(&encoded(&values)), Ok(values));
         }
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_left_over_is_an_error() {
+    fn missing_or_extra_bytes_are_an_error() {
         fn told<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
             decode::<T>(bytes).err().map(|error| error.to_string())
         }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_itself_as_it_reads() {
+    fn debug_of_an_error_is_its_display() {
         let error = DecodeError::external_term();
         assert_eq!(format!("{error:?}"), error.to_string());
     }

@@ -1,4 +1,4 @@
-//! Groups of processes, by name: a group is there while it has members. OTP: `pg`.
+//! Groups of processes, by name. A group exists while it has members. OTP: `pg`.
 
 use std::error::Error;
 use std::fmt;
@@ -9,8 +9,8 @@ pub use crate::bindings::atoll_rt::process::groups::MonitoredGroup;
 use crate::receiving::receive_signal;
 use crate::{Event, GroupSignal, Pid, Reference, Selector};
 
-/// Makes a process a member of a group, whose name has 1 to 255 bytes; once more if it is one already. It leaves when it
-/// ends. OTP: `pg:join/2`.
+/// Adds a process to a group. If the process is a member already, it joins once more. It leaves when it ends. A group's name has
+/// 1 to 255 bytes. OTP: `pg:join/2`.
 ///
 /// Errors: see [`JoinError`].
 pub fn join(group: &str, process: Pid) -> Result<(), JoinError> {
@@ -21,7 +21,7 @@ pub fn join(group: &str, process: Pid) -> Result<(), JoinError> {
     })
 }
 
-/// Undoes one [`join`]. False if the process is no member. OTP: `pg:leave/2`.
+/// Undoes one [`join`]. Returns false if the process is not a member. OTP: `pg:leave/2`.
 pub fn leave(group: &str, process: Pid) -> bool {
     groups::leave(group, process)
 }
@@ -36,22 +36,22 @@ pub fn which_groups() -> Vec<String> {
     groups::which_groups()
 }
 
-/// Monitors a group's membership, and says who is in it now: a group signal arrives for every join and leave from now on.
-/// The group need not have members. OTP: `pg:monitor/1`.
+/// Monitors a group's membership, and returns its current members. From now on, each join and leave sends a group signal. The
+/// group may be empty. OTP: `pg:monitor/1`.
 pub fn monitor(group: &str) -> MonitoredGroup {
     groups::monitor(group)
 }
 
-/// Ends such a monitor, and removes its group signals from the mailbox. False if it was none of the calling process's.
+/// Ends such a monitor, and removes its group signals from the mailbox. Returns false if the calling process has no such monitor.
 /// OTP: `pg:demonitor/1`.
 pub fn demonitor(monitor: Reference) -> bool {
     groups::demonitor(monitor)
 }
 
-/// Takes the first group signal of this monitor from the mailbox, waiting no longer than the timeout if there is one.
-/// OTP: `receive {Monitor, join | leave, Group, Pids} -> … end`.
+/// Takes the first group signal of this monitor from the mailbox. Waits at most for the timeout, if there is one. OTP: `receive
+/// {Monitor, join | leave, Group, Pids} -> … end`.
 ///
-/// A message that somebody sent with the monitor's reference is thrown away.
+/// Drops messages that were sent with the monitor's reference.
 pub fn receive(monitor: Reference, timeout: Option<Duration>) -> Option<GroupSignal> {
     receive_signal(
         &Selector::Reference(monitor),
@@ -63,7 +63,7 @@ pub fn receive(monitor: Reference, timeout: Option<Duration>) -> Option<GroupSig
     )
 }
 
-/// Why a process did not join a group.
+/// The reason why a process did not join a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -71,7 +71,7 @@ pub enum JoinError {
     Noproc,
     /// The group's name is empty, or longer than 255 bytes.
     BadName,
-    /// The process is in 1024 groups already, counting each as often as it has joined it.
+    /// The process is in 1024 groups already. A group counts as often as the process has joined it.
     TooMany,
 }
 

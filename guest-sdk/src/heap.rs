@@ -1,19 +1,20 @@
-//! The heap of a program for `wasm32-unknown-unknown`: dlmalloc, as in `std`, on memory taken in small steps.
+//! The heap of a program for `wasm32-unknown-unknown`: dlmalloc, as in `std`, on memory that grows in small steps.
 //!
-//! `std` takes memory from the host by 64 KiB, behind what the program started with, and writes at both ends of it. For
-//! a process that allocates a few bytes, and there may be a hundred thousand of them, that is two more pages of the host
-//! to be filled and kept, and a larger memory. Here the heap begins right behind the program's data, in memory that the
-//! process has anyway, and touches a page of the host (4 KiB) only when it needs one.
+//! `std` takes memory from the host in steps of 64 KiB, beyond the program's initial memory, and writes at both ends of it. A
+//! process that allocates a few bytes then needs two more of the host's pages and a larger memory, and there may be a hundred
+//! thousand such processes. This heap begins right after the program's data, in memory that the process has anyway, and touches a
+//! host page (4 KiB) only when it needs one.
 //!
-//! A process that talks allocates room for a payload, reads it, and frees it, over and over. The blocks that were freed
-//! last are kept for the next of the same size, instead of being merged with their neighbours and cut again.
+//! A process that exchanges messages allocates a buffer for a payload, reads it, and frees it, over and over. The heap keeps the
+//! most recently freed blocks for allocations of the same size, instead of merging them with their neighbours and splitting them
+//! again.
 //!
 //! ```text
 //! 0          stack top  data           heap base   end            memory size
 //! ├── stack ──────┤├─── .rodata .bss ───┤├── heap ──┤─ ─ untouched ─ ┤ ─ ─ memory.grow ─ ─▶
 //! ```
 //!
-//! The feature `heap` turns this on, and is on by default. Without it a program has `std`'s heap, or one of its own.
+//! The feature `heap` turns this on, and is on by default. Without it a program uses `std`'s heap, or an allocator of its own.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::wasm32::{memory_grow, memory_size};
@@ -22,20 +23,20 @@ use std::ptr;
 
 use dlmalloc::{Allocator, Dlmalloc};
 
-/// The unit in which hosts hand out memory to whoever touches it.
+/// The size of the pages in which hosts provide memory when it is touched.
 const HOST_PAGE_BYTES: usize = 4096;
 /// The unit in which wasm memory grows.
 const WASM_PAGE_BYTES: usize = 64 * 1024;
 /// A heap grows by at least this part of its size, so that a large one does not ask for each page.
 const GROWTH_DIVISOR: usize = 8;
-/// dlmalloc rounds what it asks for to a multiple of this. Small, since [`Break`] rounds in its own way.
+/// dlmalloc rounds its requests to a multiple of this. It is small, because [`Break`] rounds in its own way.
 const GRANULARITY_BYTES: usize = 64;
 
-/// Blocks up to this size are kept when they are freed.
+/// The heap keeps freed blocks up to this size.
 const KEPT_BYTES_MAX: usize = 4096;
-/// How many.
+/// The number of kept blocks.
 const KEPT: usize = 4;
-/// Kept blocks are aligned to no more than this, which is what dlmalloc aligns everything to.
+/// Kept blocks have at most this alignment, which dlmalloc gives to every block.
 const ALIGNMENT: usize = 8;
 
 #[global_allocator]
@@ -43,7 +44,7 @@ static HEAP: Heap = Heap(UnsafeCell::new({
     let mut dlmalloc = Dlmalloc::new_with_allocator(Break::unused());
     assert!(dlmalloc.set_granularity(GRANULARITY_BYTES));
     Blocks {
-        kept: [const { Kept::nothing() }; KEPT],
+        kept: [const { Kept::empty() }; KEPT],
         oldest: 0,
         dlmalloc,
     }
@@ -51,30 +52,30 @@ static HEAP: Heap = Heap(UnsafeCell::new({
 
 struct Heap(UnsafeCell<Blocks>);
 
-/// All blocks that there are.
+/// All blocks of the heap.
 struct Blocks {
-    /// Those that were freed last.
+    /// The most recently freed blocks.
     kept: [Kept; KEPT],
-    /// Which of them is the next to go.
+    /// The index of the block to be replaced next.
     oldest: usize,
     dlmalloc: Dlmalloc<Break>,
 }
 
-/// A free block of dlmalloc's that was made for so many bytes; for none at all if there is no block.
+/// A free block of dlmalloc's, and the size that it was allocated with; 0 if there is no block.
 struct Kept {
     bytes: usize,
     block: *mut u8,
 }
 
-// SAFETY: a process is one thread. `lib.rs` leaves this module out if the target has more.
+// SAFETY: a process has one thread. `lib.rs` leaves this module out if the target has more.
 unsafe impl Sync for Heap {}
 
-// SAFETY: a block is dlmalloc's, which fulfils the contract, and was made for just the size that it is handed out for; a
-// kept one is nobody's. Each call has the only reference to the blocks: there is one thread, and nothing that is called
+// SAFETY: a block comes from dlmalloc, which fulfils the contract, and is handed out only for the size that it was allocated
+// with. A kept block is free. Each call has the only reference to the blocks: there is one thread, and nothing that is called
 // here allocates.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: see above; the caller vouches for the layout.
+        // SAFETY: see above; the caller guarantees that the layout is valid.
         unsafe {
             let blocks = &mut *self.0.get();
             match blocks.take(layout) {
@@ -85,7 +86,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as for `alloc`. New memory is zero already, which a kept block is not.
+        // SAFETY: as for `alloc`. New memory is zero already; a kept block is not.
         unsafe {
             (*self.0.get())
                 .dlmalloc
@@ -94,7 +95,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as for `alloc`; the caller vouches for the block, and won't use it any more.
+        // SAFETY: as for `alloc`; the caller guarantees that the block is allocated and no longer used.
         unsafe {
             let blocks = &mut *self.0.get();
             match blocks.keep(block, layout) {
@@ -116,7 +117,7 @@ unsafe impl GlobalAlloc for Heap {
 }
 
 impl Blocks {
-    /// A kept block for this layout.
+    /// Takes a kept block with this layout.
     fn take(&mut self, layout: Layout) -> Option<*mut u8> {
         let fits = |kept: &&mut Kept| kept.bytes == layout.size() && layout.align() <= ALIGNMENT;
         let kept = self.kept.iter_mut().find(fits)?;
@@ -124,7 +125,7 @@ impl Blocks {
         Some(kept.block)
     }
 
-    /// Keeps a free block; returns what is to be freed instead, if anything is.
+    /// Keeps a free block. Returns the block to be freed instead, if there is one.
     fn keep(&mut self, block: *mut u8, layout: Layout) -> Option<(*mut u8, Layout)> {
         if layout.size() > KEPT_BYTES_MAX || layout.align() > ALIGNMENT {
             return Some((block, layout));
@@ -144,7 +145,7 @@ impl Blocks {
 }
 
 impl Kept {
-    const fn nothing() -> Self {
+    const fn empty() -> Self {
         Self {
             bytes: 0,
             block: ptr::null_mut(),
@@ -152,11 +153,11 @@ impl Kept {
     }
 }
 
-/// Where the heap ends, and how far it may go on.
+/// The end of the heap, and of the memory into which it can grow.
 struct Break {
-    /// The end of the heap; 0 before the first use. What lies between it and the limit has not been touched.
+    /// The end of the heap; 0 before the first use. The memory between it and the limit has not been touched.
     end: Cell<usize>,
-    /// The end of the memory that is the heap's own.
+    /// The end of the memory that belongs to the heap.
     limit: Cell<usize>,
 }
 
@@ -168,7 +169,7 @@ impl Break {
         }
     }
 
-    /// Makes the heap longer, up to the end of a page of the host, and returns what is new: its start and its size.
+    /// Extends the heap to the end of a host page. Returns the start and the size of the extension.
     fn extend(&self, bytes: usize) -> Option<(usize, usize)> {
         if self.end.get() == 0 {
             self.end.set(heap_base());
@@ -179,7 +180,7 @@ impl Break {
         if end > self.limit.get() {
             let memory_end = memory_size(0).checked_mul(WASM_PAGE_BYTES)?;
             if memory_end != self.limit.get() {
-                // Somebody else has grown the memory, and owns it: the heap goes on behind that.
+                // Other code has grown the memory and owns the new part, so the heap continues after it.
                 start = memory_end;
                 end = page_end(start, bytes)?;
             }
@@ -187,7 +188,7 @@ impl Break {
             if memory_grow(0, pages) == usize::MAX {
                 return None;
             }
-            // The very last byte of the address space can be in no heap, so this may not overflow where `end` did not.
+            // The last byte of the address space can't be in a heap, so this can't overflow if `end` didn't.
             self.limit
                 .set(memory_end.saturating_add(pages * WASM_PAGE_BYTES));
         }
@@ -196,7 +197,7 @@ impl Break {
     }
 }
 
-/// The end of the page of the host in which `bytes` from `start` on end.
+/// The end of the host page in which `bytes` from `start` on end.
 fn page_end(start: usize, bytes: usize) -> Option<usize> {
     start
         .checked_add(bytes)?
@@ -204,13 +205,13 @@ fn page_end(start: usize, bytes: usize) -> Option<usize> {
 }
 
 unsafe extern "C" {
-    // Defined by the linker: their addresses are the bounds of what memory the program starts with and does not use.
+    // The linker defines these. Their addresses are the bounds of the initial memory that the program doesn't use.
     static __heap_base: u8;
     static __heap_end: u8;
 }
 
 fn heap_base() -> usize {
-    // A multiple of 16, as the linker's alignment of the data and the stack makes it.
+    // The linker's alignment of data and stack makes this a multiple of 16.
     (&raw const __heap_base) as usize
 }
 
@@ -218,12 +219,12 @@ fn heap_end() -> usize {
     (&raw const __heap_end) as usize
 }
 
-// SAFETY: `alloc` hands out each byte once: from the linker's `__heap_base`, behind which the program has put nothing, to
-// the end of memory.
+// SAFETY: `alloc` hands out each byte once, from the linker's `__heap_base` to the end of memory. The program has put nothing
+// there.
 unsafe impl Allocator for Break {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let used = self.end.get().saturating_sub(heap_base());
-        // Where there is no room to be generous, there may be enough.
+        // If there is no space for a generous extension, there may be enough for a small one.
         let extension = self
             .extend(size.max(used / GROWTH_DIVISOR))
             .or_else(|| self.extend(size));

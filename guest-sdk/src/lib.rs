@@ -1,7 +1,7 @@
 //! Write Atoll processes in Rust.
 //!
-//! A process is an instance of a program, with a memory of its own. It spawns other processes, and they send each other
-//! messages, which are copied. When one of them panics, it alone ends.
+//! A process is an instance of a program, with a memory of its own. It can spawn other processes. Processes send each other
+//! messages, which are copied. If a process panics, only that process ends.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -15,7 +15,7 @@
 //!     Get,
 //! }
 //!
-//! // What the first process runs.
+//! // The first process runs this function.
 //! atoll_guest::entry!(main);
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,7 @@
 //!     Ok(())
 //! }
 //!
-//! // What the second one runs: any function of one argument that serde can carry.
+//! // The second process runs this one: any function with one argument that serde can carry.
 //! fn counter(mut count: u64) -> Result<(), Box<dyn std::error::Error>> {
 //!     loop {
 //!         let request = receive()?;
@@ -40,22 +40,22 @@
 //!
 //! # A program's `Cargo.toml`
 //!
-//! A program is a library of `crate-type = ["cdylib"]`, built for `wasm32-unknown-unknown`, or for `wasm32-wasip1` if it
-//! uses files, sockets or anything else of `std` that needs a system below it. Both export the same functions and run
-//! the same way. Release builds want `panic = "abort"` (there is nothing to unwind to) and a stack smaller than the
-//! default of 1 MiB, which spreads every process over more of the host's page tables: the link argument
-//! `-zstack-size=62464`, given by a build script. Features:
+//! A program is a library of `crate-type = ["cdylib"]`, built for `wasm32-unknown-unknown`, or for `wasm32-wasip1` if it uses
+//! files, sockets or anything else of `std` that needs an operating system. Both export the same functions and run the same way.
+//! Release builds need `panic = "abort"` (nothing unwinds). They also need a stack smaller than the default of 1 MiB, which
+//! spreads every process over more of the host's page tables. Set it by the link argument `-zstack-size=62464` in a build script.
+//! Features:
 //!
-//! - `heap` (on by default): on `wasm32-unknown-unknown`, a heap that takes memory by pages of the host, and not by
-//!   64 KiB, so that small processes stay small. Turn it off to have an allocator of your own.
+//! - `heap` (on by default): on `wasm32-unknown-unknown`, a heap that takes memory by pages of the host instead of 64 KiB, so
+//!   that small processes stay small. Turn it off to use another allocator.
 //!
-//! Each process has a copy of the program's data. For a program of which there are to be very many processes it pays to
-//! print no fractions (`{:.2}`: tables of 2 KiB), and no `{:?}` of texts (2 KiB), which an error made of a text by `into()`
-//! brings along as well. The errors of this crate don't: their `Debug` is their `Display`.
+//! Each process has a copy of the program's data. If a program is to have very many processes, avoid printing fractions (`{:.2}`
+//! needs tables of 2 KiB) and strings by `{:?}` (2 KiB). An error made of a string by `into()` brings the latter along as well.
+//! The errors of this crate don't: their `Debug` is their `Display`.
 //!
 //! # Chapters
 //!
-//! Each has a program to run, in `guests/rust/`: `cargo xtask run counter`.
+//! Each chapter has a program to run, in `guests/rust/`: `cargo xtask run counter`.
 //!
 //! | to do this | see | in Erlang | runs in |
 //! |---|---|---|---|
@@ -75,19 +75,19 @@
 //! | look at processes, stop them | [`inspect`], [`debug`], [`hibernate`] | `process_info/1`, `suspend_process/1`, `hibernate/3` | `inspect` |
 //! | print, measure, read arguments | [`println!`], [`eprintln!`], [`time::now_ns`], [`args`] | `io:format/2`, `erlang:monotonic_time/1`, `init:get_plain_arguments/0` | `echo`, `ring` |
 //!
-//! Messages and arguments are encoded by [postcard](https://postcard.jamesmunns.com/wire-format), a documented format
-//! with bindings in other languages. Programs that agree on something else use [`send_bytes`], [`call_raw`],
-//! [`reply_raw`] and [`receive_event`].
+//! Messages and arguments are encoded by [postcard](https://postcard.jamesmunns.com/wire-format), a documented format with
+//! bindings in other languages. Programs that agree on another format use [`send_bytes`], [`call_raw`], [`reply_raw`] and
+//! [`receive_event`].
 //!
-//! A program imports the functions that it calls, and no others: so what it may ask of the host is seen from outside.
+//! A program imports only the functions that it calls, so its imports show what it can ask of the host.
 //!
-//! Import the macros by name: next to `use atoll_guest::*`, the compiler can't tell whose `println!` is meant.
+//! Import the macros by name: next to `use atoll_guest::*`, the compiler can't tell which `println!` is meant.
 //!
-//! The crate compiles for the machine that you work on as well, so that a program's own logic can be tested there:
-//! printing, time and arguments are then those of `std`, and whatever needs Atoll panics.
+//! The crate compiles for the development machine as well, so that a program's own logic can be tested there. Printing, time and
+//! arguments then come from `std`, and everything that needs Atoll panics.
 
-/// An error's `Debug`: its `Display`. An `Error` brings its `Debug` along, used or not, and one that is derived would bring
-/// that of all it holds, and Unicode's tables: data that each process has a copy of.
+/// Makes an error's `Debug` its `Display`. An `Error` includes its `Debug`, used or not. A derived one would include the `Debug`
+/// of all its fields, and Unicode's tables: data of which each process has a copy.
 macro_rules! debug_as_display {
     ($error:ty) => {
         impl std::fmt::Debug for $error {
@@ -154,7 +154,7 @@ pub use timers::{
     start_timer,
 };
 
-/// What the macros expand to. Not for direct use.
+/// The macros expand to calls of these. Don't use them directly.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::output::{STDERR, STDOUT, write};

@@ -1,8 +1,8 @@
-//! Names for processes, one for each at most, so that others need not be told a pid.
+//! Names for processes, so that others can reach them without knowing a pid. A process has at most one name.
 //!
-//! A name can be given to a process when it is made ([`Spawn::name`](crate::Spawn::name)) or later, and is lost when the
-//! process ends. A name is a [`Destination`](crate::Destination): what takes one, as [`call`](crate::call) and
-//! [`monitor`](crate::monitor) do, takes a `&str`; to send a message to a name, see [`send_named`](crate::send_named).
+//! A process gets a name when it is spawned ([`Spawn::name`](crate::Spawn::name)) or later, and loses it when it ends. A name is
+//! a [`Destination`](crate::Destination): functions that take one, such as [`call`](crate::call) and [`monitor`](crate::monitor),
+//! take a `&str`. To send a message to a name, see [`send_named`](crate::send_named).
 
 use std::error::Error;
 use std::fmt;
@@ -22,22 +22,22 @@ pub fn register(name: &str, process: Pid) -> Result<(), RegisterError> {
     })
 }
 
-/// Takes a name away, whosever it is. False if nobody had it. OTP: `unregister/1`.
+/// Removes a name, whichever process has it. Returns false if no process has it. OTP: `unregister/1`.
 pub fn unregister(name: &str) -> bool {
     names::unregister(name)
 }
 
-/// Who has this name. OTP: `whereis/1`.
+/// The process with this name. OTP: `whereis/1`.
 pub fn whereis(name: &str) -> Option<Pid> {
     names::whereis(name)
 }
 
-/// All names that processes have, sorted. OTP: `registered/0`.
+/// All registered names, sorted. OTP: `registered/0`.
 pub fn registered() -> Vec<String> {
     names::registered()
 }
 
-/// Why a name was not registered.
+/// The reason why a name was not registered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {

@@ -1,14 +1,14 @@
-//! Printing: whole lines, in one write each, so that those of several processes don't mix; and the last words of a
-//! process that panics.
+//! Printing whole lines, in one write each, so that lines of several processes don't mix; and the message of a process that
+//! panics.
 
 use std::fmt;
 
 pub use crate::wasi::{STDERR, STDOUT};
 
-/// Prints a line to standard output. Takes what `std::println!` takes, and works on every target; a process that
-/// prints with std's own macro prints nothing on `wasm32-unknown-unknown`.
+/// Prints a line to standard output. Takes the same arguments as `std::println!`, but works on every target: std's own macro
+/// prints nothing on `wasm32-unknown-unknown`.
 ///
-/// A line that can't be written is lost without a word.
+/// If the line can't be written, it is silently lost.
 #[macro_export]
 macro_rules! println {
     ($($arguments:tt)*) => {
@@ -24,14 +24,14 @@ macro_rules! eprintln {
     };
 }
 
-/// Formats first and writes then, all at once.
+/// Formats the text first, then writes it at once.
 pub fn write(to: crate::wasi::Descriptor, text: fmt::Arguments<'_>) {
     crate::wasi::write_all(to, text.to_string().as_bytes());
 }
 
-/// Has panics say on standard error which process they ended and why. Only then comes the trap that the host reports.
+/// Makes panics print the process and the reason on standard error. Then the process traps, and the host reports that.
 ///
-/// On `wasm32-unknown-unknown` std's own message would go nowhere.
+/// On `wasm32-unknown-unknown`, std's own message would be lost.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         crate::eprintln!("process {} {panic}", crate::self_pid());

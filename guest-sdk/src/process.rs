@@ -1,6 +1,6 @@
-//! The calling process: who it is, what it was given, how it begins and ends.
+//! The calling process: its pid, its argument, its beginning and its end.
 //!
-//! A process begins in an exported function, which one of two macros makes, or [`spawn`](crate::spawn)'s own:
+//! A process begins in an exported function. One of two macros makes that function, or [`spawn`](crate::spawn) uses its own:
 //!
 //! ```text
 //! entry!(main)         exports "run"               ─┐
@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use crate::bindings::atoll_rt::process::lifecycle;
 use crate::{ExitReason, Pid, Priority, codec, output};
 
-/// Makes a function the program's entry: what the first process of a system runs.
+/// Makes a function the program's entry, which the first process of a system runs.
 ///
-/// The function takes nothing; it returns nothing, or a `Result` of nothing (see [`Outcome`]).
+/// The function takes no arguments. It returns nothing, or a `Result` of nothing (see [`Outcome`]).
 ///
 /// ```no_run
 /// atoll_guest::entry!(main);
@@ -38,8 +38,7 @@ macro_rules! entry {
     };
 }
 
-/// Makes a function known by a name, so that other programs, and the host, can spawn it: see
-/// [`Spawn::named`](crate::Spawn::named).
+/// Exports a function under a name, so that other programs and the host can spawn it: see [`Spawn::named`](crate::Spawn::named).
 ///
 /// The function takes one argument, as for [`spawn`](crate::spawn). The name must differ from every other export of the
 /// program.
@@ -63,13 +62,12 @@ macro_rules! export {
     };
 }
 
-/// What a process's function may return.
+/// The return types of a process's function.
 ///
-/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` is told on standard error and ends the process
-/// with [`ExitReason::Other`], the text of the error: so a function can use `?` and leave what it can't handle to
-/// others.
+/// Nothing, or `Ok`, ends the process with [`ExitReason::Normal`]. `Err` is printed on standard error and ends the process with
+/// [`ExitReason::Other`] and the text of the error. So a function can use `?` and leave errors to other processes.
 pub trait Outcome {
-    /// Ends the process with the reason that this stands for.
+    /// Ends the process with the reason for this value.
     fn finish(self);
 }
 
@@ -98,36 +96,34 @@ pub fn exit(reason: ExitReason) -> ! {
     unreachable!("the host has ended this process")
 }
 
-/// Does this process live? One that is ending does no longer. OTP: `is_process_alive/1`.
+/// Is this process alive? A process that is ending is not. OTP: `is_process_alive/1`.
 pub fn is_alive(process: Pid) -> bool {
     lifecycle::is_alive(process)
 }
 
-/// Lets the other processes run first. A process that computes for long need not call this: it is interrupted in any
-/// case. OTP: `yield/0`.
+/// Lets the other processes run first. A process that computes for long need not call this, because the scheduler preempts it.
+/// OTP: `yield/0`.
 pub fn yield_now() {
     lifecycle::yield_now();
 }
 
-/// Sets how urgently the calling process wants to run, and returns what was set before. A process begins with
-/// [`Priority::Normal`], unless it was spawned with [`Spawn::priority`](crate::Spawn::priority).
-/// OTP: `process_flag(priority, …)`.
+/// Sets the priority of the calling process, and returns the previous one. A process begins with [`Priority::Normal`], unless it
+/// was spawned with [`Spawn::priority`](crate::Spawn::priority). OTP: `process_flag(priority, …)`.
 ///
-/// Of eight turns, seven go to `High` processes as long as any can run; of the turns that are left, seven of eight go to
-/// `Normal` ones and one to `Low` ones. So nobody starves, which in OTP is not so.
+/// Of eight turns, seven go to `High` processes while any of them can run. Of the remaining turns, seven of eight go to `Normal`
+/// processes and one to a `Low` one. So no process starves, unlike in OTP.
 pub fn set_priority(priority: Priority) -> Priority {
     lifecycle::set_priority(priority)
 }
 
-/// Tells the host that the calling process expects to wait for long the next time that it waits, so that its memory is
-/// worth packing. Holds for one wait, and returns at once. OTP: `hibernate/3`, which discards the stack and does not
-/// return.
+/// Tells the host that the next wait of the calling process will be long, so that packing its memory is worthwhile. This holds
+/// for one wait, and returns at once. OTP: `hibernate/3`, which discards the stack and does not return.
 pub fn hibernate() {
     lifecycle::hibernate();
 }
 
-/// The argument that the calling process was spawned with, as bytes. A function that was spawned with a typed argument
-/// has been given it already; the first process of a system has an empty one unless the command line gave it one.
+/// The argument that the calling process was spawned with, as bytes. A function that was spawned with a typed argument has it
+/// already. The first process of a system has an empty argument, unless the command line gives it one.
 pub fn argument_bytes() -> Vec<u8> {
     lifecycle::argument()
 }
@@ -139,14 +135,14 @@ pub fn enter<R: Outcome>(function: impl FnOnce() -> R) {
     function().finish();
 }
 
-/// The same, for a function that reads its argument.
+/// The same, for a function that takes an argument.
 pub fn enter_with_argument<A, R>(name: &str, function: impl FnOnce(A) -> R)
 where
     A: DeserializeOwned,
     R: Outcome,
 {
     enter(|| {
-        // A statement of its own, so that the bytes are gone before the function runs, which may be for ever.
+        // The bytes are freed before the function runs, because it may run for ever.
         let argument = codec::decode(&argument_bytes());
         match argument {
             Ok(argument) => function(argument),
@@ -155,17 +151,17 @@ where
     });
 }
 
-/// Runs the constructors that libraries, C's above all, have registered with the linker.
+/// Runs the constructors that libraries, mainly C's, have registered with the linker.
 ///
-/// The program calls them itself so that the linker does not wrap every exported function into code that does, and that
-/// runs destructors when the function returns: `cabi_realloc` is exported too.
+/// If the program didn't call them itself, the linker would wrap every exported function, including `cabi_realloc`, in code that
+/// calls them, and that runs destructors when the function returns.
 fn run_constructors() {
     #[cfg(target_family = "wasm")]
     {
         unsafe extern "C" {
             fn __wasm_call_ctors();
         }
-        // SAFETY: the linker makes this function; `enter`, which runs once in each instance, is its only caller.
+        // SAFETY: the linker makes this function. `enter`, which runs once in each instance, is its only caller.
         unsafe { __wasm_call_ctors() }
     }
 }

@@ -1,5 +1,5 @@
-//! Receiving: the mailbox, one queue of messages and signals in the order of arrival, from which each function here takes
-//! the first event that fits, and leaves the others where they are.
+//! Receiving. The mailbox is one queue of messages and signals in the order of arrival. Each function here takes the first event
+//! that matches, and leaves the others in the queue.
 
 use std::error::Error;
 use std::fmt;
@@ -13,28 +13,28 @@ use crate::sending::{MESSAGE_TAG, decode};
 use crate::time::nanoseconds;
 use crate::{Event, Message, Pid, Reference, Selector};
 
-/// A message that has been received, its payload decoded.
+/// A received message with a decoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received<T> {
-    /// Who sent it. The host says so: it can't be forged.
+    /// The sender. The host sets it, so it can't be forged.
     pub sender: Pid,
     /// The tag that it was sent with.
     pub tag: u32,
-    /// The request that it is, or answers.
+    /// The reference of the request that this is, or that it answers.
     pub reference: Option<Reference>,
-    /// What was sent.
+    /// The decoded payload.
     pub message: T,
 }
 
-/// Takes the next message that was sent without a tag, waiting for as long as it takes. Tagged messages and signals stay
-/// where they are. OTP: `receive … end`.
+/// Takes the next message that was sent without a tag, and waits for it without a limit. Tagged messages and signals stay in the
+/// mailbox. OTP: `receive … end`.
 ///
-/// Errors: the message is no `T`. It has been taken all the same.
+/// Errors: the message can't be decoded as a `T`. It has been taken nevertheless.
 pub fn receive<T: DeserializeOwned>() -> Result<Received<T>, ReceiveError> {
     receive_tagged(MESSAGE_TAG)
 }
 
-/// Takes the next message with this tag, waiting for as long as it takes.
+/// Takes the next message with this tag, and waits for it without a limit.
 ///
 /// Errors: as for [`receive`].
 pub fn receive_tagged<T: DeserializeOwned>(tag: u32) -> Result<Received<T>, ReceiveError> {
@@ -42,8 +42,8 @@ pub fn receive_tagged<T: DeserializeOwned>(tag: u32) -> Result<Received<T>, Rece
     Ok(received.expect("only a receive with a timeout returns with nothing"))
 }
 
-/// Takes the next message that was sent without a tag, waiting no longer than the timeout: `None` when that has run
-/// out. A timeout of zero takes what is there. OTP: `receive … after … end`.
+/// Takes the next message that was sent without a tag. Returns `None` if none has come within the timeout. With a timeout of zero
+/// it doesn't wait. OTP: `receive … after … end`.
 ///
 /// Errors: as for [`receive`].
 pub fn receive_timeout<T: DeserializeOwned>(
@@ -52,9 +52,9 @@ pub fn receive_timeout<T: DeserializeOwned>(
     receive_selected(&Selector::Tag(MESSAGE_TAG), Some(timeout))
 }
 
-/// Takes the first message that fits the selector, waiting no longer than the timeout if there is one.
+/// Takes the first message that matches the selector. Waits at most for the timeout, if there is one.
 ///
-/// Errors: the message is no `T`, or the event that fits is no message. It has been taken all the same.
+/// Errors: the message can't be decoded as a `T`, or the event that matches is not a message. It has been taken nevertheless.
 pub fn receive_selected<T: DeserializeOwned>(
     selector: &Selector,
     timeout: Option<Duration>,
@@ -69,7 +69,7 @@ pub fn receive_selected<T: DeserializeOwned>(
 impl<T: DeserializeOwned> Received<T> {
     /// Decodes a message that [`receive_event`] has taken.
     ///
-    /// Errors: the message is no `T`.
+    /// Errors: the message can't be decoded as a `T`.
     pub fn from_message(message: Message) -> Result<Self, ReceiveError> {
         match decode(&message) {
             Ok(value) => Ok(Self {
@@ -83,18 +83,19 @@ impl<T: DeserializeOwned> Received<T> {
     }
 }
 
-/// Takes the first event that fits, as it is, waiting no longer than the timeout if there is one: what the other
-/// functions are made of.
+/// Takes the first event that matches, without decoding it. Waits at most for the timeout, if there is one. The other functions
+/// use this one.
 ///
-/// The order is that of arrival, and what doesn't fit stays in the mailbox. Timeouts over 584 years are 584 years.
+/// Events come in the order of arrival, and those that don't match stay in the mailbox. Timeouts over 584 years count as 584
+/// years.
 pub fn receive_event(selector: &Selector, timeout: Option<Duration>) -> Option<Event> {
     mailbox::receive(selector, timeout.map(nanoseconds))
 }
 
-/// Takes the first event that fits and is what `pick` makes something of.
+/// Takes the first event that matches and for which `pick` returns a value.
 ///
-/// The selector is to let nothing else through. A message that was sent with a signal's reference would fit all the same:
-/// it is thrown away, and the timeout begins anew.
+/// The selector should match only signals of one kind. A message that was sent with a signal's reference would match, too. It is
+/// dropped, and the timeout begins anew.
 pub fn receive_signal<S>(
     selector: &Selector,
     timeout: Option<Duration>,
@@ -107,30 +108,29 @@ pub fn receive_signal<S>(
     }
 }
 
-/// A new reference, different from all others: to tell the answer to one request from every other message.
-/// OTP: `make_ref/0`.
+/// Makes a reference that differs from all others, to tell the answer to one request from every other message. OTP: `make_ref/0`.
 pub fn make_reference() -> Reference {
     mailbox::make_reference()
 }
 
 /// Waits. Messages that arrive meanwhile stay in the mailbox. OTP: `timer:sleep/1`.
 pub fn sleep(duration: Duration) {
-    // Nobody else knows the reference, so nothing can arrive with it.
+    // No other process knows the reference, so no event can match it.
     receive_event(&Selector::Reference(make_reference()), Some(duration));
 }
 
-/// Why there is no value, though something was received.
+/// The reason why a received event gives no value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The payload is not an encoded value of the type that was asked for: somebody sent something else.
+    /// The payload can't be decoded as a value of the expected type.
     Malformed {
         /// The message.
         message: Message,
-        /// What is wrong with it.
+        /// The error in it.
         error: DecodeError,
     },
-    /// The selector let through a signal: an exit, a down, a timer or a group's.
+    /// The selector matched a signal: an exit, down, timer or group signal.
     NoMessage(Event),
 }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_what_was_asked_for_is_decoded() {
+    fn a_message_of_the_expected_type_is_decoded() {
         let received = Received::<u8>::from_message(message(Format::Raw, &[7])).unwrap();
         assert_eq!(received.message, 7);
         assert_eq!(received.sender, Pid { node: 1, id: 2 });
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_something_else_comes_back_in_the_error() {
+    fn a_message_of_another_type_comes_back_in_the_error() {
         for malformed in [
             message(Format::Raw, &[]),
             message(Format::ExternalTerm, &[7]),

@@ -1,7 +1,7 @@
-//! Messages: what they are made of, and sending them.
+//! Messages: their parts, and sending them.
 //!
-//! A message is a payload in an envelope: who sent it (the host writes that), a tag, and perhaps the reference of the
-//! request that it belongs to. Who says nothing about tags gets by with two:
+//! A message is a payload in an envelope: the sender (set by the host), a tag, and perhaps the reference of the request that it
+//! belongs to. A program that doesn't choose tags uses two:
 //!
 //! ```text
 //! send, send_after, call, send_request   ── MESSAGE_TAG ──▶  receive, receive_timeout
@@ -21,19 +21,18 @@ use crate::{Envelope, Format, Message, Pid};
 /// The tag of messages that were sent without one.
 pub const MESSAGE_TAG: u32 = 0;
 
-/// The tag of replies. Messages of one's own should have another.
+/// The tag of replies. A program's own messages should have another tag.
 pub const REPLY_TAG: u32 = u32::MAX;
 
-/// Sends a copy of a value to a process. Never waits, and never says whether the process was there.
-/// OTP: `erlang:send/2`, `!`.
+/// Sends a copy of a value to a process. Never waits, and does not tell whether the process exists. OTP: `erlang:send/2`, `!`.
 ///
-/// What two processes send each other, signals included, arrives in the order in which it was sent. A message larger than
-/// the system allows ends the *sender*; a mailbox that overflows ends the *receiver*.
+/// Messages and signals from one process to another arrive in the order in which they were sent. A message larger than the system
+/// allows ends the *sender*; a mailbox that overflows ends the *receiver*.
 ///
-/// The bytes don't say of what type they are: sender and receiver have to mean the same. A number without a suffix is an
-/// `i32` here, and something else to a receiver of `u32`.
+/// The bytes don't carry their type: sender and receiver must use the same one. A number without a suffix is an `i32` here, which
+/// a receiver of `u32` decodes as another number.
 ///
-/// Panics if the value refuses to be serialized, which derived implementations never do.
+/// Panics if the value refuses to be serialized. Derived implementations never do.
 pub fn send<T>(to: Pid, value: &T)
 where
     T: Serialize + ?Sized,
@@ -52,15 +51,16 @@ where
     });
 }
 
-/// Sends bytes as they are, in an envelope of one's own.
+/// Sends raw bytes in the caller's own envelope.
 pub fn send_bytes(to: Pid, envelope: Envelope, payload: &[u8]) {
     mailbox::send(to, envelope, payload);
 }
 
-/// Sends a copy of a value to the process that is registered under a name. False if there is none.
-/// OTP: `Name ! Message`, which raises `badarg` then.
+/// Sends a copy of a value to the process that is registered under a name. Returns false if there is none. OTP: `Name ! Message`,
+/// which then raises `badarg`.
 ///
-/// Otherwise as [`send`]. A name is given by [`register`](crate::register) or [`Spawn::name`](crate::Spawn::name).
+/// Otherwise this is like [`send`]. A process gets a name by [`register`](crate::register) or
+/// [`Spawn::name`](crate::Spawn::name).
 pub fn send_named<T>(name: &str, value: &T) -> bool
 where
     T: Serialize + ?Sized,
@@ -78,13 +78,13 @@ where
     })
 }
 
-/// The same, with bytes as they are, in an envelope of one's own.
+/// The same with raw bytes in the caller's own envelope.
 pub fn send_named_bytes(name: &str, envelope: Envelope, payload: &[u8]) -> bool {
     mailbox::send_named(name, envelope, payload)
 }
 
 impl Envelope {
-    /// A tag, no reference, raw bytes. The other fields may be set afterwards.
+    /// An envelope with a tag, no reference and format raw. The other fields may be set afterwards.
     pub fn tagged(tag: u32) -> Self {
         Self {
             tag,
@@ -94,7 +94,7 @@ impl Envelope {
     }
 }
 
-/// Reads a message's payload, which is to be in this crate's own encoding.
+/// Decodes a message's payload, which must be in this crate's own encoding.
 pub fn decode<T: DeserializeOwned>(message: &Message) -> Result<T, DecodeError> {
     match message.format {
         Format::Raw => codec::decode(&message.payload),

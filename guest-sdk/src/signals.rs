@@ -1,9 +1,9 @@
-//! Ending other processes and watching them: exit signals, links and monitors.
+//! Ending and watching other processes: exit signals, links and monitors.
 //!
 //! ```text
-//!                     says                         arrives as
-//! link(other)         if one of us ends, so does   an exit signal: ends this process, or, if it traps exits, an event
-//!                     the other                    (receive_exit)
+//!                     meaning                      arrives as
+//! link(other)         when one of the two ends,    an exit signal: ends the process, or, if it traps exits, an event
+//!                     the other ends, too          (receive_exit)
 //! monitor(other)      tell me when it ends         a down signal: an event, once (receive_down)
 //! exit_process(p, r)  end, please                  an exit signal to p
 //! kill(p)             end                          the end of p
@@ -17,67 +17,66 @@ use crate::{
     Destination, DownSignal, Event, EventKinds, ExitReason, ExitSignal, Pid, Reference, Selector,
 };
 
-/// Sends an exit signal. Never says whether the process was there. OTP: `exit/2`.
+/// Sends an exit signal. Does not tell whether the process exists. OTP: `exit/2`.
 ///
-/// [`ExitReason::Kill`] ends the process with [`ExitReason::Killed`], whatever it does. Any other reason is an exit
-/// event to a process that [traps exits](trap_exit). To one that does not, `Normal` means nothing, unless it is the
-/// caller itself, and everything else ends it with that reason.
+/// [`ExitReason::Kill`] always ends the process, with [`ExitReason::Killed`]. Any other reason becomes an exit event if the
+/// process [traps exits](trap_exit). If it does not, `Normal` has no effect (unless the process is the caller itself), and any
+/// other reason ends it.
 pub fn exit_process(process: Pid, reason: ExitReason) {
     signals::exit_process(process, &reason);
 }
 
-/// Ends a process at once, whether it traps exits or not: its reason is [`ExitReason::Killed`]. OTP: `exit(Pid, kill)`.
+/// Ends a process at once, even if it traps exits, with [`ExitReason::Killed`]. OTP: `exit(Pid, kill)`.
 pub fn kill(process: Pid) {
     exit_process(process, ExitReason::Kill);
 }
 
-/// Says whether exit signals to the calling process become events in its mailbox, instead of ending it; returns what was
-/// set before. A process begins with `false`. OTP: `process_flag(trap_exit, …)`.
+/// Sets whether exit signals to the calling process become events in its mailbox instead of ending it. Returns the previous
+/// setting. A process begins with `false`. OTP: `process_flag(trap_exit, …)`.
 pub fn trap_exit(trap: bool) -> bool {
     signals::trap_exit(trap)
 }
 
-/// Links the calling process and another one: when one ends, the other is sent an exit signal with its reason.
-/// OTP: `link/1`.
+/// Links the calling process and another one: when one ends, the other gets an exit signal with its reason. OTP: `link/1`.
 ///
-/// Once is as good as twice, and with oneself it means nothing. If there is no such process, the caller is sent an exit
-/// signal with [`ExitReason::Noproc`]. To link a process that is only being made: [`spawn_link`](crate::spawn_link).
+/// Linking twice is the same as linking once, and a link to oneself has no effect. If there is no such process, the caller gets
+/// an exit signal with [`ExitReason::Noproc`]. To link a process while spawning it, use [`spawn_link`](crate::spawn_link).
 pub fn link(process: Pid) {
     signals::link(process);
 }
 
-/// Removes the link to a process. When this has returned, no exit signal through it will arrive; one that has arrived
+/// Removes the link to a process. After this has returned, no exit signal arrives through the link. One that has already arrived
 /// stays in the mailbox. OTP: `unlink/1`.
 pub fn unlink(process: Pid) {
     signals::unlink(process);
 }
 
-/// Monitors a process, by its pid or its name: when it ends, a down signal with the reference arrives, once.
-/// OTP: `monitor/2`.
+/// Monitors a process, by its pid or its name. When the process ends, one down signal with the returned reference arrives. OTP:
+/// `monitor/2`.
 ///
-/// If there is no such process, the down signal arrives at once, with [`ExitReason::Noproc`]. A name means the process
-/// that has it now. A process may be monitored several times; of oneself it means nothing. To monitor a process that is
-/// only being made: [`spawn_monitor`](crate::spawn_monitor).
+/// If there is no such process, the down signal arrives at once, with [`ExitReason::Noproc`]. A name stands for the process that
+/// has it now. A process may be monitored several times; monitoring oneself has no effect. To monitor a process while spawning
+/// it, use [`spawn_monitor`](crate::spawn_monitor).
 pub fn monitor(target: impl Into<Destination>) -> Reference {
     signals::monitor(&target.into())
 }
 
-/// Ends a monitor of the calling process: when this has returned, no down signal of it will arrive. One that has arrived
+/// Ends a monitor of the calling process. After this has returned, the monitor sends no down signal. One that has already arrived
 /// stays in the mailbox. OTP: `demonitor/2` with `info`.
 ///
-/// True if the monitor was still there, so that there was and will be no down signal.
+/// Returns true if the monitor was active, so that no down signal has arrived or will arrive.
 pub fn demonitor(monitor: Reference) -> bool {
     signals::demonitor(monitor, false)
 }
 
-/// The same, and a down signal that has arrived and was not received is removed from the mailbox, too.
-/// OTP: `demonitor/2` with `flush` and `info`.
+/// The same, but also removes a down signal that has already arrived from the mailbox. OTP: `demonitor/2` with `flush` and
+/// `info`.
 pub fn demonitor_flush(monitor: Reference) -> bool {
     signals::demonitor(monitor, true)
 }
 
-/// Takes the first exit signal from the mailbox, waiting no longer than the timeout if there is one. Only a process that
-/// [traps exits](trap_exit) gets any. OTP: `receive {'EXIT', From, Reason} -> … end`.
+/// Takes the first exit signal from the mailbox. Waits at most for the timeout, if there is one. Only a process that [traps
+/// exits](trap_exit) gets any. OTP: `receive {'EXIT', From, Reason} -> … end`.
 pub fn receive_exit(timeout: Option<Duration>) -> Option<ExitSignal> {
     receive_signal(
         &Selector::Kinds(EventKinds::EXIT),
@@ -89,10 +88,10 @@ pub fn receive_exit(timeout: Option<Duration>) -> Option<ExitSignal> {
     )
 }
 
-/// Takes the down signal of this monitor from the mailbox, waiting no longer than the timeout if there is one.
-/// OTP: `receive {'DOWN', Monitor, process, _, Reason} -> … end`.
+/// Takes the down signal of this monitor from the mailbox. Waits at most for the timeout, if there is one. OTP: `receive {'DOWN',
+/// Monitor, process, _, Reason} -> … end`.
 ///
-/// A message that somebody sent with the monitor's reference is thrown away.
+/// Drops messages that were sent with the monitor's reference.
 pub fn receive_down(monitor: Reference, timeout: Option<Duration>) -> Option<DownSignal> {
     receive_signal(
         &Selector::Reference(monitor),

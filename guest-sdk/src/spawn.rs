@@ -1,8 +1,7 @@
-//! Making processes: of a function of this program, or of one that any program exports by name.
+//! Spawning processes: of a function of this program, or of one that any program exports by name.
 //!
-//! A new process is a new instance of the program: it shares nothing with its parent, so a function can't simply be
-//! called in it. What travels is the function's index in the program's table, which every instance builds alike, followed
-//! by the argument:
+//! A new process is a new instance of the program and shares nothing with its parent, so the parent can't call a function in it.
+//! Instead the parent sends the function's index in the program's table, which is the same in every instance, and the argument:
 //!
 //! ```text
 //! parent                                   child
@@ -20,19 +19,19 @@ use serde::de::DeserializeOwned;
 use crate::bindings::atoll_rt::process::spawning::{self, SpawnOption};
 use crate::{Outcome, Pid, Priority, Reference, codec, make_reference, process};
 
-/// The exported function in which every process of [`Spawn::function`] begins. The colon keeps it apart from any name that
-/// a program gives a function of its own.
+/// The exported function in which every process of [`Spawn::function`] begins. The colon keeps it apart from the names of a
+/// program's own functions.
 const START: &str = "atoll-guest:start";
 
 /// Starts a process that runs `function(argument)`, and returns its pid at once. OTP: `spawn/3`.
 ///
-/// The function is any `fn` item, or a closure that captures nothing. The argument is copied: anything that serde can
-/// write and read, `()` if there is nothing to say. What the function may return: see [`Outcome`].
+/// The function is any `fn` item, or a closure that captures nothing. The argument is copied: anything that serde can write and
+/// read, or `()`. For the return type see [`Outcome`].
 ///
-/// Errors: the system has no room for another process, or the argument is larger than a message may be. A pid that is
-/// returned is that of a process that really started.
+/// Errors: the system has reached its limit of processes or memory, or the argument is larger than a message may be. If this
+/// returns a pid, the process has really started.
 ///
-/// Panics if the argument refuses to be serialized, which derived implementations never do.
+/// Panics if the argument refuses to be serialized. Derived implementations never do.
 ///
 /// ```no_run
 /// fn worker(name: String) {
@@ -51,8 +50,8 @@ where
     start_function(function, argument, &[])
 }
 
-/// [Spawns](spawn) a process and links it to the calling one, in one step: it can't end before it is linked. When one of
-/// the two ends, the other is sent an exit signal: see [`link`](crate::link). OTP: `spawn_link/3`.
+/// [Spawns](spawn) a process and links it to the calling one, in one step, so that it can't end before it is linked. When one of
+/// the two ends, the other gets an exit signal: see [`link`](crate::link). OTP: `spawn_link/3`.
 ///
 /// Errors: as for [`spawn`].
 pub fn spawn_link<F, A, R>(function: F, argument: A) -> Result<Pid, SpawnError>
@@ -64,8 +63,8 @@ where
     start_function(function, argument, &[SpawnOption::Link])
 }
 
-/// [Spawns](spawn) a process and monitors it, in one step: when it ends, a down signal with the reference arrives, for
-/// [`receive_down`](crate::receive_down) to take. OTP: `spawn_monitor/3`.
+/// [Spawns](spawn) a process and monitors it, in one step. When it ends, a down signal with the reference arrives: see
+/// [`receive_down`](crate::receive_down). OTP: `spawn_monitor/3`.
 ///
 /// Errors: as for [`spawn`].
 pub fn spawn_monitor<F, A, R>(function: F, argument: A) -> Result<(Pid, Reference), SpawnError>
@@ -99,42 +98,41 @@ impl Spawn {
         Self::default()
     }
 
-    /// Links the new process to the calling one, before it begins: see [`spawn_link`].
+    /// Links the new process to the calling one before it begins: see [`spawn_link`].
     pub fn link(self) -> Self {
         self.with(SpawnOption::Link)
     }
 
-    /// Monitors the new process, before it begins. The down signal carries this reference, which is to be made by
-    /// [`make_reference`] for this one monitor: so not for two processes. Where there are no other options,
-    /// [`spawn_monitor`] does both.
+    /// Monitors the new process before it begins. The down signal carries this reference. Make a new reference by
+    /// [`make_reference`] for each monitor. Without other options, use [`spawn_monitor`].
     pub fn monitor(self, monitor: Reference) -> Self {
         self.with(SpawnOption::Monitor(monitor))
     }
 
-    /// Registers the new process under a name of 1 to 255 bytes, before anybody can see it: see
+    /// Registers the new process under a name of 1 to 255 bytes before other processes can see it: see
     /// [`register`](crate::register). If another process has the name, nothing is spawned.
     pub fn name(self, name: impl Into<String>) -> Self {
         self.with(SpawnOption::Name(name.into()))
     }
 
-    /// How urgently the process wants to run, until it says something else by [`set_priority`](crate::set_priority).
+    /// The process's priority, until it changes it by [`set_priority`](crate::set_priority).
     pub fn priority(self, priority: Priority) -> Self {
         self.with(SpawnOption::Priority(priority))
     }
 
-    /// A text to know the process by in reports. At most 255 bytes of it are kept.
+    /// A text that identifies the process in reports. At most 255 bytes of it are kept.
     pub fn label(self, text: impl Into<String>) -> Self {
         self.with(SpawnOption::Label(text.into()))
     }
 
-    /// The most bytes that the process's memory may grow to. The system's limit holds as well. What goes beyond is refused
-    /// to the process, which in Rust aborts it.
+    /// The most bytes to which the process's memory may grow. The system's limit holds as well. Growing beyond it fails, and a
+    /// Rust program then aborts.
     pub fn max_memory(self, bytes: u64) -> Self {
         self.with(SpawnOption::MaxMemory(bytes))
     }
 
-    /// The most bytes that may wait in the process's mailbox. The system's limit holds as well. What goes beyond ends the
-    /// process. OTP: `max_heap_size`.
+    /// The most bytes that may wait in the process's mailbox. The system's limit holds as well. If the mailbox would hold more,
+    /// the process ends. OTP: `max_heap_size`.
     pub fn max_mailbox(self, bytes: u64) -> Self {
         self.with(SpawnOption::MaxMailbox(bytes))
     }
@@ -154,8 +152,8 @@ impl Spawn {
         start_function(function, argument, &self.options)
     }
 
-    /// Starts a process that runs a function which this program exports by name, by [`export!`](crate::export) or
-    /// otherwise. The empty name is that of the program's entry.
+    /// Starts a process that runs a function which this program exports by name, for example by [`export!`](crate::export). The
+    /// empty name stands for the program's entry.
     pub fn named<A>(&self, function: &str, argument: &A) -> Result<Pid, SpawnError>
     where
         A: Serialize + ?Sized,
@@ -163,12 +161,12 @@ impl Spawn {
         codec::with_encoded(argument, |bytes| self.named_bytes(function, bytes))
     }
 
-    /// The same, with an argument in an encoding of one's own.
+    /// The same, with an argument that the caller has encoded.
     pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
         start_exported(None, function, argument, &self.options)
     }
 
-    /// Another program: its processes are started by the names of its functions.
+    /// Selects another program. Its functions are spawned by name.
     pub fn program(self, name: impl Into<String>) -> SpawnIn {
         SpawnIn {
             spawn: self,
@@ -177,8 +175,8 @@ impl Spawn {
     }
 }
 
-/// Starts processes of another program, which the host knows by a name (`atoll run --program NAME=PATH`). Made by
-/// [`Spawn::program`].
+/// Starts processes of another program, which the host knows by a name (`atoll run --program NAME=PATH`). [`Spawn::program`]
+/// makes it.
 #[derive(Clone, Debug)]
 pub struct SpawnIn {
     spawn: Spawn,
@@ -186,7 +184,7 @@ pub struct SpawnIn {
 }
 
 impl SpawnIn {
-    /// Starts a process that runs a function which that program exports by name. The empty name is that of its entry.
+    /// Starts a process that runs a function which that program exports by name. The empty name stands for its entry.
     pub fn named<A>(&self, function: &str, argument: &A) -> Result<Pid, SpawnError>
     where
         A: Serialize + ?Sized,
@@ -194,13 +192,13 @@ impl SpawnIn {
         codec::with_encoded(argument, |bytes| self.named_bytes(function, bytes))
     }
 
-    /// The same, with an argument in an encoding of one's own, such as the program's language has.
+    /// The same, with an argument in the caller's own encoding, for example that of the program's language.
     pub fn named_bytes(&self, function: &str, argument: &[u8]) -> Result<Pid, SpawnError> {
         start_exported(Some(&self.program), function, argument, &self.spawn.options)
     }
 }
 
-/// What every spawn of a function comes to. Without options, and with a small argument, nothing is allocated.
+/// Every spawn of a function comes here. Without options, and with a small argument, it allocates nothing.
 fn start_function<F, A, R>(
     function: F,
     argument: A,
@@ -226,16 +224,16 @@ fn start_exported(
     spawning::spawn(program, function, argument, options).map_err(SpawnError::from)
 }
 
-/// What an entry of the table is called with: the argument, to be taken and read, and numbers that mean nothing.
+/// The type of the table's functions for spawning. They take the argument, and numbers that mean nothing.
 ///
-/// They give the function a type that hardly any other function has. A process may have been started with an argument
-/// that was not made here, and wasm checks the type, and only the type, of what is called through the table.
+/// The numbers give the function a type that hardly any other function has. A process may have been started with a forged
+/// argument, and wasm checks only the type of a function that is called through the table.
 type Trampoline = extern "C" fn(argument: &mut Vec<u8>, f64, f32, f64, f32);
 
-/// Where the encoded value begins in the argument: behind the index.
+/// The offset of the encoded value in the argument, after the index.
 const VALUE_OFFSET: usize = size_of::<u32>();
 
-/// The index, in the program's table, of the trampoline that calls a function of this type.
+/// The index of the trampoline that calls a function of this type, in the program's table.
 fn trampoline_index<F, A, R>() -> u32
 where
     F: Fn(A) -> R + Copy + 'static,
@@ -243,7 +241,7 @@ where
     R: Outcome,
 {
     let trampoline: Trampoline = trampoline::<F, A, R>;
-    // On wasm, a function's address is its index in the table. Elsewhere nothing can be spawned.
+    // On wasm, a function's address is its index in the table. On other targets spawning is impossible.
     trampoline as usize as u32
 }
 
@@ -261,11 +259,11 @@ where
              itself, and pass in its argument what it needs"
         );
     }
-    // SAFETY: `F` takes no bytes, so there is nothing to be initialized. It has a value, since the parent was given one to
-    // find this trampoline by, and being `Copy` it may have another.
+    // SAFETY: `F` has no bytes, so there is nothing to initialize. `F` has a value, since the parent was given one, and `F` is
+    // `Copy`, so it may have another.
     let function = unsafe { std::mem::zeroed::<F>() };
     let decoded = codec::decode(&argument[VALUE_OFFSET..]);
-    // The function may run for ever: the bytes go first.
+    // The function may run for ever, so free the bytes first.
     drop(std::mem::take(argument));
     match decoded {
         Ok(value) => function(value).finish(),
@@ -276,7 +274,7 @@ where
     }
 }
 
-/// Where a process of [`Spawn::function`] begins.
+/// Every process of [`Spawn::function`] begins here.
 #[unsafe(export_name = "atoll-guest:start")]
 extern "C" fn start() {
     process::enter(|| {
@@ -290,31 +288,32 @@ extern "C" fn start() {
             "`{START}` was spawned with an argument that this program did not make"
         );
         // SAFETY: the parent is an instance of the same program, so the index is that of a trampoline here as well. If the
-        // argument was forged, the call traps unless the table has a function of this type there: another trampoline.
-        // That one decodes the bytes or panics. Either way it is this process alone that is hurt.
+        // argument was forged, the call traps unless the table has a function of this type there: another trampoline, which
+        // decodes the bytes or panics. In any case only this process is affected.
         let trampoline = unsafe { std::mem::transmute::<usize, Trampoline>(index as usize) };
         trampoline(&mut argument, 0.0, 0.0, 0.0, 0.0);
     });
 }
 
-/// Why no process was started. As in the contract: what prevents a process is an error here, never a pid that dies.
+/// The reason why no process was started. As in the contract, a failure to start is an error, never a pid of a process that dies
+/// at once.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The host knows no program of this name: it was not given by `--program NAME=PATH`.
+    /// The host knows no program with this name: it was not given by `--program NAME=PATH`.
     UnknownProgram,
-    /// The program exports no function of this name that takes and returns nothing.
+    /// The program exports no function with this name that takes and returns nothing.
     UnknownFunction,
-    /// The system holds as many processes as it may: `--max-processes`.
+    /// The system has reached its limit of processes: `--max-processes`.
     TooManyProcesses,
-    /// There is no memory for it: the program's first memory is larger than the limit given to
-    /// [`Spawn::max_memory`] or to the system, or no slot is free.
+    /// There is no memory for the process: the program's initial memory exceeds the limit of [`Spawn::max_memory`] or of the
+    /// system, or no slot is free.
     NoMemory,
     /// The argument is larger than a message may be: `--max-message`.
     ArgumentTooLarge,
-    /// Another process has the name that was asked for by [`Spawn::name`].
+    /// Another process has the name given by [`Spawn::name`].
     NameTaken,
-    /// The host does not carry out this option.
+    /// The host does not support this option.
     NotSupported(String),
     /// Anything else, in the host's words.
     Other(String),

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// The time in nanoseconds, from a clock that never goes back. What it counts from is not said: only the difference of
-/// two times means something, of two processes' too, on one node. OTP: `erlang:monotonic_time(nanosecond)`.
+/// The time in nanoseconds, from a clock that never goes back. Its zero is unspecified: only differences between times have a
+/// meaning, also between processes on one node. OTP: `erlang:monotonic_time(nanosecond)`.
 ///
 /// `std::time::Instant` does the same on `wasm32-wasip1`, and panics on `wasm32-unknown-unknown`.
 pub fn now_ns() -> u64 {
     crate::wasi::monotonic_ns()
 }
 
-/// A duration as the contract has it. What is too long becomes the longest that there is, 584 years.
+/// Converts a duration to the contract's nanoseconds. A longer duration than they can hold becomes 584 years.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
-//! Timers: messages and signals that are sent in some time.
+//! Timers: messages and signals that are sent after a delay.
 //!
-//! A timer belongs to the process that started it, which alone can cancel and read it, and is gone when that process
-//! ends. None runs out early. Times over 584 years are 584 years.
+//! A timer belongs to the process that started it. Only that process can cancel and read it, and the timer ends with the process.
+//! No timer fires early. Times over 584 years count as 584 years.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::sending::MESSAGE_TAG;
 use crate::time::nanoseconds;
 use crate::{Destination, Envelope, Event, Reference, Selector, TimerSignal, codec};
 
-/// Sends a copy of a value in so much time, as [`send`](crate::send) would then, to a process or to whoever then has a
-/// name. What is returned can [cancel](cancel_timer) it. OTP: `erlang:send_after/3`, whose timers end with the receiver
+/// Sends a copy of a value after a delay, as [`send`](crate::send) would then, to a process or to the process that then has a
+/// name. Use the returned reference to [cancel](cancel_timer) it. OTP: `erlang:send_after/3`, whose timers end with the receiver
 /// instead.
 ///
-/// Panics if the value refuses to be serialized, which derived implementations never do.
+/// Panics if the value refuses to be serialized. Derived implementations never do.
 pub fn send_after<T>(delay: Duration, to: impl Into<Destination>, value: &T) -> Reference
 where
     T: Serialize + ?Sized,
@@ -40,7 +40,7 @@ where
     })
 }
 
-/// The same, with bytes as they are, in an envelope of one's own.
+/// The same with raw bytes in the caller's own envelope.
 pub fn send_after_bytes(
     delay: Duration,
     to: impl Into<Destination>,
@@ -50,27 +50,27 @@ pub fn send_after_bytes(
     timers::send_after(nanoseconds(delay), &to.into(), envelope, payload)
 }
 
-/// Sends a timer signal in so much time, to a process or to whoever then has a name. It carries the timer and the tag.
-/// OTP: `erlang:start_timer/3`.
+/// Sends a timer signal after a delay, to a process or to the process that then has a name. The signal carries the timer's
+/// reference and the tag. OTP: `erlang:start_timer/3`.
 pub fn start_timer(delay: Duration, to: impl Into<Destination>, tag: u32) -> Reference {
     timers::start_timer(nanoseconds(delay), &to.into(), tag)
 }
 
-/// Cancels a timer of the calling process, and returns the time that was left. `None` if it has run out, and its message
-/// or signal has been sent; or if it is none. OTP: `erlang:cancel_timer/1`.
+/// Cancels a timer of the calling process, and returns the time that was left. Returns `None` if the timer has fired, so that its
+/// message or signal has been sent, or if there is no such timer. OTP: `erlang:cancel_timer/1`.
 pub fn cancel_timer(timer: Reference) -> Option<Duration> {
     timers::cancel_timer(timer).map(Duration::from_nanos)
 }
 
-/// The time that is left of a timer of the calling process; `None` as for [`cancel_timer`]. OTP: `erlang:read_timer/1`.
+/// The time left of a timer of the calling process; `None` as for [`cancel_timer`]. OTP: `erlang:read_timer/1`.
 pub fn read_timer(timer: Reference) -> Option<Duration> {
     timers::read_timer(timer).map(Duration::from_nanos)
 }
 
-/// Takes the signal of this timer from the mailbox, waiting no longer than the timeout if there is one.
-/// OTP: `receive {timeout, Timer, Tag} -> … end`.
+/// Takes the signal of this timer from the mailbox. Waits at most for the timeout, if there is one. OTP: `receive {timeout,
+/// Timer, Tag} -> … end`.
 ///
-/// A message that somebody sent with the timer's reference is thrown away.
+/// Drops messages that were sent with the timer's reference.
 pub fn receive_timer(timer: Reference, timeout: Option<Duration>) -> Option<TimerSignal> {
     receive_signal(&Selector::Reference(timer), timeout, |event| match event {
         Event::Timer(signal) => Some(signal),

@@ -1,4 +1,4 @@
-//! How the contract's values are shown, and what is made into one of them.
+//! How the contract's values are displayed, and conversions into them.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use crate::inspect::Status;
 use crate::{Budget, Destination, ExitReason, GroupChange, Pid, Priority, Reference};
 
 impl fmt::Display for Pid {
-    /// The process's id in hexadecimal, in angle brackets: as the host's reports show it.
+    /// Shows the process's id in hexadecimal, in angle brackets, as the host's reports do.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "<{:x}>", self.id)
     }
 }
 
 impl fmt::Display for Reference {
-    /// The reference's id in hexadecimal, behind a `#`.
+    /// Shows the reference's id in hexadecimal after a `#`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "#{:x}", self.id)
     }
 }
 
 impl fmt::Display for Destination {
-    /// The pid, or the name as it is.
+    /// Shows the pid, or the name unchanged.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(pid) => pid.fmt(formatter),
@@ -41,14 +41,14 @@ impl From<&Pid> for Destination {
     }
 }
 
-/// A text is a name.
+/// A string is a name.
 impl From<&str> for Destination {
     fn from(name: &str) -> Self {
         Self::Name(name.to_owned())
     }
 }
 
-/// A text is a name.
+/// A string is a name.
 impl From<String> for Destination {
     fn from(name: String) -> Self {
         Self::Name(name)
@@ -101,7 +101,7 @@ impl fmt::Display for Budget {
 }
 
 impl fmt::Display for ExitReason {
-    /// In words; a reason of the process's own is shown as text, as far as it is text.
+    /// Shows the reason in words. A reason of the process's own is shown as text, as far as it is UTF-8.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Normal => formatter.write_str("normal"),
@@ -121,14 +121,14 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// A text is a reason of the process's own.
+/// A string is a reason of the process's own.
 impl From<&str> for ExitReason {
     fn from(text: &str) -> Self {
         Self::Other(text.as_bytes().to_vec())
     }
 }
 
-/// A text is a reason of the process's own.
+/// A string is a reason of the process's own.
 impl From<String> for ExitReason {
     fn from(text: String) -> Self {
         Self::Other(text.into_bytes())

@@ -1,8 +1,8 @@
 //! The four functions of WASI preview 1 that the SDK itself calls, as safe functions.
 //!
-//! They are imported by hand because `wasm32-unknown-unknown` has no system below its `std`: there, std's own `println!`
-//! goes nowhere and its `Instant` panics. A program that calls none of them imports none of them. On a machine that is
-//! not wasm, std does the same work.
+//! They are imported by hand because `wasm32-unknown-unknown` has no operating system below its `std`: there, std's own
+//! `println!` is lost and its `Instant` panics. A program that calls none of them imports none of them. On a target that is not
+//! wasm, std does the same work.
 
 pub use imp::{arguments, monotonic_ns, write_all};
 
@@ -42,7 +42,7 @@ mod imp {
         fn args_get(starts: *mut *mut u8, bytes: *mut u8) -> u32;
     }
 
-    /// Writes all of the bytes. An output that takes no more loses the rest: no reason for a process to end.
+    /// Writes all of the bytes. If the output accepts no more, the rest is lost, because that is no reason for a process to end.
     pub fn write_all(to: Descriptor, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let buffer = Buffer {
@@ -50,7 +50,7 @@ mod imp {
                 length: bytes.len(),
             };
             let mut written = 0;
-            // SAFETY: `buffer` describes `bytes`, which live until after the call, and `written` is ours to be set.
+            // SAFETY: `buffer` describes `bytes`, which live until after the call, and the host may set `written`.
             let error = unsafe { fd_write(to.0, &raw const buffer, 1, &raw mut written) };
             if error != 0 || written == 0 {
                 return;
@@ -59,28 +59,28 @@ mod imp {
         }
     }
 
-    /// Nanoseconds since some moment in the past; 0 where there is no clock.
+    /// Nanoseconds since some moment in the past; 0 without a clock.
     pub fn monotonic_ns() -> u64 {
         let mut time_ns = 0;
-        // SAFETY: `time_ns` is ours to be set.
+        // SAFETY: the host may set `time_ns`.
         unsafe { clock_time_get(CLOCK_MONOTONIC, 1, &raw mut time_ns) };
         time_ns
     }
 
-    /// The command line, the program's name first.
+    /// The command line, beginning with the program's name.
     pub fn arguments() -> Vec<String> {
         let (mut count, mut size) = (0, 0);
-        // SAFETY: both are ours to be set.
+        // SAFETY: the host may set both.
         if unsafe { args_sizes_get(&raw mut count, &raw mut size) } != 0 {
             return Vec::new();
         }
         let mut starts = vec![std::ptr::null_mut(); count];
         let mut bytes = vec![0; size];
-        // SAFETY: the two vectors have the room that the host has just asked for.
+        // SAFETY: the two vectors have the sizes that the host has just returned.
         if unsafe { args_get(starts.as_mut_ptr(), bytes.as_mut_ptr()) } != 0 {
             return Vec::new();
         }
-        // The strings lie one behind the other, each with a NUL at its end; hence `starts` is not needed.
+        // The strings lie one after the other, each with a NUL at its end, so `starts` is not needed.
         let strings = bytes.split(|&byte| byte == 0).take(count);
         strings
             .map(|string| String::from_utf8_lossy(string).into_owned())
@@ -97,7 +97,7 @@ mod imp {
     use super::Descriptor;
 
     pub fn write_all(to: Descriptor, bytes: &[u8]) {
-        // As on wasm, what can't be written is lost.
+        // Text that can't be written is lost, as on wasm.
         let _ = match to.0 {
             1 => std::io::stdout().write_all(bytes),
             _ => std::io::stderr().write_all(bytes),

@@ -4,8 +4,8 @@
 //! cargo run --release -p atoll-rt --example embed
 //! ```
 //!
-//! It talks to a guest that answers, while another one spins for ever, a third crashes and a fourth takes all the memory
-//! it can get. None of them disturbs the others, or the program's own task, which goes on ticking.
+//! The program talks to a guest that answers. Meanwhile a second guest spins for ever, a third crashes, and a fourth takes all
+//! the memory it can get. They disturb neither each other nor the program's own task, which keeps ticking.
 
 use atoll_rt::{Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Selector, Spawn, System};
 use std::error::Error;
@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A guest that sends every message back, with its tag and its reference. A real one would be written in Rust or C and
-/// read from a file; the text of a module is as good to `System::load`.
+/// A guest that sends every message back, with its tag and its reference. A real guest would be written in Rust or C and read
+/// from a file. `System::load` accepts the text of a module as well.
 const ECHO: &str = r#"
 (module
   (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
   (memory (export "memory") 1)
-  ;; Where the host puts what it hands out: there is one message at a time.
+  ;; Tells the host where to put payloads. The guest holds one message at a time.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
   (func (export "run")
     (loop $next
-      ;; Any event, no time-out; its description goes to address 0.
+      ;; Takes any event, without a time-out. Its description goes to address 0.
       (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 0))
       (call $send
         (i64.load (i32.const 16)) (i64.load (i32.const 24))                             ;; to its sender
@@ -34,28 +34,28 @@ const ECHO: &str = r#"
       (br $next))))
 "#;
 
-/// A guest with bad manners. Each exported function without parameters and results can be spawned.
+/// A misbehaving guest. Each exported function without parameters and results can be spawned.
 const HOSTILE: &str = r#"
 (module
   (memory (export "memory") 1)
   (func (export "run"))
   (func $spin (export "spin") (loop $for-ever (br $for-ever)))
   (func $crash (export "crash") unreachable)
-  ;; Grows its memory until it gets no more, and traps then.
+  ;; Grows its memory until it gets no more, then traps.
   (func $hoard (export "hoard")
     (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
     unreachable))
 "#;
 
-/// The tag of questions to the echo, and so of its answers.
+/// The tag of questions to the echo, and of its answers.
 const QUESTION: u32 = 1;
-/// A guest is trusted with nothing, so not with an answer either.
+/// A guest can't be trusted to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-// A system has threads of its own. This runtime could be any other: what the library returns are plain futures.
+// A system has threads of its own. Its futures run on any runtime.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // The limits hold for each process, but for the first two. What guests may touch outside (`grants`) is nothing.
+    // All limits but the first two hold for each process. Guests get nothing from outside, because `grants` stays empty.
     let system = System::new(Config {
         schedulers: 1,
         max_processes: 100,
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         on_crash: Arc::new(|report| println!("{report}")),
         ..Config::default()
     })?;
-    // Compiles, and runs nothing. A program is loaded once for all its processes.
+    // Compiles the program and runs nothing. A program is loaded once for all its processes.
     let echo = system.load("echo", ECHO.as_bytes())?;
     let hostile = system.load("hostile", HOSTILE.as_bytes())?;
 
@@ -73,16 +73,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let ticks = Arc::new(AtomicU32::new(0));
     let ticker = tokio::spawn(tick(ticks.clone()));
 
-    // Watched from its first moment on, a process can't end unseen.
+    // The program watches the process from the start, so it can't miss the end.
     let (spinner, spinner_end) = system.spawn_watched(Spawn::new(&hostile).function("spin"))?;
     let (_, crash_end) = system.spawn_watched(Spawn::new(&hostile).function("crash"))?;
-    // One process can have a limit of its own, and a label, by which reports call it.
+    // A process can have a limit of its own, and a label, which reports show.
     let hoard = Spawn::new(&hostile)
         .function("hoard")
         .max_memory(256 << 10)
         .label("the hoarder");
     let (_, hoard_end) = system.spawn_watched(hoard)?;
-    // Without a function's name, it is the entry that runs.
+    // Without a function's name, the process runs the program's entry.
     let echo = system.spawn(Spawn::new(&echo))?;
 
     let mut mailbox = system.open_mailbox()?;
@@ -97,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("the one that crashes ended: {}", crash_end.await);
     println!("the one that hoards ended: {}", hoard_end.await);
     println!("is the one that spins alive? {}", system.is_alive(spinner));
-    // However busy it is, it ends at the end of its slice.
+    // A busy process ends at the end of its slice.
     system.kill(spinner);
     let reason = spinner_end.await;
     assert_eq!(reason, ExitReason::Killed);
@@ -118,14 +118,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("own task: {} ticks", ticks.load(Ordering::Relaxed));
     ticker.abort();
 
-    // Ends the processes that are left, the echo among them, and waits for the threads: not on the thread that other
-    // tasks need.
+    // Ends the remaining processes, including the echo, and waits for the system's threads. That blocks, so it runs on a thread
+    // of its own.
     tokio::task::spawn_blocking(move || system.shutdown()).await?;
     Ok(())
 }
 
-/// Asks a process and waits for its answer, which is known by the question's reference: whatever else it sends, late
-/// answers to earlier questions included, is no answer to this one.
+/// Asks a process and waits for the answer with the question's reference. Ignores anything else that the process sends, such as
+/// late answers to earlier questions.
 async fn ask(mailbox: &mut HostMailbox, process: Pid, question: &str) -> Option<String> {
     let reference = mailbox.make_reference();
     let message = Outgoing::new(QUESTION, question.as_bytes()).reference(reference);
@@ -134,7 +134,7 @@ async fn ask(mailbox: &mut HostMailbox, process: Pid, question: &str) -> Option<
         .receive(Selector::Reference(reference), Some(ANSWER_TIMEOUT))
         .await?;
     match answer {
-        // The payload comes from a guest: it may be anything.
+        // The payload comes from a guest: it may hold any bytes.
         Event::Message(message) => Some(String::from_utf8_lossy(&message.payload).into_owned()),
         _ => None,
     }

@@ -1,28 +1,28 @@
 //! Rules of OTP that a build with the feature `break-rules` can break on purpose.
 //!
-//! `cargo xtask oracle --break RULE` shows with it that the comparison with Erlang would notice. In every other build
-//! [`breaks`] is a constant `false`, and nothing of this is there.
+//! `cargo xtask oracle --break RULE` uses this to show that the comparison with Erlang notices a broken rule. In every other
+//! build [`breaks`] is a constant `false`, and the compiler removes the code behind it.
 
-/// A rule that can be broken.
+/// A rule that can be broken. Each comment states the rule as OTP has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rule {
-    /// `kill` that is sent ends a process that traps exits.
+    /// A `kill` signal ends even a process that traps exits.
     KillIsTrappable,
     /// An exit signal with reason `normal` does nothing to a process that does not trap exits.
     NormalExitKills,
     /// After `unlink` no exit signal through the link arrives.
     UnlinkIsLate,
-    /// Every monitor of a process that ends is answered.
+    /// Every monitor of a process gets a `DOWN` message when the process ends.
     DownIsLost,
-    /// A link is there on both sides.
+    /// A link holds on both sides.
     LinkOneWay,
-    /// The end of a process takes its name away.
+    /// A name is released when its process ends.
     NamesSurvive,
-    /// An answer that comes when nobody waits for it any more is dropped.
+    /// A reply that comes after the caller has stopped waiting is dropped.
     LateReplyArrives,
-    /// A selective receive takes the first event that fits.
+    /// A selective receive takes the first event that matches.
     SelectiveOrder,
-    /// A timer that is cancelled does not run out.
+    /// A cancelled timer does not fire.
     TimerUncancellable,
 }
 

@@ -1,9 +1,8 @@
 //! Atoll: Erlang-style processes for WebAssembly.
 //!
-//! Every process is a wasm instance with a memory of its own; schedulers, one per core, preempt it after some
-//! thousand reductions; processes share nothing and talk by messages. A guest is written against the WIT package
-//! `atoll-rt:process` in any language, or is a plain WASI program. This crate is the runtime as a library; the program
-//! `atoll` is made of it.
+//! Every process is a wasm instance with a memory of its own. Schedulers, one per core, preempt it after some thousand
+//! reductions. Processes share nothing and exchange messages. A guest is written against the WIT package `atoll-rt:process` in
+//! any language, or is a plain WASI program. This crate is the runtime as a library; the program `atoll` is built on it.
 //!
 //! A Rust program that embeds it builds a [`System`], loads programs, spawns their functions, exchanges messages with
 //! them through a [`HostMailbox`], and watches them end. `examples/embed.rs` shows all of that.

@@ -1,12 +1,12 @@
-//! Texts of strangers, made safe to print: a guest's names and words must not drive a terminal, pass for lines of the
-//! host's, or fill the log.
+//! Makes untrusted texts safe to print. A guest's names and strings must not control a terminal, imitate the host's own lines, or
+//! fill the log.
 
 use std::fmt::{self, Write};
 
 /// Names are cut to this many bytes.
 pub const NAME_SHOWN_BYTES_MAX: usize = 120;
 
-/// The text with characters that can't be seen, or that change how others are shown, written out; cut to `bytes_max` bytes.
+/// Escapes characters that are invisible or change how others are shown. Cuts the text to `bytes_max` bytes.
 pub fn printable(text: &str, bytes_max: usize) -> String {
     let shown = &text[..text.floor_char_boundary(bytes_max)];
     let mut safe = String::with_capacity(shown.len());
@@ -23,8 +23,8 @@ pub fn printable(text: &str, bytes_max: usize) -> String {
     safe
 }
 
-/// Is this a character that shows nothing, or that changes how its neighbours are shown? Unicode's general categories Cf, Zl and
-/// Zp, and fillers that look like nothing: with them a name could turn a line around, or pass for another.
+/// Is this character invisible, or does it change how its neighbours are shown? These are Unicode's general categories Cf, Zl and
+/// Zp, and fillers that look like nothing. With them a name could reverse a line or imitate another name.
 fn is_invisible(char: char) -> bool {
     matches!(u32::from(char),
         0xad | 0x34f | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2
@@ -33,12 +33,12 @@ fn is_invisible(char: char) -> bool {
         | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
-/// A name, made safe to print.
+/// Makes a name safe to print.
 pub fn printable_name(name: &str) -> String {
     printable(name, NAME_SHOWN_BYTES_MAX)
 }
 
-/// Several lines, each made safe to print, and not too many of them.
+/// Makes several lines safe to print, and limits their number.
 pub(crate) fn printable_lines(text: &str) -> String {
     const LINES_SHOWN_MAX: usize = 12;
     const LINE_SHOWN_BYTES_MAX: usize = 300;
@@ -49,18 +49,18 @@ pub(crate) fn printable_lines(text: &str) -> String {
         .join("\n")
 }
 
-/// Formats no more than the first `bytes_max` bytes of a text, however long the whole would be.
+/// Formats only the first `bytes_max` bytes of a text, however long it is.
 pub(crate) fn start_of(text: fmt::Arguments<'_>, bytes_max: usize) -> String {
     let mut start = Start {
         text: String::new(),
         bytes_max,
     };
-    // It fails when it has written enough.
+    // Formatting fails when the limit is reached.
     let _ = start.write_fmt(text);
     start.text
 }
 
-/// The first part of a text; writing more fails.
+/// Holds the first part of a text. Writing more fails.
 struct Start {
     text: String,
     bytes_max: usize,

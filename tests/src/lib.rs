@@ -1,13 +1,12 @@
-//! What the integration tests share: the program `atoll` as a subprocess, and guests as a few lines of WAT.
+//! Shared code of the integration tests: it runs the program `atoll` as a subprocess, and makes guests of a few lines of WAT.
 //!
-//! [`Atoll`] runs the program and gives an [`Outcome`] to check. [`guest`] and [`bare_guest`] put the text of a case
-//! behind a prelude of imports and small functions, so that a case is no longer than what it is about; [`tied_guest`] has a
-//! second one for the parts of the contract that tie processes together. Nothing here
-//! links the host: what is tested is what a user has.
-//! [`Fifo`] and [`full_pipe`] are for cases about what lies beyond a program's own output.
+//! [`Atoll`] runs the program and returns an [`Outcome`] to check. [`guest`] and [`bare_guest`] put a case's text after a prelude
+//! of imports and small functions, so that a case contains only what it is about. [`tied_guest`] adds a second prelude for the
+//! parts of the contract that tie processes together. Nothing here links the host, so the tests test what a user has. [`Fifo`]
+//! and [`full_pipe`] are for cases about pipes.
 //!
-//! The program is the one that `ATOLL_BIN` names, else the release build of this repository; built guests are found
-//! by `ATOLL_GUESTS` in the same way. A program that hangs is killed and fails its test.
+//! The program is the one that `ATOLL_BIN` names, or else the release build of this repository. `ATOLL_GUESTS` names the folder
+//! of built guests. A program that hangs is killed and fails its test.
 
 mod outcome;
 mod pipes;

@@ -1,19 +1,19 @@
-//! What a run of the program left behind, and checks of it that show everything when they fail.
+//! The outcome of a run of the program. Its checks show everything when they fail.
 
 use rustix::process::Signal;
 use std::fmt;
 
-/// A shell adds this to the number of the signal that ended a program.
+/// When a signal ends a program, a shell adds this number to the signal's.
 const SIGNAL_CODE: i32 = 128;
 
-/// The end of a run: the exit code and what was printed.
+/// The exit code of a run, and its output.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The command line, to be shown when a check fails.
+    /// The command line, which is shown when a check fails.
     pub command: String,
-    /// The exit code; none if a signal ended it.
+    /// The exit code; none if a signal ended the program.
     pub code: Option<i32>,
-    /// The number of the signal that ended it, if one did.
+    /// The number of the signal that ended the program, if one did.
     pub signal: Option<i32>,
     /// Standard output.
     pub stdout: String,
@@ -21,7 +21,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// One crash report, taken apart.
+/// A parsed crash report.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The program's name.
@@ -30,14 +30,14 @@ pub struct Crash {
     pub function: String,
     /// The label, as it is printed, if there is one.
     pub label: Option<String>,
-    /// Why it ended.
+    /// The exit reason.
     pub reason: String,
-    /// Names of functions, innermost first.
+    /// The names of functions, innermost first.
     pub backtrace: Vec<String>,
 }
 
 impl Outcome {
-    /// The exit code is this one.
+    /// Checks the exit code.
     #[track_caller]
     pub fn code(self, code: i32) -> Outcome {
         assert!(
@@ -47,13 +47,13 @@ impl Outcome {
         self
     }
 
-    /// Would a shell say that this signal stopped it? It died by it, or exited with the code that stands for it.
+    /// Would a shell say that this signal stopped the program? Either the signal ended it, or it exited with the signal's code.
     pub fn is_stopped_by(&self, signal: Signal) -> bool {
         let number = signal.as_raw();
         self.signal == Some(number) || self.code == Some(SIGNAL_CODE + number)
     }
 
-    /// This signal stopped it, as a shell sees it.
+    /// Checks that this signal stopped the program, as a shell sees it.
     #[track_caller]
     pub fn stopped_by(self, signal: Signal) -> Outcome {
         assert!(
@@ -64,7 +64,7 @@ impl Outcome {
         self
     }
 
-    /// It died by this signal, so that a shell's loop around it stops as well.
+    /// Checks that this signal ended the program, so that a shell's loop around it stops as well.
     #[track_caller]
     pub fn died_by(self, signal: Signal) -> Outcome {
         let number = signal.as_raw();
@@ -75,7 +75,7 @@ impl Outcome {
         self
     }
 
-    /// It failed, in an orderly way, and standard error says why.
+    /// Checks that the program failed in an orderly way, and that standard error says why.
     #[track_caller]
     pub fn fails_with_a_message(self) -> Outcome {
         let is_orderly = self
@@ -88,7 +88,7 @@ impl Outcome {
         self
     }
 
-    /// Standard output is exactly this text.
+    /// Checks that standard output is exactly this text.
     #[track_caller]
     pub fn stdout(self, text: &str) -> Outcome {
         assert!(
@@ -98,7 +98,7 @@ impl Outcome {
         self
     }
 
-    /// Standard error is exactly this text.
+    /// Checks that standard error is exactly this text.
     #[track_caller]
     pub fn stderr(self, text: &str) -> Outcome {
         assert!(
@@ -108,7 +108,7 @@ impl Outcome {
         self
     }
 
-    /// Standard error holds this text.
+    /// Checks that standard error contains this text.
     #[track_caller]
     pub fn stderr_has(self, text: &str) -> Outcome {
         assert!(
@@ -137,7 +137,7 @@ impl Outcome {
         crashes
     }
 
-    /// There is one crash report, and this one is it: function and reason.
+    /// Checks that there is exactly one crash report, with this function and reason.
     #[track_caller]
     pub fn crash(self, function: &str, reason: &str) -> Outcome {
         let crashes = self.crashes();
@@ -151,7 +151,7 @@ impl Outcome {
         self
     }
 
-    /// The number of reductions that `--stats` told.
+    /// The number of reductions that `--stats` printed.
     #[track_caller]
     pub fn reductions(&self) -> u64 {
         let number = self.stderr.lines().find_map(|line| {
@@ -164,7 +164,7 @@ impl Outcome {
 }
 
 impl Crash {
-    /// Reads the first line, behind `crash: process `.
+    /// Parses the first line of a report, without `crash: process `.
     fn of(line: &str) -> Option<Crash> {
         let (_pid, rest) = line.split_once(" of program `")?;
         let (program, rest) = rest.split_once("`, function `")?;
@@ -181,7 +181,7 @@ impl Crash {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A guest that floods its output must not flood the log of the tests.
+        // A guest that floods its output must not flood the tests' log.
         let short = |text: &str| -> String { text.chars().take(4000).collect() };
         writeln!(f, "command: {}", self.command)?;
         match (self.code, self.signal) {

@@ -1,4 +1,4 @@
-//! Pipes and FIFOs: what is read from a program, and how a test and a guest tell each other how far they are.
+//! Pipes and FIFOs: reading a program's output, and synchronizing a test with a guest.
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
 use std::fs::File;
@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use crate::program::HANG;
 
-/// A FIFO. Opening one waits for its other side, so that whoever opens it tells the other how far it has come.
+/// A FIFO. Opening one side waits for the other side, so a test and a guest can wait for each other.
 pub struct Fifo {
     path: PathBuf,
 }
 
 impl Fifo {
-    /// Makes one.
+    /// Makes a FIFO at this path.
     pub fn new(path: impl Into<PathBuf>) -> Fifo {
         let path = path.into();
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
@@ -24,18 +24,18 @@ impl Fifo {
         Fifo { path }
     }
 
-    /// Where it is.
+    /// The FIFO's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits until the program opens it for reading, and gives the side to write to.
+    /// Waits until the program opens it for reading. Returns the side to write to.
     #[track_caller]
     pub fn until_read(&self) -> File {
         self.until_opened(true)
     }
 
-    /// Waits until the program opens it for writing, and gives the side to read from.
+    /// Waits until the program opens it for writing. Returns the side to read from.
     #[track_caller]
     pub fn until_written(&self) -> File {
         self.until_opened(false)
@@ -47,13 +47,13 @@ impl Fifo {
         let path = self.path.clone();
         std::thread::spawn(move || {
             let side = File::options().read(!writes).write(writes).open(path);
-            // Nobody listens any more if the other side came too late.
+            // If the other side came too late, the receiver is gone.
             let _ = tell.send(side);
         });
         match opened.recv_timeout(HANG) {
             Ok(side) => side.expect("the FIFO can be opened"),
             Err(_) => {
-                // With both sides open the thread comes to its end.
+                // Opening both sides ends the thread.
                 let _ = File::options().read(true).write(true).open(&self.path);
                 panic!("the program never opens {}", self.path.display());
             }
@@ -61,12 +61,12 @@ impl Fifo {
     }
 }
 
-/// A pipe without any room: a reader that has stopped to read.
+/// A full pipe, whose reader doesn't read.
 pub fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe can be made");
     let flags = fcntl_getfl(&writer).expect("a pipe has flags");
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("they can be set");
-    // First by pages, then by bytes: a page that does not fit may leave room for less.
+    // Fill it page by page, then byte by byte: a page that doesn't fit may leave space for less.
     for part in [&[b'.'; 4096][..], b"."] {
         while writer.write(part).is_ok() {}
     }
@@ -74,7 +74,7 @@ pub fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// What a thread reads from a pipe.
+/// The bytes that a thread reads from a pipe.
 #[derive(Clone, Default)]
 pub(crate) struct Stream(Arc<(Mutex<Read>, Condvar)>);
 
@@ -92,7 +92,7 @@ impl Read {
 }
 
 impl Stream {
-    /// Reads until the end, or so many bytes; then the pipe is closed.
+    /// Reads until the end, or until it has this many bytes. Then the pipe is closed.
     pub(crate) fn read(pipe: impl io::Read + Send + 'static, bytes_max: usize) -> Stream {
         let stream = Stream::default();
         let shared = stream.clone();
@@ -108,7 +108,7 @@ impl Stream {
         stream
     }
 
-    /// Of a stream that goes elsewhere there is nothing to read.
+    /// The stream of an output that goes elsewhere: there is nothing to read.
     pub(crate) fn none() -> Stream {
         let stream = Stream::default();
         stream.change(|read| read.is_over = true);
@@ -121,7 +121,7 @@ impl Stream {
         changed.notify_all();
     }
 
-    /// Waits until this is so. False if it never will be, or the deadline has come.
+    /// Waits until the condition holds. Returns false if it can never hold, or at the deadline.
     pub(crate) fn wait(&self, is_so: impl Fn(&Read) -> bool, deadline: Instant) -> bool {
         let (read, changed) = &*self.0;
         let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,22 +1,22 @@
-//! The text in front of every guest: imports, a memory, and functions that make a case a few lines long.
+//! The text before every guest: imports, a memory, and functions that keep cases short.
 //!
-//! In a case, `%"some text"` stands for the two operands `(i32.const ADDRESS) (i32.const LENGTH)` of that text, which
-//! is put into memory. The memory of two pages is laid out like this; a case may use what is free:
+//! In a case, `%"some text"` stands for the two operands `(i32.const ADDRESS) (i32.const LENGTH)` of that text, which is put into
+//! memory. The memory of two pages has the following layout. A case may use the free parts.
 //!
 //! ```text
 //!        16  this process's own pid (16 bytes), after `$start`
-//!        32  what `fd_write` is to write, and how much it wrote
+//!        32  the operands of `fd_write`, and the number of bytes written
 //!        64  the result of the last spawn (24 bytes): error flag at 64, pid or error at 72
-//!        96  the event received last (80 bytes): sender at 112, tag at 128, is there a reference at 136, the
+//!        96  the last received event (80 bytes): sender at 112, tag at 128, is there a reference at 136, the
 //!            reference at 144, format at 160, payload's address at 164, its length at 168
 //!       176  the argument's address and length
 //!       192  the last reference made (16 bytes)
 //!       208  a small payload to send (16 bytes)
 //!       256  free, for pids: `$neighbour`'s is kept at 256, an offender's at 272
-//!       512  a line that is printed
+//!       512  a line to print
 //!      1024  free
 //!      4096  texts
-//!     32768  the heap, which starts anew whenever something is received
+//!     32768  the heap, which starts anew with each received event
 //! ```
 
 use std::fmt::Write;
@@ -45,7 +45,7 @@ const WASI: &str = r#"
 const MEMORY: &str = r#"(memory (export "memory") 2)"#;
 
 const REALLOC: &str = r#"
-  ;; Goes on from where it stopped, and takes more memory when there is none left.
+  ;; Continues after the last allocation, and grows the memory when it is used up.
   (func $cabi_realloc (export "cabi_realloc")
     (param i32 i32) (param $alignment i32) (param $bytes i32) (result i32)
     (local $block i32) (local $missing i32)
@@ -80,7 +80,7 @@ const FUNCTIONS: &str = r#"
       (i32.const 0) (i32.const 0) (i32.const 64))
     (call $spawned (local.get $slot)))
 
-  ;; Looks at the result of a spawn in the same way.
+  ;; Reads the result of a spawn in the same way.
   (func $spawned (param $slot i32) (result i32)
     (if (result i32) (i32.load8_u (i32.const 64))
       (then (i32.load8_u (i32.const 72)))
@@ -90,7 +90,7 @@ const FUNCTIONS: &str = r#"
     (call $try-start-in (i32.const 0) (i32.const 0)
       (local.get $function) (local.get $function-bytes) (local.get $slot)))
 
-  ;; The same, where an error is none that the case expects.
+  ;; The same for a case that expects no error.
   (func $start (param $function i32) (param $function-bytes i32) (param $slot i32)
     (if (i32.ne (i32.const -1)
           (call $try-start (local.get $function) (local.get $function-bytes) (local.get $slot)))
@@ -104,7 +104,7 @@ const FUNCTIONS: &str = r#"
       (i32.const 0) (i32.const 0) (local.get $options) (local.get $count) (i32.const 64))
     (call $spawned (local.get $slot)))
 
-  ;; Puts the pid that this process was given as argument into the slot.
+  ;; Puts the pid in this process's argument into the slot.
   (func $parent (param $slot i32)
     (call $argument (i32.const 176))
     (call $copy-id (i32.load (i32.const 176)) (local.get $slot)))
@@ -128,20 +128,20 @@ const FUNCTIONS: &str = r#"
     (call $receive (i32.const 1) (i64.extend_i32_u (local.get $tag)) (i64.const 0)
       (i32.const 0) (i64.const 0) (i32.const 96)))
 
-  ;; Takes a message with this tag if it is there. Is it?
+  ;; Takes a message with this tag, if there is one. Answers whether there was.
   (func $poll (param $tag i32) (result i32)
     (global.set $heap (i32.const 32768))
     (call $receive (i32.const 1) (i64.extend_i32_u (local.get $tag)) (i64.const 0)
       (i32.const 1) (i64.const 0) (i32.const 96))
     (i32.load8_u (i32.const 96)))
 
-  ;; Waits until there is no such process any more.
+  ;; Waits until the process has ended.
   (func $await-end (param $slot i32)
     (loop $again
       (if (call $is-alive (i64.load (local.get $slot)) (i64.load offset=8 (local.get $slot)))
         (then (call $yield-now) (br $again)))))
 
-  ;; Answers every message (tag 2), with how many there have been so far.
+  ;; Answers every message (tag 2) with the number of messages so far.
   (func $neighbour (export "neighbour")
     (local $count i32)
     (loop $next
@@ -151,7 +151,7 @@ const FUNCTIONS: &str = r#"
       (call $post-bytes (i32.const 112) (i32.const 2) (i32.const 208) (i32.const 4))
       (br $next)))
 
-  ;; Asks a neighbour (tag 1), and answers what it says.
+  ;; Asks a neighbour (tag 1), and returns its answer.
   (func $ask (param $slot i32) (result i32)
     (call $post (local.get $slot) (i32.const 1))
     (call $take (i32.const 2))
@@ -186,17 +186,17 @@ const PRINTING: &str = r#"
     (call $print (local.get $at) (i32.sub (i32.const 1023) (local.get $at))))
 "#;
 
-/// A guest's text in pieces, for cases that need other pieces than usual.
+/// A guest's text in parts, for cases that need other parts than usual.
 pub struct Guest<'a> {
-    /// May it print and exit by WASI? A guest that may not imports nothing but the contract.
+    /// May it print and exit through WASI? Otherwise it imports nothing but the contract.
     pub wasi: bool,
-    /// Imports beside those of the contract and of printing.
+    /// Imports besides those of the contract and of printing.
     pub imports: &'a str,
-    /// Its memory.
+    /// The memory.
     pub memory: &'a str,
-    /// Its `cabi_realloc`.
+    /// The `cabi_realloc`.
     pub realloc: &'a str,
-    /// Its functions.
+    /// The functions.
     pub body: &'a str,
 }
 
@@ -213,10 +213,10 @@ impl Default for Guest<'_> {
 }
 
 impl Guest<'_> {
-    /// The whole text.
+    /// The complete text.
     pub fn text(&self) -> String {
         let mut texts = Texts::default();
-        let body = texts.place(self.body);
+        let body = texts.replace_texts(self.body);
         let mut module = String::from("(module");
         let (wasi, printing) = if self.wasi {
             (WASI, PRINTING)
@@ -242,7 +242,7 @@ impl Guest<'_> {
     }
 }
 
-/// A guest that knows the contract and can print.
+/// A guest that uses the contract and can print.
 pub fn guest(body: &str) -> String {
     Guest {
         body,
@@ -261,13 +261,13 @@ pub fn bare_guest(body: &str) -> String {
     .text()
 }
 
-/// The texts of a guest: what stands between `%"` and `"`, in the order in which they come.
+/// The texts of a guest between `%"` and `"`, in order.
 #[derive(Default)]
 struct Texts(String);
 
 impl Texts {
-    /// Puts operands where texts are. A text has no escapes.
-    fn place(&mut self, body: &str) -> String {
+    /// Replaces texts by their operands. A text has no escapes.
+    fn replace_texts(&mut self, body: &str) -> String {
         let mut placed = String::new();
         let mut rest = body;
         while let Some((before, text)) = rest.split_once("%\"") {

@@ -16,13 +16,12 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A program that has not ended by then never will: the slowest test takes a few seconds on an idle machine.
+/// A program that has not ended after this time hangs. The slowest test takes a few seconds on an idle machine.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
 
-/// One run of the program `atoll`, with the files that it needs, which are gone when it is dropped.
+/// One run of the program `atoll`, with the files that it needs. Dropping it removes the files.
 ///
-/// Compiled code is not kept unless [`Atoll::cached`] says so, and the environment is empty but for what
-/// [`Atoll::env`] adds.
+/// Compiled code is not cached unless [`Atoll::cached`] says so, and the environment contains only what [`Atoll::env`] adds.
 pub struct Atoll {
     folder: TempDir,
     subcommand: Option<&'static str>,
@@ -31,14 +30,14 @@ pub struct Atoll {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
-    /// What standard input, output and error are, if they are not pipes of the test's own.
+    /// Standard input, output and error, if they are not pipes of the test's own.
     files: [Option<OwnedFd>; 3],
     shell: Option<String>,
     cached: bool,
 }
 
 impl Atoll {
-    /// `atoll run` on a guest given as text or as a binary, whose program is called `main`.
+    /// `atoll run` on a guest given as text or as a binary. The program is called `main`.
     pub fn run(guest: impl AsRef<[u8]>) -> Atoll {
         let mut atoll = Atoll::subcommand("run");
         let path = atoll.folder.path().join("main.wat");
@@ -61,7 +60,7 @@ impl Atoll {
         atoll
     }
 
-    /// `atoll` with these words and nothing else.
+    /// `atoll` with only these words.
     pub fn words<Word: Into<OsString>>(words: impl IntoIterator<Item = Word>) -> Atoll {
         let mut atoll = Atoll::subcommand("run");
         atoll.subcommand = None;
@@ -84,25 +83,25 @@ impl Atoll {
         }
     }
 
-    /// A word in front of the file.
+    /// Adds a word before the file.
     pub fn option(mut self, word: impl Into<OsString>) -> Atoll {
         self.options.push(word.into());
         self
     }
 
-    /// Words in front of the file.
+    /// Adds words before the file.
     pub fn options<Word: Into<OsString>>(mut self, words: impl IntoIterator<Item = Word>) -> Atoll {
         self.options.extend(words.into_iter().map(Into::into));
         self
     }
 
-    /// A word behind the file.
+    /// Adds a word after the file.
     pub fn arg(mut self, word: impl Into<OsString>) -> Atoll {
         self.args.push(word.into());
         self
     }
 
-    /// Registers another guest as a program of this name.
+    /// Registers another guest as a program with this name.
     pub fn program(self, name: &str, guest: impl AsRef<[u8]>) -> Atoll {
         let path = self.folder.path().join(format!("{name}.wat"));
         std::fs::write(&path, guest).expect("the temporary folder can be written to");
@@ -111,64 +110,64 @@ impl Atoll {
         self.option("--program").option(word)
     }
 
-    /// What the program reads from standard input, which is empty otherwise.
+    /// Sets the bytes of standard input, which is empty otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Atoll {
         self.stdin = bytes.into();
         self
     }
 
-    /// Standard input is this file or pipe.
+    /// Takes standard input from this file or pipe.
     pub fn stdin_from(mut self, file: impl Into<OwnedFd>) -> Atoll {
         self.files[0] = Some(file.into());
         self
     }
 
-    /// Standard output goes to this file or pipe, and is not in the outcome.
+    /// Sends standard output to this file or pipe. The outcome doesn't contain it.
     pub fn stdout_to(mut self, file: impl Into<OwnedFd>) -> Atoll {
         self.files[1] = Some(file.into());
         self
     }
 
-    /// Standard error goes to this file or pipe, and is not in the outcome.
+    /// Sends standard error to this file or pipe. The outcome doesn't contain it.
     pub fn stderr_to(mut self, file: impl Into<OwnedFd>) -> Atoll {
         self.files[2] = Some(file.into());
         self
     }
 
-    /// A shell does this first, and then becomes the program: for limits and signals, which are passed on.
+    /// Runs these commands in a shell that then becomes the program. They can set limits and signals, which the program inherits.
     pub fn after(mut self, shell: impl Into<String>) -> Atoll {
         self.shell = Some(shell.into());
         self
     }
 
-    /// A variable of the program's environment.
+    /// Sets a variable of the program's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Atoll {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Keeps compiled code on disk, where the environment says.
+    /// Caches compiled code on disk, in the place that the environment names.
     pub fn cached(mut self) -> Atoll {
         self.cached = true;
         self
     }
 
-    /// The folder that holds the run's files, for a test to put some of its own there.
+    /// The folder with the run's files. A test may put files of its own there.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub fn outcome(self) -> Outcome {
         self.start().outcome()
     }
 
-    /// Runs it to its end with a reader of standard output that goes away after so many bytes.
+    /// Runs the program to its end with a reader that closes standard output after this many bytes.
     pub fn outcome_if_output_closes_after(self, stdout_bytes: usize) -> Outcome {
         self.start_with(stdout_bytes).outcome()
     }
 
-    /// Starts it, for a test to do something meanwhile.
+    /// Starts the program.
     pub fn start(self) -> Running {
         self.start_with(usize::MAX)
     }
@@ -183,12 +182,12 @@ impl Atoll {
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("{words}: {error}; run `cargo xtask test`, or set ATOLL_BIN")
         });
-        // Only the program has them now: a pipe is at its end when the program is.
+        // Now only the program has the pipes, so they end with it.
         drop(command);
         if let Some(mut stdin) = child.stdin.take() {
             let input = self.stdin.clone();
             std::thread::spawn(move || {
-                // A program that ends without reading has no use for it.
+                // A program may end without reading its input.
                 let _ = stdin.write_all(&input);
             });
         }
@@ -235,8 +234,8 @@ impl Atoll {
     }
 }
 
-/// Has children begin with the signals that ask for an end as usual. Who ignores them passes that on, as shells do to what they
-/// start in the background, but who handles them does not.
+/// Lets children begin with the default action of the signals that ask for an end. Children inherit ignored signals, which shells
+/// set for programs in the background, but they don't inherit handlers.
 fn reset_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -248,7 +247,7 @@ fn reset_signals() {
     });
 }
 
-/// A program that runs. One that is dropped without its outcome is killed.
+/// A running program. Dropping it without taking its outcome kills it.
 pub struct Running {
     _files: Atoll,
     words: String,
@@ -259,7 +258,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until standard output holds this text.
+    /// Waits until standard output contains this text.
     #[track_caller]
     pub fn until_stdout(&mut self, text: &str) {
         if !self.stdout.wait(|read| read.has(text), self.deadline) {
@@ -267,7 +266,7 @@ impl Running {
         }
     }
 
-    /// Waits until standard error holds this text.
+    /// Waits until standard error contains this text.
     #[track_caller]
     pub fn until_stderr(&mut self, text: &str) {
         if !self.stderr.wait(|read| read.has(text), self.deadline) {
@@ -275,7 +274,7 @@ impl Running {
         }
     }
 
-    /// How many mappings the kernel keeps for it.
+    /// The number of the program's mappings.
     #[track_caller]
     pub fn mappings(&self) -> usize {
         let path = format!("/proc/{}/maps", self.child.id());
@@ -283,7 +282,7 @@ impl Running {
         maps.lines().count()
     }
 
-    /// The most memory that it has held at one time so far, in bytes. It must not have ended.
+    /// The program's peak memory so far, in bytes. The program must not have ended.
     #[track_caller]
     pub fn peak_memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
@@ -295,17 +294,17 @@ impl Running {
         peak.expect("a program that runs holds memory") << 10
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     #[track_caller]
     pub fn signal(&mut self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the program has not been waited for");
     }
 
-    /// Waits for its end.
+    /// Waits for the program's end.
     #[track_caller]
     pub fn outcome(mut self) -> Outcome {
-        // Standard error is closed when the program ends, and not before.
+        // Standard error is closed only when the program ends.
         let is_over = |stream: &Stream| stream.wait(|read| read.is_over, self.deadline);
         if !is_over(&self.stderr) || !is_over(&self.stdout) {
             self.give_up("the program hangs");
@@ -356,13 +355,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, unless the test has failed.
+        // The program has ended, unless the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A guest of this repository, built by `cargo xtask guests`.
+/// The path of a guest of this repository, built by `cargo xtask guests`.
 pub fn built_guest(name: &str) -> PathBuf {
     let folder = found(
         "ATOLL_GUESTS",

@@ -1,9 +1,9 @@
-//! A second prelude, for cases about the rest of the contract: signals, names, groups, timers, calls.
+//! A second prelude, for cases about the other parts of the contract: signals, names, groups, timers, calls.
 //!
-//! It comes behind the first and uses its memory. Beside what is there:
+//! It comes after the first prelude and shares its memory. It also uses:
 //!
 //! ```text
-//!       104  of the event received last: its case
+//!       104  the last received event: its case
 //!       112  its payload. Of an exit-signal: sender at 112, reason's case at 128, what it carries at 132.
 //!            Of a down-signal: monitor at 112, target's case at 128, pid or name at 136, reason's case at 152, what it
 //!            carries at 156. Of a timer-signal: timer at 112, tag at 128. Of a group-signal: monitor at 112, change
@@ -11,7 +11,7 @@
 //!      2048  the result of the last registration or join (2 bytes)
 //!      2056  the result of the last search for a name (24 bytes)
 //!      2080  the result of cancelling or reading a timer (16 bytes): is there any at 2080, the time at 2088
-//!      2096  a list that was asked for: address and length
+//!      2096  the last received list: address and length
 //!      2104  a monitored group (24 bytes): the reference, and at 2120 the list
 //!      2128  the result of the last call (72 bytes): is it an error at 2128; the answer's sender at 2136, tag at 2152,
 //!            payload at 2188, length at 2192; or else the error's case at 2136, reason's case at 2140, what it carries
@@ -64,7 +64,7 @@ pub const TOOLS: &str = r#"
   (import "atoll-rt:process/debugging@0.2.0" "resume" (func $resume (param i64 i64) (result i32)))
 "#;
 
-/// Functions on top of [`TIES`].
+/// Functions that use [`TIES`].
 pub const TIE_FUNCTIONS: &str = r#"
   (func $trap-exits (drop (call $trap-exit (i32.const 1))))
 
@@ -111,7 +111,7 @@ pub const TIE_FUNCTIONS: &str = r#"
     (call $take-kinds (i32.const 4))
     (i32.load8_u (i32.const 152)))
 
-  ;; Waits for what carries a reference.
+  ;; Waits for an event with a reference.
   (func $take-reference (param $slot i32)
     (global.set $heap (i32.const 32768))
     (call $receive (i32.const 3) (i64.load (local.get $slot)) (i64.load offset=8 (local.get $slot))
@@ -123,13 +123,13 @@ pub const TIE_FUNCTIONS: &str = r#"
     (call $must (i32.eq (i32.load8_u (i32.const 104)) (i32.const 2)))
     (i32.load8_u (i32.const 152)))
 
-  ;; Is nothing in the mailbox? If something is, it is taken.
+  ;; Is the mailbox empty? If not, takes an event.
   (func $is-empty (result i32)
     (global.set $heap (i32.const 32768))
     (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 1) (i64.const 0) (i32.const 96))
     (i32.eqz (i32.load8_u (i32.const 96))))
 
-  ;; Waits for nothing, so many milliseconds.
+  ;; Sleeps for this many milliseconds.
   (func $pass (param $milliseconds i64)
     (call $receive (i32.const 4) (i64.const 0) (i64.const 0)
       (i32.const 1) (i64.mul (local.get $milliseconds) (i64.const 1000000)) (i32.const 96))
@@ -177,7 +177,7 @@ pub const TIE_FUNCTIONS: &str = r#"
     (call $whereis (local.get $name) (local.get $bytes) (i32.const 2056))
     (i32.eqz (i32.load8_u (i32.const 2056))))
 
-  ;; Calls a process, with a tag and these bytes; no timeout if it is negative. Answers 0 if that was answered, 1 after
+  ;; Calls a process, with a tag and these bytes. A negative timeout is none. Answers 0 if the process answered, 1 after
   ;; the timeout, 2 if the process is down.
   (func $request
     (param $slot i32) (param $tag i32) (param $at i32) (param $bytes i32) (param $milliseconds i64) (result i32)
@@ -193,7 +193,7 @@ pub const TIE_FUNCTIONS: &str = r#"
       (then (i32.add (i32.const 1) (i32.load8_u (i32.const 2136))))
       (else (i32.const 0))))
 
-  ;; Answers the message received last: with a tag, and these bytes.
+  ;; Answers the last received message with a tag and these bytes.
   (func $answer (param $tag i32) (param $at i32) (param $bytes i32)
     (call $reply (i64.load (i32.const 112)) (i64.load (i32.const 120))
       (i64.load (i32.const 144)) (i64.load (i32.const 152)) (local.get $tag) (i32.const 0)
@@ -207,11 +207,11 @@ pub const TIE_FUNCTIONS: &str = r#"
         (i32.load (i32.const 164)) (i32.load (i32.const 168)))
       (br $next)))
 
-  ;; Takes events, and does nothing.
+  ;; Takes events and does nothing else.
   (func $stays (export "stays")
     (loop $next (drop (call $take-any)) (br $next)))
 
-  ;; The same, and traps exits. Says when it does: tag 7.
+  ;; The same, but traps exits. Sends a message with tag 7 when it does.
   (func $traps (export "traps")
     (call $trap-exits)
     (call $parent (i32.const 240))
@@ -219,7 +219,7 @@ pub const TIE_FUNCTIONS: &str = r#"
     (call $stays))
 "#;
 
-/// A guest that knows all of the contract that needs no grant, and can print.
+/// A guest that uses every part of the contract that needs no grant, and can print.
 pub fn tied_guest(body: &str) -> String {
     Guest {
         imports: TIES,

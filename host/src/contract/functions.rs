@@ -1,4 +1,4 @@
-//! What the contract's functions do, whichever way they are called.
+//! The parts of the contract's functions that both linkings share.
 
 use crate::engine::state::Exit;
 use crate::process::{Budget, ExitReason, Pid, Reference};
@@ -8,7 +8,7 @@ use crate::system::program::Runnable;
 use crate::system::spawn::{Parent, Spawn, SpawnError, SpawnOptions, label};
 use std::sync::Arc;
 
-/// Options that one spawn may list.
+/// The most options that one spawn may list.
 pub(super) const SPAWN_OPTIONS_MAX: usize = 32;
 
 /// One option of a spawn.
@@ -31,7 +31,7 @@ pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result
     Ok(())
 }
 
-/// The program that a spawn names: the caller's own if it names none.
+/// Finds the program that a spawn names, or the caller's own if it names none.
 pub(super) fn program(
     current: &Current,
     name: Option<&str>,
@@ -42,7 +42,7 @@ pub(super) fn program(
     }
 }
 
-/// `spawning.spawn`; the function is none if the program has no such.
+/// `spawning.spawn`. `function` is none if the program has no such function.
 pub(super) fn spawn(
     current: &mut Current,
     program: Result<Arc<dyn Runnable>, SpawnError>,
@@ -78,7 +78,7 @@ pub(super) fn spawn(
     current.shared.spawn(spawn, Some(parent))
 }
 
-/// `lifecycle.exit`: what it ends with.
+/// `lifecycle.exit`: the error that ends the process.
 pub(super) fn exit(reason: ExitReason) -> wasmtime::Error {
     Exit::own(reason)
 }

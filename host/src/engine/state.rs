@@ -4,7 +4,7 @@ use super::arena::CallPlace;
 use super::loan::Lender;
 use super::slots::{Canary, NotGrown};
 use crate::process::{Budget, ExitReason};
-use crate::rewriter::TABLE_PLACE_BYTES;
+use crate::rewriter::TABLE_ELEMENT_BYTES;
 use crate::system::control::Ending;
 use crate::system::current::Current;
 use crate::system::memory::Share;
@@ -384,7 +384,7 @@ impl MemoryLimits {
         let elements = self.elements.saturating_add(more);
         // Small tables are every instance's, and not counted.
         let counted = elements.saturating_sub(TABLE_ELEMENTS_FREE).min(more) as u64;
-        let bytes = self.bytes.saturating_add(counted * TABLE_PLACE_BYTES);
+        let bytes = self.bytes.saturating_add(counted * TABLE_ELEMENT_BYTES);
         let is_too_much = elements > TABLE_ELEMENTS_MAX || bytes > self.bytes_max;
         if is_too_much || maximum.is_some_and(|maximum| desired > maximum) {
             return false;

@@ -1,4 +1,4 @@
-//! What a core module is, found out without compiling or running it: imports, memory, functions, entry.
+//! Analysis reads a core module without compiling or running it. It finds its imports, memory, functions and entry.
 
 use super::bounds::{Bounds, count_elements};
 use super::counting::{COUNTER, is_sized};
@@ -7,7 +7,7 @@ use super::features;
 use super::filling::Filling;
 use super::initial::Initial;
 use super::sizes::Sizes;
-use super::tables::{Calls, Found};
+use super::tables::{Calls, TableUse};
 use crate::abi::{self, PACKAGE, RAW_MODULE};
 use crate::text::printable_name;
 use std::collections::BTreeSet;
@@ -19,51 +19,51 @@ use wasmparser::{
     TypeRef, TypeSectionReader, ValType,
 };
 
-/// The rewriter's export of the function that runs a function, whose place in [`Analysis::functions`] it is told.
+/// The exported function through which the host runs a function. Its parameter is the index in [`Analysis::functions`].
 pub(crate) const ENTRY: &str = "atoll:entry";
-/// Its exports of mutable globals: the index follows.
+/// The rewriter exports mutable globals under this prefix and their index.
 pub(crate) const GLOBAL_PREFIX: &str = "atoll:global/";
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// The functions that can be spawned: the entry tells them apart by one branch, of which wasm allows little more targets.
+/// The limit of functions that can be spawned. The entry selects one by a `br_table`, and wasm allows few more targets.
 const FUNCTIONS_MAX: usize = 50_000;
 
-/// A core module, as far as loading it needs to know.
+/// A core module, as far as loading needs to know it.
 #[derive(Debug, Default)]
 pub(crate) struct Analysis {
     pub(crate) imports: Vec<Import>,
-    /// Its first memory: the minimum and the maximum, in bytes.
+    /// The minimum and the maximum of the first memory, in bytes.
     pub(crate) memory: Option<(u64, Option<u64>)>,
-    /// The minimum of all its memories together, in bytes.
+    /// The minimum of all memories together, in bytes.
     pub(crate) memory_bytes_min: u64,
-    /// What an instance takes beside its memories, in bytes, if that is much.
+    /// The bytes that an instance takes beside its memories; 0 if they are few.
     pub(crate) instance_bytes: u64,
-    /// The memory that it exports under the name by which the contract's functions find it.
+    /// The index of the memory that is exported as `memory`. The contract's functions use it.
     pub(crate) exported_memory: Option<u32>,
     /// The functions that can be spawned: name and index.
     pub(crate) functions: Vec<(String, u32)>,
-    /// `_initialize`, to be called before any function but `_start`.
+    /// `_initialize`. It is called before any function but `_start`.
     pub(crate) initialize: Option<u32>,
     pub(crate) start: Option<u32>,
     pub(crate) realloc: Option<u32>,
     pub(crate) types: u32,
     pub(crate) imported_functions: u32,
     pub(crate) defined_functions: u32,
-    /// The code of the largest, in bytes.
+    /// The code size of the largest function, in bytes.
     pub(crate) largest_body: usize,
-    /// How many parameters each of these has.
+    /// The number of parameters of each function with code.
     pub(crate) params: Vec<u32>,
-    /// Its code has operations whose cost is that of an operand.
+    /// The code has operations whose cost depends on an operand.
     pub(crate) has_sized_operations: bool,
-    /// What becomes of calls by table.
+    /// How calls through the table are rewritten.
     pub(crate) calls: Calls,
-    /// Those in its code.
+    /// The bulk operations in the code.
     pub(crate) bulk: BTreeSet<Bulk>,
-    /// The part of its first memory that its data segments fill, in bytes.
+    /// The part of the first memory that data segments fill, in bytes.
     pub(crate) data: Range<usize>,
-    /// What an instance is like before its code has run.
+    /// The state of an instance before its code runs.
     pub(crate) initial: Initial,
-    /// The data that its processes write themselves.
+    /// The data segments that each process writes itself.
     pub(crate) filling: Filling,
 }
 
@@ -94,7 +94,7 @@ impl Bulk {
 pub(crate) struct Import {
     pub(crate) module: String,
     pub(crate) name: String,
-    /// What the contract says of it, if it is the contract's.
+    /// The contract's function, if the import is one.
     pub(crate) contract: Option<&'static abi::Function>,
 }
 
@@ -106,7 +106,7 @@ impl Import {
 }
 
 impl Analysis {
-    /// Reads a binary core module. It has been validated when this returns.
+    /// Validates and reads a binary core module.
     pub(crate) fn read(bytes: &[u8]) -> Result<Analysis, LoadError> {
         features::validate_module(bytes)?;
         let mut reader = Reader::default();
@@ -118,12 +118,12 @@ impl Analysis {
         reader.finish()
     }
 
-    /// Does it import anything of the contract?
+    /// Does it import any function of the contract?
     pub(crate) fn is_atoll_guest(&self) -> bool {
         self.imports.iter().any(|import| import.contract.is_some())
     }
 
-    /// Says how much memory an instance takes at the start.
+    /// Returns how much memory an instance takes at the start.
     pub(crate) fn sizes(&self) -> Sizes {
         Sizes {
             memory_bytes: self.memory_bytes_min,
@@ -132,7 +132,7 @@ impl Analysis {
         }
     }
 
-    /// The first import that nobody provides.
+    /// The first import that the host doesn't provide.
     pub(crate) fn unknown_import(&self) -> Option<&Import> {
         self.imports
             .iter()
@@ -143,8 +143,7 @@ impl Analysis {
         self.imports.iter().any(Import::is_wasi)
     }
 
-    /// The index of the function that runs when none is named: of a WASI command its `_start`, whatever else it exports, else
-    /// the world's `run`.
+    /// The index of the function that runs by default: `_start` if the module is a WASI command, otherwise the world's `run`.
     pub(crate) fn entry(&self) -> Option<usize> {
         ["_start", "run"].iter().find_map(|name| {
             self.functions
@@ -161,13 +160,13 @@ struct Reader {
     /// The type of each function, imported ones first.
     functions: Vec<u32>,
     exports: Vec<(String, u32)>,
-    /// Functions whose code was read.
+    /// The number of functions whose code has been read.
     bodies: u32,
     bounds: Bounds,
     /// The minimum of each memory, in bytes.
     memories: Vec<u64>,
-    /// Its tables, and who calls by them.
-    found: Found,
+    /// The module's tables and the calls through them.
+    table_use: TableUse,
 }
 
 impl Reader {
@@ -194,14 +193,14 @@ impl Reader {
     fn type_section(&mut self, section: TypeSectionReader<'_>) -> Result<(), LoadError> {
         for group in section {
             let group = group.map_err(invalid)?;
-            self.found.types(&group);
+            self.table_use.types(&group);
             for ty in group.into_types() {
                 self.types.push(match ty.composite_type.inner {
                     CompositeInnerType::Func(function) => Some(function),
                     _ => {
                         self.analysis
                             .initial
-                            .cannot_be_had_again("it has types of objects");
+                            .prevent_recycling("it has types of objects");
                         None
                     }
                 });
@@ -234,7 +233,7 @@ impl Reader {
             self.analysis.bulk.extend(Bulk::of(&operator));
             self.analysis.has_sized_operations |= is_sized(&operator);
             self.analysis.initial.operator(&operator);
-            self.found.operator(&operator);
+            self.table_use.operator(&operator);
         }
         Ok(())
     }
@@ -251,7 +250,7 @@ impl Reader {
 
     fn table_section(&mut self, section: TableSectionReader<'_>) -> Result<(), LoadError> {
         for table in section {
-            self.found.table(&table.map_err(invalid)?);
+            self.table_use.table(&table.map_err(invalid)?);
         }
         Ok(())
     }
@@ -260,7 +259,7 @@ impl Reader {
         for element in section {
             let element = element.map_err(invalid)?;
             self.bounds.mentioned(count_elements(&element))?;
-            self.found.element(&element).map_err(invalid)?;
+            self.table_use.element(&element).map_err(invalid)?;
         }
         Ok(())
     }
@@ -308,7 +307,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Counts the locals of the next function, its parameters among them.
+    /// Counts the locals of the next function, including its parameters.
     fn locals(&mut self, body: &FunctionBody<'_>) -> Result<(), LoadError> {
         let function = self.analysis.imported_functions + self.bodies;
         self.bodies += 1;
@@ -322,7 +321,7 @@ impl Reader {
         self.bounds.locals(function, locals)
     }
 
-    /// Adds an active segment of the first memory to what is known to be filled.
+    /// Extends the known data range by an active segment of the first memory.
     fn data(&mut self, data: &wasmparser::Data<'_>) {
         let DataKind::Active {
             memory_index: 0,
@@ -344,7 +343,7 @@ impl Reader {
     }
 
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), LoadError> {
-        self.found.import(&import.ty);
+        self.table_use.import(&import.ty);
         self.bounds.import()?;
         let contract = match import.ty {
             TypeRef::Func(ty) => {
@@ -371,7 +370,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Compares an imported function with the contract's, if that is what it claims to be.
+    /// Compares an imported function with the contract's, if it claims to be one.
     fn contract(
         &self,
         import: &wasmparser::Import<'_>,
@@ -448,7 +447,8 @@ impl Reader {
         self.analysis.params = defined.map(|function| params(function) as u32).collect();
         self.analysis.types =
             u32::try_from(self.types.len()).expect("wasm counts types in 32 bits");
-        self.analysis.calls = std::mem::take(&mut self.found).finish(&self.types, &self.functions);
+        self.analysis.calls =
+            std::mem::take(&mut self.table_use).finish(&self.types, &self.functions);
         self.analysis.instance_bytes = match self.analysis.calls.keeps_table() {
             true => self.bounds.instance_bytes(),
             false => self.bounds.instance_bytes_without_mentions(),
@@ -458,7 +458,7 @@ impl Reader {
         Ok(self.analysis)
     }
 
-    /// What the contract returns in memory needs a memory, and a way to make room in it.
+    /// Checks that a module that uses the contract exports a memory, and `cabi_realloc` if one of the functions returns a list.
     fn check_lists(&self) -> Result<(), LoadError> {
         let analysis = &self.analysis;
         let Some(import) = analysis
@@ -496,7 +496,7 @@ impl Reader {
     }
 }
 
-/// Refuses names that the rewriter gives to exports of its own.
+/// Refuses names that the rewriter uses for its own exports.
 fn check_export(name: &str) -> Result<(), LoadError> {
     let own = [ENTRY, GLOBAL_PREFIX, COUNTER];
     let Some(prefix) = own.iter().find(|prefix| name.starts_with(**prefix)) else {

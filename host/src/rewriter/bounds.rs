@@ -1,32 +1,32 @@
-//! What a module may consist of at most, so that loading it takes time and memory in proportion to its size, and what its
-//! instances take beside their memories.
+//! Limits on a module's parts. They keep the time and memory of loading in proportion to the module's size, and they bound the
+//! memory that an instance takes beside its linear memories.
 //!
-//! The compiler's work grows with more than a module's bytes: sixteen kilobytes can declare a hundred million locals. Each
-//! bound is many times what compilers emit; an error says which function, and how much is allowed.
+//! The compiler's work grows with more than a module's bytes: sixteen kilobytes can declare a hundred million locals. Each limit
+//! is many times what compilers emit. An error names the function and the limit.
 
 use super::error::{LoadError, LoadErrorKind};
 use wasmparser::{Element, ElementItems};
 
-/// Locals of all functions together. A compiler for C, itself compiled, has half a million.
+/// Locals of all functions together. A C compiler compiled to wasm has half a million.
 const LOCALS_MAX: u64 = 4_000_000;
-/// Imports. Real modules have a hundred or two.
+/// Imports. Real modules have one or two hundred.
 const IMPORTS_MAX: u32 = 10_000;
-/// Memories of one module. An instance may have fewer.
+/// Memories of one module. The limit for an instance may be lower.
 const MEMORIES_MAX: u32 = 100;
-/// Functions that a table or an export may mention: each has code by which the host could call it.
+/// Functions that tables or exports mention. The compiler emits code for each, through which the host could call it.
 const MENTIONED_MAX: u64 = 200_000;
-/// Text is read with seventy times its size of memory.
+/// The text parser takes seventy times the text's size in memory.
 pub(super) const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// What wasmtime keeps in an instance: for a global, for a function that can be called otherwise than directly, for a place of a
-/// table.
+/// The bytes that wasmtime keeps in an instance for a global, for a function that a table or export mentions, and for a table
+/// element.
 const GLOBAL_BYTES: u64 = 16;
 const MENTIONED_BYTES: u64 = 32;
-pub(crate) const TABLE_PLACE_BYTES: u64 = 8;
-/// So much of that is every instance's, and not counted.
+pub(crate) const TABLE_ELEMENT_BYTES: u64 = 8;
+/// This many bytes are free for every instance and aren't counted.
 const INSTANCE_BYTES_FREE: u64 = 16 << 10;
 
-/// The counts of a module's parts that are read so far.
+/// The counts of the parts read so far.
 #[derive(Default, Debug)]
 pub(super) struct Bounds {
     locals: u64,
@@ -53,7 +53,7 @@ impl Bounds {
         self.globals += 1;
     }
 
-    /// Functions that an export or an element segment mentions.
+    /// Adds functions that an export or an element segment mentions.
     pub(super) fn mentioned(&mut self, functions: u64) -> Result<(), LoadError> {
         self.mentioned = self.mentioned.saturating_add(functions);
         refuse_above(self.mentioned, MENTIONED_MAX, || {
@@ -61,7 +61,7 @@ impl Bounds {
         })
     }
 
-    /// The locals of the function with this index.
+    /// Adds the locals of the function with this index.
     pub(super) fn locals(&mut self, function: u32, locals: u64) -> Result<(), LoadError> {
         self.locals = self.locals.saturating_add(locals);
         refuse_above(self.locals, LOCALS_MAX, || {
@@ -69,18 +69,18 @@ impl Bounds {
         })
     }
 
-    /// What an instance takes beside its memories and tables, in bytes, if that is more than every instance may take.
+    /// The bytes that an instance takes beside its memories and tables; 0 if they are within the free amount.
     pub(super) fn instance_bytes(&self) -> u64 {
         if_much(self.globals * GLOBAL_BYTES + self.mentioned * MENTIONED_BYTES)
     }
 
-    /// The same if nothing is left of what the module mentions.
+    /// The same for a module whose mentions the rewriter removes.
     pub(super) fn instance_bytes_without_mentions(&self) -> u64 {
         if_much(self.globals * GLOBAL_BYTES)
     }
 }
 
-/// How many functions an element segment mentions, at most.
+/// The number of functions that an element segment mentions, at most.
 pub(super) fn count_elements(element: &Element<'_>) -> u64 {
     let count = match &element.items {
         ElementItems::Functions(functions) => functions.count(),

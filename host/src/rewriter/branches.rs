@@ -1,33 +1,33 @@
-//! Branches by table with more targets than wasmtime's compiler takes: several smaller ones stand for each.
+//! Splits a `br_table` that has more targets than wasmtime's compiler accepts into several smaller ones.
 //!
 //! ```text
 //! (br_table 0 0 0 … 1 (index))    becomes    (if (i32.lt_u (index) (n)) (then (br_table 1 … 2 (index))))
 //!                                            (index = index - n), and so on; at last (br 1)
 //! ```
 //!
-//! The smaller ones lie in a block, where operands from outside can't be reached. So it is done if no target takes operands; otherwise
-//! the compiler refuses the function.
+//! The smaller ones lie in a block, which can't reach operands outside of it. So the rewriter splits a branch only if no target
+//! takes operands. Otherwise the compiler refuses the function.
 
 use wasm_encoder::{BlockType, InstructionSink};
 use wasmparser::{BrTable, FunctionBody, Operator, OperatorsReader, Result};
 
-/// The compiler takes no more targets.
+/// The compiler's limit of targets.
 const TARGETS_MAX: u32 = 65_520;
 
-/// Is this code so long that it may have such branches?
+/// Is this code long enough to hold such a branch?
 pub(super) fn may_be_wide(function: &FunctionBody<'_>) -> bool {
     function.range().len() > TARGETS_MAX as usize
 }
 
-/// Has this one too many targets?
+/// Does this branch have too many targets?
 pub(super) fn is_wide(targets: &BrTable<'_>) -> bool {
     targets.len() > TARGETS_MAX
 }
 
-/// Has this code such branches, and none of them a target that takes operands, as far as that is easily seen?
+/// Does this code have such branches, and can all of them be split? The answer is no if a target takes operands, or might.
 pub(super) fn can_be_cut(mut code: OperatorsReader<'_>) -> Result<bool> {
     let mut found = false;
-    // For each block around: may a branch to it take operands along? The function's results are not known here.
+    // For each enclosing block: may a branch to it take operands? The function's results aren't known here, so the outermost may.
     let mut takes = vec![true];
     while !code.eof() {
         match code.read()? {
@@ -40,8 +40,8 @@ pub(super) fn can_be_cut(mut code: OperatorsReader<'_>) -> Result<bool> {
             Operator::End => _ = takes.pop(),
             Operator::BrTable { targets } if is_wide(&targets) => {
                 for depth in targets.targets().chain([Ok(targets.default())]) {
-                    let place = takes.len().checked_sub(1 + depth? as usize);
-                    if place.is_none_or(|place| takes[place]) {
+                    let block = takes.len().checked_sub(1 + depth? as usize);
+                    if block.is_none_or(|block| takes[block]) {
                         return Ok(false);
                     }
                 }
@@ -53,7 +53,7 @@ pub(super) fn can_be_cut(mut code: OperatorsReader<'_>) -> Result<bool> {
     Ok(found)
 }
 
-/// Writes one, in the place of the instruction. The index comes from the stack; the local, of type i32, is for it.
+/// Writes the smaller branches in place of the instruction. They take the index from the stack and keep it in `local`, an i32.
 pub(super) fn write(
     code: &mut InstructionSink<'_>,
     targets: &BrTable<'_>,
@@ -65,7 +65,7 @@ pub(super) fn write(
         let count = part.len() as i32;
         code.local_get(local).i32_const(count).i32_lt_u();
         code.if_(BlockType::Empty).local_get(local);
-        // One block further in.
+        // The branch lies one block deeper.
         let deeper: Vec<u32> = part.iter().map(|depth| depth + 1).collect();
         code.br_table(deeper, targets.default() + 1).end();
         code.local_get(local).i32_const(count).i32_sub();

@@ -1,12 +1,12 @@
-//! Operations on large parts of memories. `memory.fill` and `memory.copy` are cut into pieces: one may take a second. After
-//! `memory.grow` it is paid for what had to be moved.
+//! Bulk memory operations. One `memory.fill` or `memory.copy` may take a second, so the rewriter cuts it into pieces. After a
+//! `memory.grow` the process pays for the bytes that the host had to move.
 
 use super::analysis::Bulk;
 use super::counting::{Cost, Counter};
 use crate::abi::BYTES_PER_REDUCTION;
 use wasm_encoder::{BlockType, Function, InstructionSink};
 
-/// Bulk operations run in pieces of this many bytes: some ten microseconds each.
+/// The size of a piece. Filling or copying it takes some ten microseconds.
 const PIECE_BYTES: i32 = 256 << 10;
 
 /// The parameters of `fill` and `copy`: the second is a value or the source.
@@ -14,11 +14,11 @@ const DESTINATION: u32 = 0;
 const SECOND: u32 = 1;
 const LENGTH: u32 = 2;
 
-/// `fill(destination, value, length)` or `copy(destination, source, length)`: the operation itself when it is small
-/// or out of bounds (it traps before it writes anything, so it must be seen whole), else piece by piece. A copy to
-/// a higher address goes backwards, as overlapping ranges need. Each piece is paid for when it is its turn.
+/// Writes `fill(destination, value, length)` or `copy(destination, source, length)`. A small operation runs as it is. So does one
+/// that is out of bounds, because it must trap before it writes anything. Any other runs piece by piece. A copy to a higher
+/// address runs backwards, as overlapping ranges require. The process pays for each piece before it runs.
 ///
-/// `grow(pages)` is the operation itself; `moved` is the host's function that says what it has cost.
+/// `grow(pages)` runs the operation itself. `moved` is the host's function that returns what the growth has cost.
 pub(super) fn bulk(operation: Bulk, counter: &Counter, moved: u32) -> Function {
     let mut body = Function::new([]);
     let mut code = body.instructions();
@@ -39,7 +39,7 @@ pub(super) fn bulk(operation: Bulk, counter: &Counter, moved: u32) -> Function {
         Bulk::Grow { .. } => {
             code.local_get(0);
             operation.emit(&mut code);
-            code.call(moved).call(counter.takes_off);
+            code.call(moved).call(counter.charge_function);
         }
     }
     code.end();
@@ -58,7 +58,7 @@ impl Bulk {
         };
     }
 
-    /// Writes the operation on all that is left.
+    /// Writes the operation on all bytes that remain.
     fn emit_rest(self, code: &mut InstructionSink<'_>) {
         code.local_get(DESTINATION)
             .local_get(SECOND)
@@ -66,8 +66,8 @@ impl Bulk {
         self.emit(code);
     }
 
-    /// Writes the operation itself, for when it is small or goes out of bounds. Each of `ranges` is the parameter with its
-    /// start, and its memory.
+    /// Writes the operation itself for lengths that are small or out of bounds. Each of `ranges` is a parameter that holds a
+    /// start address, and its memory.
     fn emit_unless_large(
         self,
         code: &mut InstructionSink<'_>,
@@ -87,7 +87,7 @@ impl Bulk {
 
     /// Writes the pieces of a copy to a higher address.
     fn emit_backwards_if_higher(self, code: &mut InstructionSink<'_>, counter: &Counter) {
-        // Backwards: the last piece of what is left, at the same distance in both ranges.
+        // The last piece of the remaining bytes comes first, at the same offset in both ranges.
         code.local_get(DESTINATION)
             .local_get(SECOND)
             .i32_gt_u()
@@ -111,7 +111,7 @@ impl Bulk {
         code.return_().end();
     }
 
-    /// Writes the pieces from the first on. `addresses` are the parameters that each piece moves on.
+    /// Writes the pieces from the first on. Each piece advances the parameters in `addresses`.
     fn emit_forwards(self, code: &mut InstructionSink<'_>, counter: &Counter, addresses: &[u32]) {
         code.loop_(BlockType::Empty);
         charge_piece(code, counter);
@@ -134,7 +134,7 @@ impl Bulk {
     }
 }
 
-/// Writes a test: does the range that starts at this parameter end outside of its memory?
+/// Tests whether the range that starts at this parameter exceeds its memory.
 fn out_of_bounds(code: &mut InstructionSink<'_>, start: u32, memory: u32) {
     code.local_get(start)
         .i64_extend_i32_u()
@@ -148,7 +148,7 @@ fn out_of_bounds(code: &mut InstructionSink<'_>, start: u32, memory: u32) {
         .i64_gt_u();
 }
 
-/// Pays for one piece.
+/// Charges for one piece.
 fn charge_piece(code: &mut InstructionSink<'_>, counter: &Counter) {
     counter.charge(code, Cost::Of(PIECE_BYTES as u64 / BYTES_PER_REDUCTION));
 }

@@ -1,26 +1,25 @@
-//! How a module counts its own reductions: where, how many, and what happens when a slice is used up.
+//! Counting reductions inside the module: the sites, the amounts, and the end of a slice.
 //!
-//! wasmtime's fuel would count as well, but it goes through memory at every call and return, and the next access waits
-//! for the one before: code that calls much takes twice the time. Here a global says what is left of the slice, and one
-//! subtraction serves a whole stretch of code that has no way in but its beginning and none out but its end:
+//! wasmtime's fuel would count as well, but it goes through memory at every call and return, and each access waits for the one
+//! before. Code with many calls takes twice the time. Here a global holds what is left of the slice. One subtraction serves a
+//! whole stretch of code that can be entered only at its beginning and left only at its end:
 //!
 //! ```text
 //! left = left - cost
 //! if left < 0:  slice_ends()      ; left = slice;  pause(what was left)
 //! ```
 //!
-//! A call costs 1, a loop's edge 1. That is taken at the beginning of the stretch in which the calls are, or the loop. What
-//! is neither costs nothing, because it ends; but a function, or a loop's body, that is larger than
-//! [`FREE_INSTRUCTIONS`] costs 1 more for each time that it is. So all work is paid for; what one function does without a loop
-//! or a call is paid for at once, and then done in one go.
-//! Operations on many bytes or elements cost as much as those are, and instructions that the compiler turns into calls of the
-//! host's library as much as such a call.
+//! A call costs 1, and so does a loop edge. The code pays at the beginning of the stretch that contains the calls, or of the
+//! loop's body. Other instructions are free, because code without loops and calls ends. But a function or loop body costs 1 more
+//! for each [`FREE_INSTRUCTIONS`] instructions. So all work is paid for. A stretch without loops and calls is paid for in advance
+//! and runs in one go. An operation on many bytes or elements costs in proportion to them. An instruction that the compiler turns
+//! into a call of wasmtime's library costs as much as such a call.
 //!
-//! A loop in which nothing is called counts in a local, which is written back where it is left: a global in memory would have
-//! each round wait for the store of the one before. But a local is alive in all of its function, and a branch more in each
-//! loop is work for the compiler, too: with thousands of loops in one function compiling takes minutes. So a function with
-//! more than [`LOOPS_WITH_LOCAL_MAX`] loops counts in the global, and one with more than [`SITES_INLINE_MAX`] sites has a
-//! function of its own count ([`What::Calls`]), which compiles as fast as the code without any counting.
+//! A loop without calls counts in a local and writes it back to the global when control leaves the loop. A global in memory would
+//! make each iteration wait for the previous iteration's store. But a local is live in the whole function, and each loop has an
+//! additional branch, both of which cost compile time. With thousands of loops in one function, compiling takes minutes. So a
+//! function with more than [`LOOPS_WITH_LOCAL_MAX`] loops counts in the global. A function with more than [`SITES_INLINE_MAX`]
+//! sites calls a function that counts ([`Action::ChargeByCall`]), which compiles as fast as code that isn't counted.
 
 use crate::abi::BYTES_PER_REDUCTION;
 use std::convert::Infallible;
@@ -30,48 +29,48 @@ use wasm_encoder::{
 };
 use wasmparser::{Operator, OperatorsReader};
 
-/// The export of what is left of the slice.
+/// The export name of the global that holds what is left of the slice.
 pub(crate) const COUNTER: &str = "atoll:reductions";
 
-/// Code without calls and loops that costs nothing.
+/// This many instructions without calls and loops are free.
 const FREE_INSTRUCTIONS: u64 = 256;
-/// So much is paid for at once: more, and all of it would run when the slice is used up.
-const AT_ONCE: u64 = 16;
-/// A function with more loops has no local to count in.
+/// The most that code pays in advance. All the code that is paid for still runs after the slice is used up.
+const ADVANCE_MAX: u64 = 16;
+/// A function with more loops counts in the global only.
 const LOOPS_WITH_LOCAL_MAX: usize = 64;
-/// A function with more sites has a function count.
+/// A function with more sites calls a function that counts.
 const SITES_INLINE_MAX: usize = 512;
-/// What growing a memory or a table costs, beside what is moved: the host's limits are asked, and who looks at the process is
-/// told.
+/// The cost of growing a memory or a table, besides the bytes moved: the host checks its limits and records the new size for
+/// inspection.
 pub(crate) const GROWTH_COST: u64 = 64;
-/// What another instruction costs that the compiler turns into a call of wasmtime's library.
+/// The cost of any other instruction that the compiler turns into a call of wasmtime's library.
 pub(crate) const LIBRARY_CALL_COST: u64 = 8;
 
-/// Where a function's code has to do with the count: before the so-manieth of its instructions.
+/// A site at which the rewriter inserts counting code. `before` is an instruction index: the code goes before that instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Site {
     pub(super) before: usize,
-    pub(super) what: What,
+    pub(super) action: Action,
 }
 
-/// In the order in which they are done at one place.
+/// The counting code at a site. Actions with the same index are done in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum What {
-    /// A loop that counts in the local has ended: the local is written back.
-    HasLeft,
-    /// It costs so much.
-    Costs(u64),
-    /// The same, which a function counts.
-    Calls(u64),
-    /// The same, in the local.
-    CostsInLocal(u64),
-    /// One may leave the loop here.
-    MayLeave,
-    /// The loop begins: the local is what is left.
-    Enters,
+pub(super) enum Action {
+    /// A loop that counts in the local has ended: copy the local to the global.
+    WriteBack,
+    /// Subtract this cost from the global.
+    Charge(u64),
+    /// Call the function that subtracts this cost.
+    ChargeByCall(u64),
+    /// Subtract this cost from the local.
+    ChargeLocal(u64),
+    /// A branch may leave the loop: copy the local to the global.
+    WriteBackOnBranch,
+    /// A loop that counts in the local begins: copy the global to the local.
+    Enter,
 }
 
-/// Finds out what a function's code costs, in the order of the code; with loops that count in a local if there may be one.
+/// Finds a function's sites, in the order of the code. Loops may count in a local if `may_have_local`.
 pub(super) fn sites(
     mut code: OperatorsReader<'_>,
     may_have_local: bool,
@@ -91,33 +90,32 @@ pub(super) fn sites(
 
 #[derive(Default)]
 struct Costs {
-    /// Before which instruction, and how much.
+    /// The instruction index and the cost of each site.
     sites: Vec<(usize, u64)>,
     /// All loops, outer ones first.
     loops: Vec<Loop>,
-    /// Where one may go on elsewhere than at the next instruction, within a loop: the innermost one, and the outermost
-    /// target, by its place among the blocks that one is in.
+    /// Branches inside of loops: the instruction index, the innermost loop, and the outermost target as an index into `frames`.
     branches: Vec<(usize, usize, usize)>,
-    /// The last site, if what comes now is paid for there; with what is paid for calls there.
+    /// The cost of the calls at the last site, while the site can still take more.
     open_for: Option<u64>,
-    /// The function, and the loops that one is in.
+    /// The function, and the loops around the current instruction.
     bodies: Vec<Body>,
-    /// The function, and the blocks that one is in: which loop it is, if it is one.
+    /// The function, and the blocks around the current instruction. A loop's frame holds its index.
     frames: Vec<Option<usize>>,
-    /// The innermost loop that one is in.
+    /// The innermost loop around the current instruction.
     innermost: Option<usize>,
 }
 
 struct Loop {
     start: usize,
     end: usize,
-    /// Its place among the blocks that one is in.
+    /// Its index in `frames`.
     frame: usize,
     parent: Option<usize>,
     has_calls: bool,
 }
 
-/// The function's code, or that of a loop, without that of loops in it.
+/// The code of a function or of a loop, without the loops inside.
 struct Body {
     site: usize,
     instructions: u64,
@@ -144,10 +142,10 @@ impl Costs {
         }
         let flow = flow(operator);
         if let Some(cost) = call_cost(operator, &flow) {
-            self.pay(at, cost);
+            self.charge(at, cost);
         }
-        if matches!(flow, Flow::Call | Flow::LastCall) || is_sized(operator) {
-            // Up to one that is known to: then those around it are as well.
+        if matches!(flow, Flow::Call | Flow::TailCall) || is_sized(operator) {
+            // A loop that already has calls has marked its parents, too.
             let mut innermost = self.innermost;
             while let Some(index) = innermost
                 && !self.loops[index].has_calls
@@ -157,8 +155,8 @@ impl Costs {
             }
         }
         match flow {
-            Flow::On | Flow::Call => {}
-            Flow::LastCall | Flow::Branch => self.open_for = None,
+            Flow::Next | Flow::Call => {}
+            Flow::TailCall | Flow::Branch => self.open_for = None,
             Flow::BranchTo(depth) => {
                 self.branch(at, depth);
                 self.open_for = None;
@@ -206,7 +204,7 @@ impl Costs {
     fn finish(self, may_have_local: bool) -> Vec<Site> {
         let may_have_local = may_have_local && self.loops.len() <= LOOPS_WITH_LOCAL_MAX;
         let is_inline = self.sites.len() <= SITES_INLINE_MAX;
-        // The outermost loops without calls, in the order of the code.
+        // Find the outermost loops without calls.
         let has_local = |of: &Loop| may_have_local && !of.has_calls;
         let mut outermost: Vec<Option<usize>> = Vec::with_capacity(self.loops.len());
         for (index, of) in self.loops.iter().enumerate() {
@@ -214,18 +212,18 @@ impl Costs {
             outermost.push(parents.or(has_local(of).then_some(index)));
         }
         let mut sites = Vec::with_capacity(self.sites.len());
-        let mut add = |before, what| sites.push(Site { before, what });
+        let mut add = |before, action| sites.push(Site { before, action });
         let mut counts_in_local = Vec::new();
         for (index, of) in self.loops.iter().enumerate() {
             if outermost[index] == Some(index) {
-                add(of.start, What::Enters);
-                add(of.end + 1, What::HasLeft);
+                add(of.start, Action::Enter);
+                add(of.end + 1, Action::WriteBack);
                 counts_in_local.push(of.start + 1..of.end + 1);
             }
         }
         for (at, innermost, target) in self.branches {
             if outermost[innermost].is_some_and(|of| target < self.loops[of].frame) {
-                add(at, What::MayLeave);
+                add(at, Action::WriteBackOnBranch);
             }
         }
         for (before, cost) in self.sites.into_iter().filter(|(_, cost)| *cost > 0) {
@@ -236,9 +234,9 @@ impl Costs {
             add(
                 before,
                 match (is_local, is_inline) {
-                    (true, _) => What::CostsInLocal(cost),
-                    (false, true) => What::Costs(cost),
-                    (false, false) => What::Calls(cost),
+                    (true, _) => Action::ChargeLocal(cost),
+                    (false, true) => Action::Charge(cost),
+                    (false, false) => Action::ChargeByCall(cost),
                 },
             );
         }
@@ -246,15 +244,15 @@ impl Costs {
         sites
     }
 
-    fn pay(&mut self, at: usize, cost: u64) {
-        let paid = match self.open_for {
-            Some(paid) if paid == 0 || paid + cost <= AT_ONCE => paid,
+    fn charge(&mut self, at: usize, cost: u64) {
+        let charged = match self.open_for {
+            Some(charged) if charged == 0 || charged + cost <= ADVANCE_MAX => charged,
             _ => {
                 self.open(at, 0);
                 0
             }
         };
-        self.open_for = Some(paid + cost);
+        self.open_for = Some(charged + cost);
         if let Some((_, costs)) = self.sites.last_mut() {
             *costs += cost;
         }
@@ -267,21 +265,21 @@ impl Costs {
     }
 }
 
-/// What an instruction is for the flow of control.
+/// The effect of an instruction on control flow.
 pub(super) enum Flow {
-    /// The next one follows.
-    On,
+    /// Control goes on to the next instruction.
+    Next,
     Call,
-    /// A call from which one does not come back here.
-    LastCall,
-    /// It may go on elsewhere within the same blocks, or not at all.
+    /// Control doesn't come back here.
+    TailCall,
+    /// Control may go elsewhere in the same blocks, or it stops.
     Branch,
-    /// It may go on so many blocks further out, or must.
+    /// Control may, or must, go this many blocks outwards.
     BranchTo(u32),
     Block,
     If,
     Loop,
-    /// An end of a block, or of its first half: one may come from elsewhere.
+    /// The end of a block, or of an `if`'s first half. Control may arrive here from elsewhere.
     End,
 }
 
@@ -290,13 +288,13 @@ pub(super) fn flow(operator: &Operator<'_>) -> Flow {
         Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
             Flow::Call
         }
-        // These become calls.
+        // The rewriter turns these into calls.
         Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } | Operator::MemoryGrow { .. } => {
             Flow::Call
         }
         Operator::ReturnCall { .. }
         | Operator::ReturnCallIndirect { .. }
-        | Operator::ReturnCallRef { .. } => Flow::LastCall,
+        | Operator::ReturnCallRef { .. } => Flow::TailCall,
         Operator::Br { relative_depth }
         | Operator::BrIf { relative_depth }
         | Operator::BrOnNull { relative_depth }
@@ -311,11 +309,11 @@ pub(super) fn flow(operator: &Operator<'_>) -> Flow {
         Operator::If { .. } => Flow::If,
         Operator::Loop { .. } => Flow::Loop,
         Operator::End => Flow::End,
-        _ => Flow::On,
+        _ => Flow::Next,
     }
 }
 
-/// What an instruction costs as a call, of the guest's functions or of the host's library.
+/// The cost of an instruction that calls a guest function or wasmtime's library.
 fn call_cost(operator: &Operator<'_>, flow: &Flow) -> Option<u64> {
     match operator {
         Operator::MemoryGrow { .. } | Operator::TableGrow { .. } => Some(GROWTH_COST),
@@ -328,11 +326,12 @@ fn call_cost(operator: &Operator<'_>, flow: &Flow) -> Option<u64> {
         | Operator::TableInit { .. }
         | Operator::TableCopy { .. }
         | Operator::TableFill { .. } => Some(LIBRARY_CALL_COST),
-        _ => matches!(flow, Flow::Call | Flow::LastCall).then_some(1),
+        _ => matches!(flow, Flow::Call | Flow::TailCall).then_some(1),
     }
 }
 
-/// Does this work on as many bytes or elements as the last of its operands says? (Not those that are cut into pieces.)
+/// Does the last operand say how many bytes or elements the instruction works on? Operations that are cut into pieces don't
+/// count.
 pub(super) fn is_sized(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
@@ -344,27 +343,28 @@ pub(super) fn is_sized(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// What is taken off the slice.
+/// An amount to subtract from the slice.
 #[derive(Clone, Copy)]
 pub(super) enum Cost {
     Of(u64),
-    /// What an operation on as many bytes costs as this local says.
+    /// The cost of an operation on as many bytes as this local holds.
     Bytes(u32),
-    /// As much as the operand on top says, which stays there.
+    /// As much as the top operand holds. The operand stays on the stack.
     Top,
 }
 
 /// The counter of a module.
 pub(super) struct Counter {
-    /// The global that says what is left of the slice, of type i64; the one behind it is for [`Cost::Top`], if that occurs.
+    /// The global with what is left of the slice, of type i64. The next global holds the operand of [`Cost::Top`], if the module
+    /// uses it.
     pub(super) left: u32,
     pub(super) has_operand: bool,
     pub(super) slice: u64,
-    /// The function that is called when the slice is used up.
+    /// The function that runs when the slice is used up.
     pub(super) slice_ends: u32,
-    /// The function that takes its operand off the slice, for [`What::Calls`].
-    pub(super) takes_off: u32,
-    /// The host's function that ends a turn; it is told what was left.
+    /// The function that subtracts its parameter from the slice, for [`Action::ChargeByCall`].
+    pub(super) charge_function: u32,
+    /// The host's function that ends a turn. Its parameter is what was left.
     pub(super) pause: u32,
 }
 
@@ -385,26 +385,26 @@ impl Counter {
         }
     }
 
-    /// Takes this off the slice, and ends it if nothing is left.
+    /// Writes code that subtracts the cost and ends the slice if nothing is left.
     pub(super) fn charge(&self, code: &mut InstructionSink<'_>, cost: Cost) {
-        self.take_off(code, cost);
+        self.subtract(code, cost);
         self.end_if_used_up(code, cost);
     }
 
-    /// The same for code of the guest's own, for which it is said where the branch is that is hardly ever taken.
+    /// The same in the guest's own code. Returns a hint that the branch to the end of the slice is unlikely.
     pub(super) fn charge_here(&self, body: &mut Function, cost: Cost) -> BranchHint {
-        self.take_off(&mut body.instructions(), cost);
-        let hint = hardly_ever(body);
+        self.subtract(&mut body.instructions(), cost);
+        let hint = unlikely(body);
         self.end_if_used_up(&mut body.instructions(), cost);
         hint
     }
 
-    /// The same in a local.
+    /// The same for a loop that counts in a local.
     pub(super) fn charge_in_local(&self, body: &mut Function, cost: u64, local: u32) -> BranchHint {
         let mut code = body.instructions();
         code.local_get(local).i64_const(cost.cast_signed());
         code.i64_sub().local_tee(local).i64_const(0).i64_lt_s();
-        let hint = hardly_ever(body);
+        let hint = unlikely(body);
         body.instructions().if_(BlockType::Empty);
         self.write_back(body, local);
         body.instructions().call(self.slice_ends);
@@ -413,17 +413,17 @@ impl Counter {
         hint
     }
 
-    /// From here on the local says what is left.
+    /// Copies what is left from the global to the local.
     pub(super) fn enter(&self, body: &mut Function, local: u32) {
         body.instructions().global_get(self.left).local_set(local);
     }
 
-    /// From here on the global does.
+    /// Copies what is left from the local to the global.
     pub(super) fn write_back(&self, body: &mut Function, local: u32) {
         body.instructions().local_get(local).global_set(self.left);
     }
 
-    fn take_off(&self, code: &mut InstructionSink<'_>, cost: Cost) {
+    fn subtract(&self, code: &mut InstructionSink<'_>, cost: Cost) {
         if let Cost::Top = cost {
             code.global_set(self.operand());
         }
@@ -448,26 +448,27 @@ impl Counter {
         }
     }
 
-    /// Begins a slice.
+    /// Writes code that begins a slice.
     pub(super) fn begin(&self, code: &mut InstructionSink<'_>, cost: u64) {
         code.i64_const(self.slice.cast_signed() - cost.cast_signed());
         code.global_set(self.left);
     }
 
-    /// Ends the turn, and begins the next slice.
+    /// Writes code that ends the turn and begins the next slice.
     pub(super) fn pause(&self, code: &mut InstructionSink<'_>) {
         code.global_get(self.left);
         self.begin(code, 0);
         code.call(self.pause);
     }
 
-    /// Has the function do it that is there for that.
-    pub(super) fn call(&self, code: &mut InstructionSink<'_>, cost: u64) {
-        code.i64_const(cost.cast_signed()).call(self.takes_off);
+    /// Writes a call of the function that counts.
+    pub(super) fn charge_by_call(&self, code: &mut InstructionSink<'_>, cost: u64) {
+        code.i64_const(cost.cast_signed())
+            .call(self.charge_function);
     }
 
-    /// That function.
-    pub(super) fn takes_off(&self) -> Function {
+    /// The function that counts.
+    pub(super) fn charge_function(&self) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
         code.global_get(self.left).local_get(0).i64_sub();
@@ -486,8 +487,8 @@ impl Counter {
     }
 }
 
-/// Says that the branch which comes next is hardly ever taken.
-fn hardly_ever(body: &Function) -> BranchHint {
+/// A hint that the next branch is unlikely.
+fn unlikely(body: &Function) -> BranchHint {
     BranchHint {
         branch_func_offset: body.byte_len() as u32,
         branch_hint_value: 0,
@@ -499,11 +500,11 @@ mod tests {
     use super::*;
     use wasmparser::{Parser, Payload};
 
-    /// What a function's code costs.
+    /// The sites and costs of a function's code.
     fn sites_of(code: &str) -> Vec<(usize, u64)> {
         with_code(code, |code| {
-            let cost = |site: Site| match site.what {
-                What::Costs(cost) => (site.before, cost),
+            let cost = |site: Site| match site.action {
+                Action::Charge(cost) => (site.before, cost),
                 other => panic!("{other:?} without a local"),
             };
             let found = sites(code, false).expect("it can be read");
@@ -511,15 +512,18 @@ mod tests {
         })
     }
 
-    /// The same with loops that count in a local.
-    fn sites_with_local(code: &str) -> Vec<(usize, What)> {
+    /// The same for code whose loops may count in a local.
+    fn sites_with_local(code: &str) -> Vec<(usize, Action)> {
         with_code(code, |code| {
             let found = sites(code, true).expect("it can be read");
-            found.iter().map(|site| (site.before, site.what)).collect()
+            found
+                .iter()
+                .map(|site| (site.before, site.action))
+                .collect()
         })
     }
 
-    /// A module's first function with code.
+    /// Gives `work` the code of a module's first function.
     fn with_code<T>(code: &str, work: impl FnOnce(OperatorsReader<'_>) -> T) -> T {
         let text = format!(
             "(module (import \"\" \"\" (func $other)) (func (param i32) {code}) (memory 1) (data))"
@@ -543,10 +547,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_called_in_one_stretch_is_paid_for_at_once() {
+    fn calls_in_one_stretch_are_paid_for_together() {
         assert_eq!(sites_of("(call 0) (call 0) (block (call 0))"), [(0, 3)]);
         assert_eq!(sites_of("(nop) (call 0) (return_call 0)"), [(0, 2)]);
-        // Behind a branch, and where branches meet, another stretch begins.
+        // A new stretch begins after a branch, and where branches meet.
         let branch = "(call 0) (block (br_if 0 (local.get 0)) (call 0)) (call 0)";
         assert_eq!(sites_of(branch), [(0, 1), (4, 1), (6, 1)]);
         let choice = "(if (local.get 0) (then (call 0)) (else (call 0) (call 0)))";
@@ -569,7 +573,7 @@ mod tests {
     fn large_code_costs_something() {
         let large = "(nop)".repeat(600);
         assert_eq!(sites_of(&large), [(0, 2)]);
-        // A loop's body is its own, not that of what it is in.
+        // A loop's instructions count for the loop, not for the code around it.
         assert_eq!(sites_of(&format!("(loop {large})")), [(1, 3)]);
         assert_eq!(
             sites_of(&format!("(loop {large} (loop {large} {large}) (br 0))")),
@@ -579,49 +583,49 @@ mod tests {
 
     #[test]
     fn loops_without_calls_count_in_a_local() {
-        use What::*;
+        use Action::*;
         let simple = "(loop (br_if 0 (local.get 0)))";
         assert_eq!(
             sites_with_local(simple),
-            [(0, Enters), (1, CostsInLocal(1)), (4, HasLeft)]
+            [(0, Enter), (1, ChargeLocal(1)), (4, WriteBack)]
         );
-        // With one in it, which one may leave both of, and return from.
+        // A nested loop, with a branch that leaves both loops and a return.
         let nested =
             "(block (loop (loop (br_if 2 (local.get 0)) (br_if 0 (local.get 0)) (return)) (br 0)))";
         assert_eq!(
             sites_with_local(nested),
             [
-                (1, Enters),
-                (2, CostsInLocal(1)),
-                (3, CostsInLocal(1)),
-                (4, MayLeave),
-                (7, MayLeave),
-                (11, HasLeft),
+                (1, Enter),
+                (2, ChargeLocal(1)),
+                (3, ChargeLocal(1)),
+                (4, WriteBackOnBranch),
+                (7, WriteBackOnBranch),
+                (11, WriteBack),
             ]
         );
-        // The outer one calls: only the inner one has it.
+        // The outer loop has a call, so only the inner one counts in the local.
         let calls = "(loop (loop (br_if 0 (local.get 0))) (call 0) (br_if 0 (local.get 0)))";
         assert_eq!(
             sites_with_local(calls),
             [
-                (1, Costs(1)),
-                (1, Enters),
-                (2, CostsInLocal(1)),
-                (5, HasLeft),
-                (5, Costs(1)),
+                (1, Charge(1)),
+                (1, Enter),
+                (2, ChargeLocal(1)),
+                (5, WriteBack),
+                (5, Charge(1)),
             ]
         );
         let table = "(block (loop (br_table 1 0 (local.get 0))))";
         assert_eq!(
             sites_with_local(table),
             [
-                (1, Enters),
-                (2, CostsInLocal(1)),
-                (3, MayLeave),
-                (5, HasLeft)
+                (1, Enter),
+                (2, ChargeLocal(1)),
+                (3, WriteBackOnBranch),
+                (5, WriteBack)
             ]
         );
-        assert_eq!(sites_with_local("(call 0)"), [(0, Costs(1))]);
+        assert_eq!(sites_with_local("(call 0)"), [(0, Charge(1))]);
     }
 
     #[test]
@@ -631,10 +635,10 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_the_hosts_library_cost_as_much_as_that() {
+    fn library_calls_have_costs_of_their_own() {
         let grow = "(drop (memory.grow (i32.const 0)))";
         assert_eq!(sites_of(grow), [(0, GROWTH_COST)]);
-        // The process pays a bounded sum at once.
+        // The process pays a bounded amount in advance.
         assert_eq!(
             sites_of(&grow.repeat(2)),
             [(0, GROWTH_COST), (4, GROWTH_COST)]
@@ -644,15 +648,17 @@ mod tests {
     }
 
     #[test]
-    fn many_loops_are_counted_otherwise() {
+    fn many_loops_count_in_the_global_or_by_calls() {
         let loops = |count| "(loop (br_if 0 (local.get 0)))".repeat(count);
-        let all = |count, fits: fn(&What) -> bool| {
+        let all = |count, fits: fn(&Action) -> bool| {
             let sites = sites_with_local(&loops(count));
-            sites.iter().filter(|(_, what)| fits(what)).count() == count
+            sites.iter().filter(|(_, action)| fits(action)).count() == count
         };
-        let fits_local = |what: &What| matches!(what, What::CostsInLocal(1));
+        let fits_local = |action: &Action| matches!(action, Action::ChargeLocal(1));
         assert!(all(LOOPS_WITH_LOCAL_MAX, fits_local));
-        assert!(all(LOOPS_WITH_LOCAL_MAX + 1, |what| *what == What::Costs(1)));
-        assert!(all(2 * SITES_INLINE_MAX, |what| *what == What::Calls(1)));
+        assert!(all(LOOPS_WITH_LOCAL_MAX + 1, |action| *action
+            == Action::Charge(1)));
+        assert!(all(2 * SITES_INLINE_MAX, |action| *action
+            == Action::ChargeByCall(1)));
     }
 }

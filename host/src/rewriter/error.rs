@@ -1,9 +1,9 @@
-//! Why a program can't be loaded.
+//! Errors of loading a program.
 
 use super::features;
 use std::fmt::{self, Write};
 
-/// Why a program can't be loaded: what is wrong, where, and what would help.
+/// Says why a program can't be loaded, where the error is, and what helps.
 #[derive(Clone, Debug)]
 pub struct LoadError {
     kind: LoadErrorKind,
@@ -14,32 +14,32 @@ pub struct LoadError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LoadErrorKind {
-    /// Neither a wasm binary nor the text of one: a file that begins with other bytes, an empty file.
+    /// The file is neither a wasm binary nor wasm text: it is empty or begins with other bytes.
     NotWasm,
-    /// Larger than the limit: a module of 300 MiB.
+    /// The file exceeds a limit, such as a module of 300 MiB.
     TooLarge,
-    /// It begins as wasm but isn't: cut off, or a section that contradicts another.
+    /// The file begins as wasm but is invalid: it is cut off, or sections contradict each other.
     Invalid,
-    /// It uses a proposal of WebAssembly that is off here: exceptions, threads, `externref`.
+    /// The module uses a WebAssembly proposal that is off here, such as exceptions, threads or `externref`.
     Unsupported,
-    /// It imports what nobody provides: `env.print`.
+    /// The module imports something that the host doesn't provide, such as `env.print`.
     UnknownImport,
-    /// It imports an interface of the contract that the host does not grant: `atoll-rt:process/inspection` without
+    /// The module imports an interface of the contract that the host does not grant: `atoll-rt:process/inspection` without
     /// `allow_inspect`.
     NotGranted,
-    /// It imports a function of the contract with other parameters or results than the contract's.
+    /// The module imports a function of the contract with parameters or results that differ from the contract's.
     WrongSignature,
-    /// It exports neither the world's `run` nor WASI's entry.
+    /// The module exports neither the world's `run` nor WASI's entry.
     NoEntry,
-    /// It uses functions that return values in memory but exports none.
+    /// The module uses functions that return values in memory but exports no memory.
     NoMemory,
-    /// It uses functions that return lists but exports no `cabi_realloc`.
+    /// The module uses functions that return lists but exports no `cabi_realloc`.
     NoRealloc,
-    /// Its memory starts larger than the limit.
+    /// The module's memory starts larger than the limit.
     MemoryTooLarge,
-    /// It could not be compiled.
+    /// The module could not be compiled.
     Compile,
-    /// Compiling it takes more time or memory than the limits `max_compile_time` and `max_compile_memory`.
+    /// Compiling the module exceeds `max_compile_time` or `max_compile_memory`.
     TooCostly,
 }
 
@@ -51,7 +51,7 @@ impl LoadError {
         }
     }
 
-    /// The same, with other indexes where the compiler names functions of a module.
+    /// Replaces the function indexes in the compiler's text by those that `index` returns.
     pub(crate) fn with_indexes(mut self, index: impl Fn(u32) -> Option<u32>) -> LoadError {
         const BEFORE: &str = "wasm[0]::function[";
         let mut parts = self.detail.split(BEFORE);
@@ -79,7 +79,7 @@ impl LoadError {
         self.kind
     }
 
-    /// What to do about it.
+    /// A hint that says what to do about it.
     pub fn hint(&self) -> &'static str {
         match self.kind {
             LoadErrorKind::NotWasm => {
@@ -133,7 +133,7 @@ impl fmt::Display for LoadError {
             LoadErrorKind::Invalid => "the module is not valid",
             LoadErrorKind::Unsupported => "the module uses a proposal that is off here",
             LoadErrorKind::UnknownImport => "the module imports something that does not exist",
-            LoadErrorKind::NotGranted => "the module imports what it is not granted",
+            LoadErrorKind::NotGranted => "the module imports something that is not granted",
             LoadErrorKind::WrongSignature => "the module imports a function with a wrong signature",
             LoadErrorKind::NoEntry => "the module has no entry point",
             LoadErrorKind::NoMemory => "the module exports no memory",

@@ -1,15 +1,15 @@
-//! The proposals of WebAssembly that run here: one list.
+//! The list of WebAssembly proposals that are on.
 //!
-//! The validator that reads a file first, both engines, `atoll inspect` and the text of errors ask it. wasmtime takes
-//! some proposals for granted that this build of it lacks (it is built without its `gc` feature), and its compiler may
-//! then emit calls of functions that abort the host (GHSA-rc4p-x33f-vpr2). So nothing is left to a default: what
-//! is not in this list is turned off in wasmtime's configuration, too.
+//! The validator, both engines, `atoll inspect` and the error texts all use this list. wasmtime turns some proposals on by
+//! default that this build of it lacks (it is built without its `gc` feature). Its compiler may then emit calls of functions that
+//! abort the host (GHSA-rc4p-x33f-vpr2). So no proposal is left to a default: `engine` turns every proposal that isn't on this
+//! list off in wasmtime's configuration.
 
 use super::error::{LoadError, LoadErrorKind};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{Validator, WasmFeatures};
 
-/// What core modules may consist of, those inside of components as well.
+/// The proposals for core modules, including those inside of components.
 pub(crate) const MODULES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::EXTENDED_CONST)
@@ -21,7 +21,7 @@ pub(crate) const MODULES: WasmFeatures = WasmFeatures::WASM2
 /// The same, and components.
 pub(crate) const COMPONENTS: WasmFeatures = MODULES.union(WasmFeatures::COMPONENT_MODEL);
 
-/// For users: what that is, and what it is not.
+/// Tells users which proposals are on and which are off.
 pub(super) const HINT: &str = "Atoll runs WebAssembly 2.0 without `externref`, with tail calls, typed function references, \
     several memories, extended constants and relaxed SIMD; build the guest without other proposals (threads, exceptions, \
     garbage collection, 64-bit memories, asynchronous components, …)";
@@ -31,12 +31,12 @@ pub(super) fn validate_module(bytes: &[u8]) -> Result<(), LoadError> {
     validate(bytes, MODULES)
 }
 
-/// Validates a component, and all that is inside.
+/// Validates a component and everything in it.
 pub(super) fn validate_component(bytes: &[u8]) -> Result<(), LoadError> {
     validate(bytes, COMPONENTS)
 }
 
-/// Which of a valid component's exports are functions that can be spawned: without parameters and results.
+/// Returns a test for names of exports that can be spawned: functions without parameters and results.
 pub(crate) fn spawnable(bytes: &[u8]) -> impl Fn(&str) -> bool {
     let types = Validator::new_with_features(COMPONENTS).validate_all(bytes);
     move |name| {
@@ -58,7 +58,7 @@ fn validate(bytes: &[u8], features: WasmFeatures) -> Result<(), LoadError> {
     let Err(error) = with(features) else {
         return Ok(());
     };
-    // A file that is valid with every proposal there is only wants one that is off.
+    // A file that is valid with all proposals on needs one that is off.
     let kind = match with(WasmFeatures::all()) {
         Ok(_) => LoadErrorKind::Unsupported,
         Err(_) => LoadErrorKind::Invalid,
@@ -66,11 +66,11 @@ fn validate(bytes: &[u8], features: WasmFeatures) -> Result<(), LoadError> {
     Err(LoadError::new(kind, error.to_string()))
 }
 
-/// Modules for tests, here and of the engine.
+/// Example modules for the tests of this room and of the engine.
 #[cfg(test)]
 pub(crate) mod examples {
-    /// A module for each proposal that is off, and for each instruction of function subtyping, which the compiler
-    /// would turn into a call that aborts.
+    /// A module for each proposal that is off, and for each instruction of function subtyping. The compiler would turn such an
+    /// instruction into a call that aborts.
     pub(crate) const OFF: &[&str] = &[
         "(module (type (sub (func))))",
         "(module (type $b (sub (func))) (table 1 funcref) (func (call_indirect (type $b) (i32.const 0))))",
@@ -111,7 +111,7 @@ pub(crate) mod examples {
         "(module (func (result i32 i32) (i32.const 1) (i32.const 2)))",
     ];
 
-    /// By text, unless the text parser is ahead of the validator.
+    /// Parses the text. Fails if the text parser doesn't know the proposal.
     pub(crate) fn binary(text: &str) -> Vec<u8> {
         wat::parse_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_off_is_refused_by_name() {
+    fn proposals_that_are_off_are_refused_by_name() {
         for text in OFF {
             let bytes = binary(text);
             let error = validate_module(&bytes).expect_err(text);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_is_valid() {
+    fn proposals_that_are_on_are_valid() {
         for text in ON {
             validate_module(&binary(text)).expect(text);
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_every_proposal_is_invalid() {
+    fn code_that_is_wrong_with_every_proposal_is_invalid() {
         let bytes = binary("(module (func (drop)))");
         let error = validate_module(&bytes).expect_err("nothing can be dropped");
         assert_eq!(error.kind(), LoadErrorKind::Invalid);

@@ -1,8 +1,8 @@
-//! Much data, written by the process itself instead of when its instance is made.
+//! Large data segments, which the process writes itself.
 //!
-//! Making an instance is one step of its maker's turn, and writes all data of the module, be it fifty megabytes. So of a module
-//! with much data the segments that lie within its memories are made passive, and the process begins with writing them, piece
-//! by piece, on its own reductions. The others stay as they are, and fail as they would.
+//! Making an instance is one step of the parent's turn, and it writes all data of the module, even fifty megabytes. So the
+//! rewriter makes the segments of a module with much data passive, if they lie within its memories. The process begins by writing
+//! them, piece by piece, on its own reductions. The other segments stay active and fail as they would have.
 
 use super::counting::{Cost, Counter};
 use super::initial::{Value, value};
@@ -10,16 +10,16 @@ use crate::abi::BYTES_PER_REDUCTION;
 use wasm_encoder::Function;
 use wasmparser::{Data, DataKind};
 
-/// A module with less data has it written when an instance is made.
+/// A module with less data keeps its active segments.
 const DATA_BYTES_MAX: u64 = 1 << 20;
-/// The process writes so many bytes at a stretch.
+/// The process writes this many bytes at a time.
 const PIECE_BYTES: u32 = 256 << 10;
 
-/// The segments of a module that its processes may write.
+/// The segments that the process may write.
 #[derive(Debug, Default)]
 pub(crate) struct Filling {
     segments: Vec<Segment>,
-    /// All segments seen.
+    /// The number of segments read so far.
     seen: u32,
     bytes: u64,
 }
@@ -34,7 +34,7 @@ struct Segment {
 }
 
 impl Filling {
-    /// The next segment.
+    /// Reads the next segment.
     pub(super) fn data(&mut self, data: &Data<'_>) {
         let index = self.seen;
         self.seen += 1;
@@ -54,7 +54,7 @@ impl Filling {
         }
     }
 
-    /// All segments were seen, of a module whose memories begin with these sizes.
+    /// Ends the reading. `memories` are the initial sizes of the module's memories.
     pub(super) fn finish(&mut self, memories: &[u64]) {
         if self.bytes <= DATA_BYTES_MAX {
             self.segments.clear();
@@ -66,23 +66,23 @@ impl Filling {
         });
     }
 
-    /// Does the process write anything?
+    /// Does the process write any segment?
     pub(super) fn is_some(&self) -> bool {
         !self.segments.is_empty()
     }
 
-    /// Does it write the segment with this index?
+    /// Does the process write the segment with this index?
     pub(super) fn has(&self, index: u32) -> bool {
         let found = |segment: &Segment| segment.index.cmp(&index);
         self.segments.binary_search_by(found).is_ok()
     }
 
-    /// How many segments the module has.
+    /// The number of segments in the module.
     pub(super) fn count(&self) -> u32 {
         self.seen
     }
 
-    /// The function that writes all of them. As after an instance is made, they are not there any more then.
+    /// The function that writes all these segments and then drops them, as instantiation drops active segments.
     pub(super) fn function(&self, counter: &Counter) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();

@@ -1,20 +1,21 @@
-//! Makes a guest's core module callable without the host ever calling back into it.
+//! Rewrites a core module so that the host never has to call back into it.
 //!
-//! Seven things are changed, and nothing else but that mutable globals are exported, for the host to set them back:
+//! The rewriter makes seven changes. It also exports mutable globals, so that the host can reset them.
 //!
-//! - **Imports that may wait or return a list** become raw ones, with glue in the module ([`super::glue`]).
-//! - **Start.** A start function and `_initialize` would run when the instance is made, outside of the process's own
-//!   turns. They are called by the entry, before the function that is spawned.
-//! - **Tables.** Of functions only the entry is exported, and a table that never changes is resolved ([`super::tables`]).
-//! - **Much data** is written by the process itself ([`super::filling`]).
-//! - **Bulk memory operations** are cut into pieces ([`super::bulk`]), between which the process can be preempted.
-//! - **Branches with very many targets** become several ([`super::branches`]).
-//! - **Reductions** are counted, and a turn ends when a slice is used up ([`super::counting`]).
+//! - **Imports that may wait or return a list** become raw imports, with glue in the module ([`super::glue`]).
+//! - **Start.** A start function and `_initialize` would run at instantiation, outside of the process's own turns. The entry
+//!   calls them before the spawned function instead.
+//! - **Tables.** The entry is the only exported function, and calls through a table that never changes become direct
+//!   ([`super::tables`]).
+//! - **Large data segments** are written by the process itself ([`super::filling`]).
+//! - **Bulk memory operations** are cut into pieces ([`super::bulk`]). The process can be preempted between pieces.
+//! - **Branches with too many targets** become several branches ([`super::branches`]).
+//! - **Reductions** are counted, and the turn ends when the slice is used up ([`super::counting`]).
 
 use super::analysis::{Analysis, Bulk, ENTRY, GLOBAL_PREFIX};
 use super::branches;
 use super::bulk::bulk;
-use super::counting::{self, COUNTER, Cost, Counter, Site, What};
+use super::counting::{self, Action, COUNTER, Cost, Counter, Site};
 use super::error::{LoadError, LoadErrorKind};
 use super::glue::{Glue, answers};
 use super::names;
@@ -27,13 +28,13 @@ use wasm_encoder::{
 };
 use wasm_encoder::{ImportSection, Instruction, Module, SectionId, TypeSection, ValType};
 
-/// A function with more locals gets no more: there is a limit of 50,000.
+/// The rewriter adds no local to a function with more: wasm's limit is 50,000.
 const LOCALS_MAX: u32 = 49_000;
 
-/// What wasmparser, and with it wasmtime, lets one function have.
+/// The limit of wasmparser and wasmtime for a function's code.
 const FUNCTION_BYTES_MAX: usize = 7_654_321;
 
-/// Rewrites a module that `analysis` describes, for slices of so many reductions.
+/// Rewrites the module that `analysis` describes. A slice has `slice` reductions.
 pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<Vec<u8>, LoadError> {
     let mut rewriter = Rewriter::new(analysis, slice);
     let mut module = Module::new();
@@ -42,15 +43,15 @@ pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<V
         .map_err(|error| LoadError::new(LoadErrorKind::Invalid, error.to_string()))?;
     if let Some(function) = rewriter.too_large {
         let text = format!(
-            "function {function} has more code, with what counts its reductions, than the {FUNCTION_BYTES_MAX} bytes \
-             that a function may have"
+            "function {function}, with the code that counts its reductions, exceeds the {FUNCTION_BYTES_MAX} bytes that a \
+             function may have"
         );
         return Err(LoadError::new(LoadErrorKind::TooLarge, text));
     }
     Ok(module.finish())
 }
 
-/// Which functions of a rewritten module were in the original, and under what index.
+/// Maps function indexes of the rewritten module to those of the original.
 #[derive(Clone, Copy)]
 pub(crate) struct Originals {
     imports_added: u32,
@@ -66,42 +67,44 @@ impl Originals {
         }
     }
 
-    /// The original's index of a function with code; none for what the rewriter has added.
+    /// The original index of a function with code; none for a function that the rewriter has added.
     pub(crate) fn index(self, rewritten: u32) -> Option<u32> {
         (rewritten < self.first_added).then(|| rewritten - self.imports_added)
     }
 }
 
-/// Function indexes, old and new. The new module has the old imports in their old places, one import more for pauses and
-/// one if lists are returned, the old functions, and then glue.
+/// Rewrites one module.
+///
+/// The new module keeps the old imports at their indexes. After them come up to three raw imports (take, pause, moved), then the
+/// old functions, and then the added ones.
 struct Rewriter<'a> {
     analysis: &'a Analysis,
-    /// The contract's functions that get glue, each with the first import of it; the n-th has the n-th glue function.
+    /// The contract's functions that need glue, each with its first import. The glue functions come in the same order.
     glued: Vec<(u32, &'static abi::Function)>,
-    /// Which of them an import is, by its old index.
-    places: HashMap<u32, usize>,
-    /// Where each bulk operation's function is among those.
+    /// For each import that gets glue, by its old index: the index in `glued`.
+    glue_of: HashMap<u32, usize>,
+    /// For each bulk operation: the index of its function among the functions for bulk operations.
     bulk: HashMap<Bulk, u32>,
-    takes: bool,
+    needs_take: bool,
     counter: Counter,
-    /// The sections that a module may lack were there.
+    /// Optional sections that the module has.
     has_imports: bool,
     has_globals: bool,
     has_data_count: bool,
-    /// Data segments that were seen.
+    /// The number of data segments read so far.
     segments: u32,
-    /// The first function whose code has become too large, by its old index.
+    /// The old index of the first function that has become too large.
     too_large: Option<u32>,
-    /// Functions whose code was written so far, and what is known of its branches.
+    /// The number of functions whose code has been written, and the hints for their branches.
     written: u32,
     hints: BranchHints,
 }
 
-/// The types that are added, counted from the first free index.
+/// The added types, by index.
 struct Types {
     /// () -> ()
     unit: u32,
-    /// (i32) -> (i64): that of the entry as well
+    /// (i32) -> (i64); the entry has this type as well
     take: u32,
     /// (i32 i32 i32) -> ()
     bulk: u32,
@@ -111,56 +114,56 @@ struct Types {
     moved: u32,
     /// (i32) -> (i32)
     grow: u32,
-    /// The raw imports' types and the glue's, in the order of `glued`.
+    /// The types of the raw imports and of the glue, in the order of `glued`.
     glue: u32,
-    /// Those of the functions that call by table.
+    /// The types of the functions that replace calls through the table.
     by_type: u32,
 }
 
-/// The additions to one function.
+/// The locals and sites to add to one function.
 struct Plan {
-    /// Its locals, with those that are added.
+    /// All locals, including the added ones.
     locals: Vec<(u32, ValType)>,
-    /// The local in which loops count, if there are such.
+    /// The local in which loops count, if any does.
     local: u32,
-    /// The local for the index of branches with very many targets, if they are cut.
+    /// The local for the index of branches with too many targets, if they are split.
     index: Option<u32>,
-    /// Where its code has to do with the count.
+    /// The sites that count.
     sites: Vec<Site>,
 }
 
 impl<'a> Rewriter<'a> {
     fn new(analysis: &'a Analysis, slice: u64) -> Rewriter<'a> {
-        // Function imports are counted apart from the others; everything in `imports` with a contract is a function,
-        // and so is all of WASI. Others don't get this far: nobody provides them.
+        // Functions have an index space of their own among the imports. All imports of the contract and of WASI are functions. A
+        // module with any other import isn't rewritten, because the host doesn't provide it.
         let mut glued: Vec<(u32, &'static abi::Function)> = Vec::new();
-        let mut places = HashMap::new();
+        let mut glue_of = HashMap::new();
         for (index, import) in (0..).zip(&analysis.imports) {
             let function = import.contract.filter(|of| of.shape != Shape::Direct);
             let Some(function) = function else { continue };
             let known = glued.iter().position(|(_, of)| std::ptr::eq(*of, function));
-            let place = known.unwrap_or_else(|| {
+            let glue = known.unwrap_or_else(|| {
                 glued.push((index, function));
                 glued.len() - 1
             });
-            places.insert(index, place);
+            glue_of.insert(index, glue);
         }
-        let takes = glued
+        let needs_take = glued
             .iter()
             .any(|(_, function)| function.shape.leaves_lists());
         let mut rewriter = Rewriter {
             analysis,
             glued,
-            places,
+            glue_of,
             bulk: analysis.bulk.iter().copied().zip(0..).collect(),
-            takes,
+            needs_take,
             counter: Counter {
                 left: analysis.initial.globals_seen,
                 has_operand: analysis.has_sized_operations,
                 slice,
                 slice_ends: 0,
-                takes_off: 0,
-                pause: analysis.imported_functions + u32::from(takes),
+                charge_function: 0,
+                pause: analysis.imported_functions + u32::from(needs_take),
             },
             has_imports: false,
             has_globals: false,
@@ -170,22 +173,22 @@ impl<'a> Rewriter<'a> {
             written: 0,
             hints: BranchHints::new(),
         };
-        rewriter.counter.slice_ends = rewriter.nothing() + 1;
-        rewriter.counter.takes_off = rewriter.nothing() + 2;
+        rewriter.counter.slice_ends = rewriter.empty_start() + 1;
+        rewriter.counter.charge_function = rewriter.empty_start() + 2;
         rewriter
     }
 
     fn imports_added(&self) -> u32 {
-        1 + u32::from(self.takes) + u32::from(self.grows())
+        1 + u32::from(self.needs_take) + u32::from(self.grows())
     }
 
-    /// Is there code that grows a memory?
+    /// Does any code grow a memory?
     fn grows(&self) -> bool {
         let mut operations = self.analysis.bulk.iter();
         operations.any(|operation| matches!(operation, Bulk::Grow { .. }))
     }
 
-    /// The host's function that says what that has cost.
+    /// The host's function that returns the cost of growing.
     fn moved_import(&self) -> u32 {
         self.counter.pause + 1
     }
@@ -208,14 +211,14 @@ impl<'a> Rewriter<'a> {
         self.analysis.imported_functions + self.imports_added()
     }
 
-    /// The first function that is added. First come the glue functions, then the empty start function, that which is called
-    /// when a slice ends, that which counts for code with much to count, one for each bulk operation that the code has, the entry, and one for each type of functions that
-    /// are called by table.
+    /// The first added function. The order is: the glue functions, the empty start function, the function that ends a slice, the
+    /// function that counts, one function for each bulk operation in the code, the entry, one function for each type that is
+    /// called through the table, and the function that writes data.
     fn first_added(&self) -> u32 {
         self.imported() + self.analysis.defined_functions
     }
 
-    fn nothing(&self) -> u32 {
+    fn empty_start(&self) -> u32 {
         self.first_added() + self.glued.len() as u32
     }
 
@@ -224,20 +227,20 @@ impl<'a> Rewriter<'a> {
     }
 
     fn first_bulk(&self) -> u32 {
-        self.counter.takes_off + 1
+        self.counter.charge_function + 1
     }
 
     fn entry_index(&self) -> u32 {
         self.first_bulk() + self.analysis.bulk.len() as u32
     }
 
-    /// The function that calls functions of this type by table, if that becomes a direct call.
+    /// The function that replaces calls of this type through the table, if they become direct.
     fn by_type(&self, ty: u32) -> Option<u32> {
-        let place = self.analysis.calls.place(ty)?;
-        Some(self.entry_index() + 1 + place)
+        let position = self.analysis.calls.position(ty)?;
+        Some(self.entry_index() + 1 + position)
     }
 
-    /// The function that writes data, if there is one: the last that is added.
+    /// The function that writes data, if there is one. It is the last added function.
     fn filling_index(&self) -> Option<u32> {
         let by_type = self.analysis.calls.by_type().len() as u32;
         let index = self.entry_index() + 1 + by_type;
@@ -245,9 +248,9 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The new index of an old function.
-    fn moved(&self, old: u32) -> u32 {
-        match self.places.get(&old) {
-            Some(place) => self.first_added() + *place as u32,
+    fn new_index(&self, old: u32) -> u32 {
+        match self.glue_of.get(&old) {
+            Some(glue) => self.first_added() + *glue as u32,
             None if old < self.analysis.imported_functions => old,
             None => old + self.imports_added(),
         }
@@ -257,7 +260,7 @@ impl<'a> Rewriter<'a> {
         Glue {
             counter: &self.counter,
             take: self.analysis.imported_functions,
-            realloc: self.analysis.realloc.map(|realloc| self.moved(realloc)),
+            realloc: self.analysis.realloc.map(|realloc| self.new_index(realloc)),
             memory: self.analysis.exported_memory.unwrap_or_default(),
         }
     }
@@ -266,7 +269,7 @@ impl<'a> Rewriter<'a> {
         let mut add = |name, ty| {
             imports.import(RAW_MODULE, name, EntityType::Function(ty));
         };
-        if self.takes {
+        if self.needs_take {
             add(RAW_TAKE, self.types().take);
         }
         add(RAW_PAUSE, self.types().pause);
@@ -275,20 +278,20 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    /// Runs the function whose place is the parameter, and returns what is left of the last slice.
+    /// Runs the function that the parameter selects, and returns what is left of the last slice.
     fn entry(&self) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
         let functions = &self.analysis.functions;
         let count = functions.len() as u32;
-        // A block for each, which ends where it is called, and one for a place that there is not.
+        // One block for each function, whose end is followed by the call, and one for an index out of range.
         for _ in 0..=count {
             code.block(BlockType::Empty);
         }
         code.local_get(0).br_table(0..count, count);
         for (name, index) in functions {
             code.end();
-            // A WASI command initializes itself.
+            // A WASI command calls `_initialize` itself.
             let initialize = self.analysis.initialize.filter(|_| name != "_start");
             let first = self.analysis.start.into_iter().chain(initialize);
             let called: Vec<u32> = first.chain([*index]).collect();
@@ -297,7 +300,7 @@ impl<'a> Rewriter<'a> {
                 code.call(filling);
             }
             for function in called {
-                code.call(self.moved(function));
+                code.call(self.new_index(function));
             }
             code.global_get(self.counter.left).return_();
         }
@@ -305,24 +308,24 @@ impl<'a> Rewriter<'a> {
         body
     }
 
-    /// Finds out what is added to the next function.
+    /// Plans the additions to the next function.
     fn plan(&mut self, function: &wasmparser::FunctionBody<'_>) -> Result<Plan, Error> {
         let mut locals = Vec::new();
         for local in function.get_locals_reader()? {
             let (count, ty) = local?;
             locals.push((count, self.val_type(ty)?));
         }
-        // A count of its own for loops, behind those that there are.
+        // The local for counting comes after the function's own locals.
         let params = self.analysis.params[self.written as usize];
         let local = params + locals.iter().map(|(count, _)| count).sum::<u32>();
         let operators = function.get_operators_reader()?;
         let sites = counting::sites(operators, local < LOCALS_MAX)?;
         let mut next = local;
-        if sites.iter().any(|site| site.what == What::Enters) {
+        if sites.iter().any(|site| site.action == Action::Enter) {
             locals.push((1, ValType::I64));
             next += 1;
         }
-        // Behind that, one for branches with very many targets.
+        // The local for branches with too many targets comes next.
         let mut index = None;
         if branches::may_be_wide(function)
             && local < LOCALS_MAX
@@ -339,7 +342,7 @@ impl<'a> Rewriter<'a> {
         })
     }
 
-    /// Writes a function's body, and returns it with the branches in it that are hardly ever taken.
+    /// Writes a function's body. Returns it with hints for its unlikely branches.
     fn write_body(
         &mut self,
         function: &wasmparser::FunctionBody<'_>,
@@ -355,7 +358,7 @@ impl<'a> Rewriter<'a> {
             }
             let operator = operators.read()?;
             while let Some(site) = sites.next_if(|site| site.before == at) {
-                hints.extend(self.write_count(&mut body, site.what, plan.local));
+                hints.extend(self.write_count(&mut body, site.action, plan.local));
             }
             if counting::is_sized(&operator) {
                 hints.push(self.counter.charge_here(&mut body, Cost::Top));
@@ -372,15 +375,15 @@ impl<'a> Rewriter<'a> {
         Ok((body, hints))
     }
 
-    /// Writes the code that counts at one site. If it has a branch, that is hardly ever taken.
-    fn write_count(&self, body: &mut Function, what: What, local: u32) -> Option<BranchHint> {
+    /// Writes the counting code of one site. Returns a hint if the code has an unlikely branch.
+    fn write_count(&self, body: &mut Function, action: Action, local: u32) -> Option<BranchHint> {
         let counter = &self.counter;
-        match what {
-            What::Costs(cost) => return Some(counter.charge_here(body, Cost::Of(cost))),
-            What::CostsInLocal(cost) => return Some(counter.charge_in_local(body, cost, local)),
-            What::Enters => counter.enter(body, local),
-            What::MayLeave | What::HasLeft => counter.write_back(body, local),
-            What::Calls(cost) => counter.call(&mut body.instructions(), cost),
+        match action {
+            Action::Charge(cost) => return Some(counter.charge_here(body, Cost::Of(cost))),
+            Action::ChargeLocal(cost) => return Some(counter.charge_in_local(body, cost, local)),
+            Action::Enter => counter.enter(body, local),
+            Action::WriteBackOnBranch | Action::WriteBack => counter.write_back(body, local),
+            Action::ChargeByCall(cost) => counter.charge_by_call(&mut body.instructions(), cost),
         }
         None
     }
@@ -390,11 +393,11 @@ impl Reencode for Rewriter<'_> {
     type Error = std::convert::Infallible;
 
     fn function_index(&mut self, old: u32) -> Result<u32, Error> {
-        Ok(self.moved(old))
+        Ok(self.new_index(old))
     }
 
     fn start_section(&mut self, _start: u32) -> Result<u32, Error> {
-        Ok(self.nothing())
+        Ok(self.empty_start())
     }
 
     fn parse_type_section(
@@ -420,7 +423,7 @@ impl Reencode for Rewriter<'_> {
                 .collect();
             let answers = answers(function.shape).iter().copied();
             types.ty().function(params.iter().copied(), answers);
-            // What the contract's functions return, if not by memory, is an i32.
+            // The contract's functions return either through memory or an i32.
             let results = function.results.iter().map(|_| ValType::I32);
             types.ty().function(params, results.collect::<Vec<_>>());
         }
@@ -451,7 +454,7 @@ impl Reencode for Rewriter<'_> {
         if calls.keeps_table() {
             return utils::parse_element_section(self, elements, section);
         }
-        calls.add_elements(elements, self.nothing(), self.entry_index());
+        calls.add_elements(elements, self.empty_start(), self.entry_index());
         Ok(())
     }
 
@@ -462,10 +465,10 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), Error> {
         for (index, import) in (0..).zip(section.into_imports()) {
             let import = import?;
-            match self.places.get(&index) {
-                Some(place) => {
-                    let raw = EntityType::Function(self.types().glue + 2 * *place as u32);
-                    imports.import(RAW_MODULE, &self.glued[*place].1.raw_name(), raw);
+            match self.glue_of.get(&index) {
+                Some(glue) => {
+                    let raw = EntityType::Function(self.types().glue + 2 * *glue as u32);
+                    imports.import(RAW_MODULE, &self.glued[*glue].1.raw_name(), raw);
                 }
                 None => {
                     let ty = self.entity_type(import.ty)?;
@@ -489,21 +492,22 @@ impl Reencode for Rewriter<'_> {
         Ok(())
     }
 
-    /// Keeps the names of functions. Nothing else that a custom section says is asked for, or still true.
+    /// Keeps the names of functions. Other custom sections are dropped: the host doesn't read them, and they may no longer be
+    /// true.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<(), Error> {
         let functions = self.analysis.imported_functions + self.analysis.defined_functions;
-        let moved = |old: u32| (old < functions).then(|| self.moved(old));
-        if let Some(names) = names::section(&section, moved) {
+        let new_index = |old: u32| (old < functions).then(|| self.new_index(old));
+        if let Some(names) = names::section(&section, new_index) {
             module.section(&names);
         }
         Ok(())
     }
 
-    /// Adds the sections that the module has not. It has a function and exports it, because something can be spawned.
+    /// Adds the sections that the module lacks. Functions and exports are always there, because a function can be spawned.
     fn intersperse_section_hook(
         &mut self,
         module: &mut Module,
@@ -540,8 +544,8 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), Error> {
         utils::parse_function_section(self, functions, section)?;
         let types = self.types();
-        for place in 0..self.glued.len() as u32 {
-            functions.function(types.glue + 2 * place + 1);
+        for position in 0..self.glued.len() as u32 {
+            functions.function(types.glue + 2 * position + 1);
         }
         functions.function(types.unit).function(types.unit);
         functions.function(types.pause);
@@ -552,8 +556,8 @@ impl Reencode for Rewriter<'_> {
             });
         }
         functions.function(types.take);
-        for (place, _) in (0..).zip(self.analysis.calls.by_type()) {
-            functions.function(types.by_type + place);
+        for (position, _) in (0..).zip(self.analysis.calls.by_type()) {
+            functions.function(types.by_type + position);
         }
         if self.analysis.filling.is_some() {
             functions.function(types.unit);
@@ -595,13 +599,13 @@ impl Reencode for Rewriter<'_> {
         }
         code.function(&empty());
         code.function(&self.counter.slice_ends());
-        code.function(&self.counter.takes_off());
+        code.function(&self.counter.charge_function());
         for operation in &self.analysis.bulk {
             code.function(&bulk(*operation, &self.counter, self.moved_import()));
         }
         code.function(&self.entry());
         for by_type in self.analysis.calls.by_type() {
-            code.function(&by_type.function(|function| self.moved(function)));
+            code.function(&by_type.function(|function| self.new_index(function)));
         }
         if self.analysis.filling.is_some() {
             code.function(&self.analysis.filling.function(&self.counter));

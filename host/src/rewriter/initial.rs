@@ -1,15 +1,14 @@
-//! What an instance of a core module is like before its code has run, and whether it can be made so again.
+//! The state of a core module's instance before its code runs, and whether the host can reset an instance to it.
 //!
-//! What code can change of an instance is its memories, its mutable globals, its tables, and which of its passive
-//! segments are dropped. The first two can be set back to what the module says. A module whose code changes the others
-//! has instances that are used once.
+//! Code can change an instance's memories, its mutable globals, its tables, and which of its passive segments are dropped. The
+//! host can reset memories and globals. If a module's code changes tables or drops segments, the host uses each instance once.
 
 use std::ops::Range;
 use wasmparser::{ConstExpr, Data, DataKind, Global, Operator, ValType};
 
-/// More mutable globals than this are not set back one by one. Compilers emit one or a few.
+/// The host doesn't reset more mutable globals than this. Compilers emit one or a few.
 const GLOBALS_MAX: usize = 32;
-/// The largest part of a memory that is written again: what stays resident of a free slot is no larger.
+/// The host doesn't reset more data than this. This bounds what stays resident of a free slot.
 const DATA_BYTES_MAX: usize = 64 << 10;
 
 /// The initial state of a module's instances.
@@ -17,16 +16,16 @@ const DATA_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Initial {
     /// The mutable globals, by index.
     pub(crate) globals: Vec<(u32, Value)>,
-    /// The active data segments, in their order: where each begins, and its bytes.
+    /// The active data segments in their order: offset and bytes.
     pub(crate) segments: Vec<(usize, Box<[u8]>)>,
     pub(super) memories: u32,
     data_bytes: usize,
-    /// All globals, mutable or not.
+    /// The number of globals, mutable or not.
     pub(super) globals_seen: u32,
     obstacle: Option<&'static str>,
 }
 
-/// A number, with its bits.
+/// A number; floats as their bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Value {
     I32(i32),
@@ -36,7 +35,7 @@ pub(crate) enum Value {
 }
 
 impl Initial {
-    /// Why an instance can't be made as it was, if so.
+    /// The reason why an instance can't be recycled, if there is one.
     pub(crate) fn obstacle(&self) -> Option<&'static str> {
         if self.memories > 1 {
             return Some("it has several memories");
@@ -44,7 +43,7 @@ impl Initial {
         self.obstacle
     }
 
-    pub(super) fn cannot_be_had_again(&mut self, why: &'static str) {
+    pub(super) fn prevent_recycling(&mut self, why: &'static str) {
         self.obstacle.get_or_insert(why);
     }
 
@@ -54,15 +53,15 @@ impl Initial {
             | Operator::TableGrow { .. }
             | Operator::TableFill { .. }
             | Operator::TableCopy { .. }
-            | Operator::TableInit { .. } => self.cannot_be_had_again("it changes tables"),
+            | Operator::TableInit { .. } => self.prevent_recycling("it changes tables"),
             Operator::ElemDrop { .. } | Operator::DataDrop { .. } => {
-                self.cannot_be_had_again("it drops segments");
+                self.prevent_recycling("it drops segments");
             }
             _ => {}
         }
     }
 
-    /// The module's next global. Imported ones are not seen here: there are none in a module that loads.
+    /// Reads the module's next global. A module that loads has no imported globals.
     pub(super) fn global(&mut self, global: &Global<'_>) {
         let index = self.globals_seen;
         self.globals_seen += 1;
@@ -75,8 +74,8 @@ impl Initial {
             {
                 self.globals.push((index, value));
             }
-            Some(_) => self.cannot_be_had_again("it has many mutable globals"),
-            None => self.cannot_be_had_again("it has a mutable global that is not simply a number"),
+            Some(_) => self.prevent_recycling("it has many mutable globals"),
+            None => self.prevent_recycling("it has a mutable global that is not simply a number"),
         }
     }
 
@@ -85,18 +84,18 @@ impl Initial {
             return;
         };
         let Some(Value::I32(offset)) = value(offset_expr) else {
-            return self.cannot_be_had_again("its data's place is computed");
+            return self.prevent_recycling("its data's address is computed");
         };
         self.data_bytes = self.data_bytes.saturating_add(data.data.len());
         if self.data_bytes > DATA_BYTES_MAX {
             self.segments.clear();
-            return self.cannot_be_had_again("it has much data");
+            return self.prevent_recycling("it has much data");
         }
         self.segments
             .push((offset as u32 as usize, data.data.into()));
     }
 
-    /// The length of all data.
+    /// The number of bytes of all data.
     pub(crate) fn data_bytes(&self) -> usize {
         self.data_bytes
     }
@@ -110,7 +109,7 @@ impl Initial {
         self.segments.iter().all(lies_there)
     }
 
-    /// What this part of the memory holds at first. All data lies within the memory.
+    /// The initial contents of this part of the memory. All data lies within the memory.
     pub(crate) fn bytes(&self, part: Range<usize>) -> Box<[u8]> {
         let mut held = vec![0; part.len()];
         for (at, bytes) in &self.segments {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_module_says_is_read() {
+    fn the_initial_state_is_read() {
         let initial = initial(
             "(module (memory 1)
                (global i32 (i32.const 1)) (global (mut i32) (i32.const -2)) (global (mut i64) (i64.const 3))
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_set_back_is_seen() {
+    fn obstacles_to_recycling_are_found() {
         let many = "(global (mut i32) (i32.const 0))".repeat(GLOBALS_MAX + 1);
         let large = format!(
             "(data (i32.const 0) \"{}\")",
@@ -199,7 +198,7 @@ mod tests {
             ),
             (
                 "(data (i32.add (i32.const 1) (i32.const 2)) \"x\")",
-                "place is computed",
+                "address is computed",
             ),
             (
                 "(func (table.set (i32.const 0) (ref.null func)))",

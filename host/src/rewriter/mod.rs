@@ -1,7 +1,7 @@
-//! The rewriter: reads modules and changes them, so that a process can be preempted, packed and run in a slot.
+//! The rewriter reads and changes modules, so that a process can be preempted, packed and run in a slot.
 //!
-//! This room knows WebAssembly and the contract's lowered signatures ([`crate::abi`]). It never sees wasmtime: bytes go in, and
-//! rewritten bytes come out, with what was learned of them ([`rewrite`]). It runs none of the code.
+//! This room knows WebAssembly and the contract's lowered signatures ([`crate::abi`]), but not wasmtime. It takes bytes and
+//! returns rewritten bytes with what it has learned from them ([`rewrite`]). It runs none of the code.
 //!
 //! ```text
 //!   bytes ──► text to binary ──► unwrap? ──► analysis ──► split? ──► flatten ──► bytes, Analysis
@@ -11,15 +11,15 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | here | the way through |
-//! | `analysis`, `initial`, `sizes` | what a module is, what its instances are at first, and what they take |
-//! | `features`, `bounds`, `error` | what is refused, and in which words |
+//! | here | the steps from file to rewritten module |
+//! | `analysis`, `initial`, `sizes` | a module's parts, the initial state of its instances, and the memory that they take |
+//! | `features`, `bounds`, `error` | the proposals, the limits, and the errors of loading |
 //! | `unwrap` | components that only wrap one module |
-//! | `splitting` | functions that are too large |
-//! | `flatten` | everything that is changed, in one pass |
-//! | `counting` | where reductions are counted, and how |
-//! | `glue`, `bulk`, `tables`, `branches`, `filling` | what takes the place of single instructions, imports and sections |
-//! | `names` | names of functions, made readable |
+//! | `splitting` | splitting functions that are too large |
+//! | `flatten` | the rewriting itself, in one pass |
+//! | `counting` | counting of reductions |
+//! | `glue`, `bulk`, `tables`, `branches`, `filling` | code that replaces single instructions, imports and sections |
+//! | `names` | readable names of functions |
 
 mod analysis;
 mod bounds;
@@ -39,7 +39,7 @@ mod tables;
 mod unwrap;
 
 pub(crate) use analysis::{Analysis, ENTRY, GLOBAL_PREFIX};
-pub(crate) use bounds::TABLE_PLACE_BYTES;
+pub(crate) use bounds::TABLE_ELEMENT_BYTES;
 pub(crate) use counting::{COUNTER, GROWTH_COST, LIBRARY_CALL_COST};
 pub use error::{LoadError, LoadErrorKind};
 #[cfg(test)]
@@ -56,30 +56,30 @@ use error::LoadErrorKind as Kind;
 use std::borrow::Cow;
 use wasmparser::Parser;
 
-/// A file, sorted by what it is.
+/// A file after rewriting.
 pub(crate) enum Rewritten<'a> {
     /// A core module, or a component that only wraps one.
     Module(Box<Module>),
-    /// A component that needs to be one.
+    /// A component that can't be run as a module.
     Component(Component<'a>),
 }
 
 pub(crate) struct Module {
     pub(crate) analysis: Analysis,
-    /// The module as it is to be compiled; none if it can't be run, because it imports what nobody provides, or has no entry.
+    /// The rewritten module. None if it can't run, because it has an unknown import or no entry.
     pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) is_unwrapped: bool,
 }
 
 pub(crate) struct Component<'a> {
-    /// It is compiled as it is.
+    /// The component's bytes, unchanged.
     pub(crate) bytes: Cow<'a, [u8]>,
     pub(crate) sizes: Sizes,
-    /// Why it can't be unwrapped.
+    /// The reason why it can't be unwrapped.
     pub(crate) why: &'static str,
 }
 
-/// Reads a binary or the text of one, validates it, and rewrites it for slices of so many reductions.
+/// Reads a binary or wasm text, validates it, and rewrites it. A slice has `slice` reductions.
 pub(crate) fn rewrite(
     bytes: &[u8],
     bytes_max: u64,
@@ -121,7 +121,7 @@ fn module(bytes: &[u8], is_unwrapped: bool, slice: u64) -> Result<Rewritten<'sta
     })))
 }
 
-/// The bytes as binary wasm of the right kind and version.
+/// Checks the kind and version of a binary, or parses a text.
 fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     let not_wasm = |text: String| Err(LoadError::new(Kind::NotWasm, text));
     if bytes.is_empty() {

@@ -1,24 +1,24 @@
-//! What an instance of a program takes of memory when it is made: found out without making one.
+//! The memory that an instance of a program takes at the start, computed without making one.
 
 use super::bounds::{Bounds, count_elements};
 use super::error::{LoadError, LoadErrorKind};
 use wasmparser::{Encoding, ExternalKind, Instance, Parser, Payload};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// Instances of a module in a component inside may be as many as a process may consist of.
+/// A process has at most this many instances, so a module in a nested component is counted this often.
 const NESTED_INSTANCES_MAX: u64 = 64;
 
-/// So much data is every program's, and to write it is not paid for.
+/// This many bytes of data are free for every program: the parent doesn't pay for writing them.
 const DATA_BYTES_FREE: u64 = 64 << 10;
 
-/// What is taken at the start.
+/// The bytes that an instance takes at the start.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sizes {
-    /// By linear memories.
+    /// The bytes of linear memories.
     pub(crate) memory_bytes: u64,
-    /// By what else lies in an instance, if that is much.
+    /// The bytes of the rest of the instance; 0 if they are few.
     pub(crate) instance_bytes: u64,
-    /// By data, which lies in the memories.
+    /// The bytes of data. They lie in the linear memories.
     pub(crate) data_bytes: u64,
 }
 
@@ -27,7 +27,7 @@ impl Sizes {
         self.memory_bytes.saturating_add(self.instance_bytes)
     }
 
-    /// What is written when an instance is made, if that is much.
+    /// The bytes that instantiation writes, beyond the free amount.
     pub(crate) fn written_bytes(self) -> u64 {
         let data_bytes = self.data_bytes.saturating_sub(DATA_BYTES_FREE);
         self.instance_bytes.saturating_add(data_bytes)
@@ -40,10 +40,10 @@ impl Sizes {
     }
 }
 
-/// Those of a component, which is valid: of all core instances together, as far as they can be told. Memories of instances in
-/// components inside count once. Its modules are held to the same bounds as others.
+/// The sizes of all core instances of a valid component together, as far as they are known. Memories of instances in nested
+/// components count once. Its modules are held to the same bounds as other modules.
 pub(super) fn of_component(bytes: &[u8]) -> Result<Sizes, LoadError> {
-    // The modules of the outermost component, in their order.
+    // The modules of the outermost component, by index.
     let mut modules: Vec<Sizes> = Vec::new();
     let mut total = Sizes::default();
     let mut module: Option<Module> = None;
@@ -90,7 +90,7 @@ pub(super) fn of_component(bytes: &[u8]) -> Result<Sizes, LoadError> {
     Ok(total)
 }
 
-/// A module inside.
+/// A module inside of a component.
 #[derive(Default)]
 struct Module {
     memory_bytes: u64,

@@ -1,18 +1,18 @@
-//! Splits functions that are so large that counting reductions could make them larger than wasm allows.
+//! Splits functions that counting reductions could make larger than wasm allows.
 //!
-//! wasm bounds a function's code ([`super::flatten`] knows the bound), and the rewriter adds to it: up to three times as much
-//! for code that consists of nothing but loops. So a large function is split before it is rewritten. A stretch of whole
-//! statements becomes a function of its own, a *piece*, and a call takes its place:
+//! wasm limits a function's code (see [`super::flatten`]), and the rewriter's additions can triple code that consists of nothing
+//! but loops. So the rewriter first splits large functions. A stretch of whole statements becomes a function of its own, a
+//! *piece*, and a call replaces it:
 //!
 //! ```text
 //!   (loop …) (call 7) …      becomes      (local.set 2 (call $piece (local.get 1) (local.get 2)))
 //! ```
 //!
-//! A piece takes the locals that it uses as parameters, and returns those that it sets. A stretch can be a piece if nothing lies
-//! on the operand stack before and behind it, and if no branch leads out of it but its end. Code of another form stays where it
-//! is: if rewriting then makes the function too large, the module is refused by the rewriter.
+//! A piece takes the locals that it uses as parameters, and returns the locals that it sets. A stretch can become a piece if the
+//! operand stack is empty before and after it, and if no branch leads out of it except to its end. Other code stays in the
+//! function. If rewriting then makes the function too large, the rewriter refuses the module.
 //!
-//! This file finds the pieces, in one pass over a function; [`pieces`] writes them. Neither sees wasmtime.
+//! This file finds the pieces in one pass over a function, and [`pieces`] writes them.
 
 mod pieces;
 
@@ -27,24 +27,24 @@ use wasmparser::{
     ValType, ValidPayload, Validator, ValidatorResources,
 };
 
-/// A function with more code is split. The rewriter's additions triple a function at most.
+/// A function with more code is split. The rewriter's additions at most triple a function.
 pub(super) const BODY_BYTES_MAX: usize = 2 << 20;
-/// A piece ends when it has so many bytes of code.
+/// The size of code at which a piece ends.
 const PIECE_BYTES: usize = 256 << 10;
-/// A shorter stretch stays where it is.
+/// A shorter stretch stays in the function.
 const PIECE_BYTES_MIN: usize = 512;
-/// A piece has at most so many parameters, and results. wasm allows 1,000.
+/// The limit of a piece's parameters, and of its results. wasm allows 1,000.
 const LOCALS_MAX: usize = 900;
-/// A call takes so many bytes at most, and so many more for each local that it passes or sets.
+/// The size of a call, at most, and of passing or setting one local.
 const CALL_BYTES: usize = 6;
 const LOCAL_BYTES: usize = 4;
 
 /// A stretch of code that becomes a function.
 #[derive(Debug)]
 struct Piece {
-    /// Where its code lies in the module.
+    /// The range of its code in the module.
     code: Range<usize>,
-    /// The locals that it uses, in the order of their indexes.
+    /// The locals that it uses, by index.
     locals: Vec<Local>,
 }
 
@@ -55,7 +55,7 @@ struct Local {
     is_set: bool,
 }
 
-/// A valid module whose large functions are split; none if there is nothing to split.
+/// Splits the large functions of a valid module. Returns none if there is nothing to split.
 pub(super) fn split(bytes: &[u8]) -> Result<Option<Vec<u8>>, LoadError> {
     let found = find(bytes).map_err(|error| invalid(&error))?;
     if found.pieces.is_empty() {
@@ -141,30 +141,30 @@ fn pieces_of(
     Ok((cutter.pieces, validator.into_allocations()))
 }
 
-/// Cuts a function's code, instruction by instruction.
+/// Cuts a function's code in one pass over its instructions.
 struct Cutter {
     pieces: Vec<Piece>,
-    /// The function, and the blocks that one is in.
+    /// The function, and the blocks around the current instruction.
     blocks: Vec<Block>,
 }
 
-/// A block whose end is not yet reached.
+/// A block whose end hasn't been read.
 struct Block {
     /// Whole statements that may become a piece.
     stretch: Stretch,
-    /// The statement behind these, as far as it was read.
+    /// The statement after the stretch, as far as it has been read.
     statement: Stretch,
-    /// No branch of the statement leads out of it.
+    /// No branch in the statement leads out of it.
     is_closed: bool,
-    /// The locals that all else in the block uses.
+    /// The locals that the rest of the block's code uses.
     locals: Locals,
-    /// The bytes that will stay in the function.
+    /// The number of bytes that will stay in the function.
     bytes: usize,
-    /// The outermost block to which a branch leads from here, by its place among the blocks.
+    /// The outermost block to which a branch leads from here, as an index into `blocks`.
     reach: usize,
 }
 
-/// Code from here on, that has so many bytes without what became pieces.
+/// Code from this offset on. `bytes` leaves out what became pieces.
 struct Stretch {
     start: usize,
     bytes: usize,
@@ -181,7 +181,7 @@ impl Stretch {
     }
 }
 
-/// The locals that some code uses, and whether it sets them; none known if they are too many.
+/// The locals that some code uses, and whether the code sets them. None if they are too many.
 struct Locals(Option<HashMap<u32, bool>>);
 
 impl Default for Locals {
@@ -210,7 +210,7 @@ impl Locals {
         }
     }
 
-    /// These as a piece's, if they can be its parameters and results.
+    /// Converts them to a piece's locals, if they can be its parameters and results.
     fn passed(&self, ty: impl Fn(u32) -> Option<ValType>) -> Option<Vec<Local>> {
         let known = self.0.as_ref()?.iter();
         let locals = known.map(|(&index, &is_set)| {
@@ -253,7 +253,7 @@ impl Cutter {
     /// A statement of the innermost block ends here, and another may begin.
     fn statement_ends(&mut self, at: usize, ty: impl Fn(u32) -> Option<ValType>) {
         let block = self.block();
-        // One that is too large as it is would only be too large elsewhere.
+        // If one statement alone is too large, moving it would only make another function too large.
         if block.is_closed && block.statement.bytes <= BODY_BYTES_MAX {
             let statement = std::mem::replace(&mut block.statement, Stretch::at(at));
             block.stretch.bytes += statement.bytes;
@@ -266,7 +266,7 @@ impl Cutter {
         self.cut(at, ty);
     }
 
-    /// Makes a piece of the whole statements before the last, if that makes the function smaller. Then begins anew.
+    /// Makes a piece of the whole statements before the last, if that makes the function smaller. Then begins a new stretch.
     fn cut(&mut self, at: usize, ty: impl Fn(u32) -> Option<ValType>) {
         let block = self.block();
         let statement = std::mem::replace(&mut block.statement, Stretch::at(at));
@@ -289,7 +289,7 @@ impl Cutter {
         self.pieces.extend(piece);
     }
 
-    /// The code from here on can't be reached, and has no statements.
+    /// The code from here on is unreachable. It has no statements.
     fn cannot_end_here(&mut self) {
         if let Some(block) = self.blocks.last_mut() {
             block.is_closed = false;
@@ -321,20 +321,20 @@ impl Cutter {
         match flow {
             Flow::Block | Flow::If | Flow::Loop => self.blocks.push(Block::at(code.end)),
             Flow::BranchTo(out) => self.leads_to(depth.saturating_sub(1 + out as usize)),
-            Flow::LastCall => self.leads_to(0),
+            Flow::TailCall => self.leads_to(0),
             Flow::End => self.block_ends(),
-            Flow::On | Flow::Call | Flow::Branch => {}
+            Flow::Next | Flow::Call | Flow::Branch => {}
         }
     }
 
-    /// A branch leads to the block at this place.
-    fn leads_to(&mut self, place: usize) {
+    /// Notes a branch to the block with this index.
+    fn leads_to(&mut self, target: usize) {
         let block = self.block();
-        block.reach = block.reach.min(place);
+        block.reach = block.reach.min(target);
         block.is_closed = false;
     }
 
-    /// The innermost block is part of a statement of the one around it.
+    /// Ends the innermost block, which is part of a statement of the block around it.
     fn block_ends(&mut self) {
         let Some(ended) = self.blocks.pop() else {
             return;

@@ -1,14 +1,14 @@
-//! Calls by a table that never changes, which become direct ones.
+//! Turns calls through a table that never changes into direct calls.
 //!
-//! wasmtime keeps 32 bytes in every instance for each function that a table or an export mentions, and eight for each place
-//! of a table. With what a compiler's library brings along that is a page of every process. But the host calls one function
-//! of a module only, and what a table holds that no code changes is known when the module is loaded:
+//! wasmtime keeps 32 bytes in every instance for each function that a table or an export mentions, and eight for each table
+//! element. With a compiler's library, that is a page for every process. But the host calls only one function of a module, and if
+//! no code changes a table, its contents are known when the module is loaded:
 //!
 //! ```text
-//! call_indirect T (…, place)  becomes  call by_T(…, place):   place 0: return_call f;  place 1: return_call g;  …
+//! call_indirect T (…, index)  becomes  call by_T(…, index):   index 0: return_call f;  index 1: return_call g;  …
 //! ```
 //!
-//! Where it traps, it does so by a call by a table that is left for that: the trap is the same.
+//! Where the original call would trap, `by_T` makes a call through a small remaining table, so that the trap is the same.
 
 use super::initial::{Value, value};
 use std::collections::BTreeSet;
@@ -22,37 +22,37 @@ use wasmparser::{
     RecGroup, SubType, Table, TableInit, TypeRef, ValType,
 };
 
-/// A larger table stays as it is.
-const PLACES_MAX: u64 = 1 << 12;
-/// So does one of which more code would be made than so many branches and arguments.
+/// A larger table stays.
+const ELEMENTS_MAX: u64 = 1 << 12;
+/// A table stays, too, if replacing it takes more branches, or more arguments, than this.
 const CODE_MAX: usize = 1 << 16;
-/// Functions that are called by table may have as many parameters; the limit of all is 1000.
+/// Functions that are called through the table may have this many parameters. wasm's limit is 1000.
 const PARAMS_MAX: usize = 100;
 
-/// Nothing there, another type, outside.
+/// A null element, a function of another type, an index out of range.
 const WAYS_TO_TRAP: usize = 3;
 
-/// The table that is left has nothing in its first place, and functions of two types in the others.
-const NOTHING_AT: i32 = 0;
+/// The remaining table has a null element, and then functions of two different types.
+const NULL_AT: i32 = 0;
 const UNIT_AT: i32 = 1;
 const OTHER_AT: i32 = 2;
-const PLACES_LEFT: u64 = 3;
-const OUTSIDE: i32 = -1;
+const ELEMENTS_LEFT: u64 = 3;
+const OUT_OF_RANGE: i32 = -1;
 
-/// What is found out of a module's table, and of the functions that are referred to.
+/// A module's table, and the references to functions.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct TableUse {
     tables: u32,
-    /// What it holds: functions, by index.
-    places: Vec<Option<u32>>,
-    /// The types of functions that are called by table.
+    /// The table's elements: functions, by index.
+    elements: Vec<Option<u32>>,
+    /// The types of functions that are called through the table.
     types: BTreeSet<u32>,
     refers: bool,
     is_unknown: bool,
 }
 
-impl Found {
-    /// A group of types.
+impl TableUse {
+    /// Reads a group of types.
     pub(super) fn types(&mut self, group: &RecGroup) {
         let is_own = |ty: &ValType| matches!(ty, ValType::Ref(to) if to.is_concrete_type_ref());
         let is_plain = |ty: &SubType| match &ty.composite_type.inner {
@@ -62,7 +62,7 @@ impl Found {
             }
             _ => false,
         };
-        // Only such are the same if they look the same.
+        // Only such types are equal if they look equal.
         self.is_unknown |= group.types().len() != 1 || !group.types().all(is_plain);
     }
 
@@ -76,12 +76,12 @@ impl Found {
         let is_plain = ty.element_type == wasmparser::RefType::FUNCREF
             && matches!(table.init, TableInit::RefNull)
             && !ty.table64
-            && ty.initial <= PLACES_MAX;
+            && ty.initial <= ELEMENTS_MAX;
         if self.tables > 1 || !is_plain {
             self.is_unknown = true;
             return;
         }
-        self.places = vec![None; ty.initial as usize];
+        self.elements = vec![None; ty.initial as usize];
     }
 
     pub(super) fn element(&mut self, element: &Element<'_>) -> wasmparser::Result<()> {
@@ -93,14 +93,14 @@ impl Found {
             self.is_unknown = true;
             return Ok(());
         };
-        let mut place = offset as u32 as usize;
+        let mut index = offset as u32 as usize;
         let mut put = |function| {
-            match self.places.get_mut(place) {
+            match self.elements.get_mut(index) {
                 Some(at) => *at = function,
-                // Then there is no instance at all.
+                // Instantiating this module always fails.
                 None => self.is_unknown = true,
             }
-            place += 1;
+            index += 1;
         };
         match &element.items {
             ElementItems::Functions(functions) => {
@@ -122,7 +122,7 @@ impl Found {
             }
         }
         // A segment without elements must lie within the table, too.
-        self.is_unknown |= place > self.places.len();
+        self.is_unknown |= index > self.elements.len();
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl Found {
         }
     }
 
-    /// What becomes of it, in a module with these types and functions.
+    /// Decides how calls are rewritten in a module with these types and functions.
     pub(super) fn finish(self, types: &[Option<FuncType>], functions: &[u32]) -> Calls {
         let function_type = |ty: u32| types.get(ty as usize)?.as_ref();
         let fits = |ty: &&FuncType| ty.params().len() <= PARAMS_MAX;
@@ -153,22 +153,22 @@ impl Found {
             .map(|ty| Some((*ty, function_type(*ty).filter(fits)?)))
             .collect();
         let known = known.filter(|known| {
-            let branches = known.len() * (self.places.len() + WAYS_TO_TRAP);
+            let branches = known.len() * (self.elements.len() + WAYS_TO_TRAP);
             self.tables == 1 && !self.refers && !self.is_unknown && branches <= CODE_MAX
         });
         let by_type = known.map(|known| -> Vec<ByType> {
             let called = |(index, ty): (u32, &FuncType)| ByType {
                 index,
                 ty: ty.clone(),
-                places: (self.places.iter())
+                callees: (self.elements.iter())
                     .map(|function| {
                         let Some(function) = *function else {
-                            return Place::Nothing;
+                            return Callee::Null;
                         };
                         let found = functions.get(function as usize);
                         match found.and_then(|found| function_type(*found)) == Some(ty) {
-                            true => Place::Function(function),
-                            false => Place::Other,
+                            true => Callee::Function(function),
+                            false => Callee::OtherType,
                         }
                     })
                     .collect(),
@@ -186,46 +186,46 @@ impl Found {
     }
 }
 
-/// How a module's functions are called otherwise than by their index.
+/// How calls through a table are rewritten.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// The types of functions that are called by table, by index; none if the table stays.
+    /// The types of functions that are called through the table, by index. None if the table stays.
     by_type: Option<Vec<ByType>>,
-    /// Code refers to functions, which have to be mentioned elsewhere for that.
+    /// Code refers to functions (`ref.func`). wasm requires that such functions are exported or mentioned elsewhere.
     refers: bool,
 }
 
-/// Calls by table of functions of one type.
+/// Calls through the table of functions of one type.
 #[derive(Debug)]
 pub(super) struct ByType {
     index: u32,
     ty: FuncType,
-    /// What the table has for them.
-    places: Vec<Place>,
+    /// The callee for each table index.
+    callees: Vec<Callee>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    Nothing,
+enum Callee {
+    Null,
     /// A function of another type.
-    Other,
+    OtherType,
     Function(u32),
 }
 
 impl Calls {
-    /// The types for which there is a function that calls by table, in their order.
+    /// The types that get a function for calls through the table, in their order.
     pub(super) fn by_type(&self) -> &[ByType] {
         self.by_type.as_deref().unwrap_or_default()
     }
 
-    /// Which of these functions stands for calls of this type, if calls by table become direct ones.
-    pub(super) fn place(&self, ty: u32) -> Option<u32> {
+    /// The position of this type in `by_type`, if calls through the table become direct.
+    pub(super) fn position(&self, ty: u32) -> Option<u32> {
         let by_type = self.by_type();
-        let place = by_type.binary_search_by_key(&ty, |by| by.index).ok()?;
-        Some(place as u32)
+        let position = by_type.binary_search_by_key(&ty, |by| by.index).ok()?;
+        Some(position as u32)
     }
 
-    /// Is an export of this kind kept? The host calls none of the module's functions.
+    /// Does the rewritten module keep exports of this kind? The host calls none of the module's own functions.
     pub(super) fn keeps_export(&self, kind: ExternalKind) -> bool {
         match kind {
             ExternalKind::Func | ExternalKind::FuncExact => self.refers,
@@ -234,25 +234,25 @@ impl Calls {
         }
     }
 
-    /// Does the table stay as it is?
+    /// Does the table stay?
     pub(super) fn keeps_table(&self) -> bool {
         self.by_type.is_none()
     }
 
-    /// The table that is left, if anything is called by table.
+    /// Adds the remaining table, if the module calls through a table.
     pub(super) fn add_table(&self, tables: &mut TableSection) {
         if !self.by_type().is_empty() {
             tables.table(TableType {
                 element_type: RefType::FUNCREF,
                 table64: false,
-                minimum: PLACES_LEFT,
-                maximum: Some(PLACES_LEFT),
+                minimum: ELEMENTS_LEFT,
+                maximum: Some(ELEMENTS_LEFT),
                 shared: false,
             });
         }
     }
 
-    /// What is in it: a function without parameters and results, and one of another type.
+    /// Adds the remaining table's elements: a function without parameters and results, and one of another type.
     pub(super) fn add_elements(&self, elements: &mut ElementSection, unit: u32, other: u32) {
         if !self.by_type().is_empty() {
             let functions = Elements::Functions(vec![unit, other].into());
@@ -262,7 +262,7 @@ impl Calls {
 }
 
 impl ByType {
-    /// The type of the function that calls functions of this type by the place that is its last parameter.
+    /// Adds the type of the function that replaces calls of this type. The table index is its last parameter.
     pub(super) fn add_type<R: Reencode>(
         &self,
         reencode: &mut R,
@@ -279,11 +279,11 @@ impl ByType {
         Ok(())
     }
 
-    /// The functions that are called, by index.
+    /// The callees' function indexes, without repetitions.
     fn functions(&self) -> Vec<u32> {
         let mut functions: Vec<u32> = Vec::new();
-        for place in &self.places {
-            if let Place::Function(function) = *place {
+        for callee in &self.callees {
+            if let Callee::Function(function) = *callee {
                 functions.push(function);
             }
         }
@@ -292,8 +292,8 @@ impl ByType {
         functions
     }
 
-    /// That function.
-    pub(super) fn function(&self, moved: impl Fn(u32) -> u32) -> Function {
+    /// The function that replaces calls of this type.
+    pub(super) fn function(&self, new_index: impl Fn(u32) -> u32) -> Function {
         let mut body = Function::new([]);
         let mut code = body.instructions();
         let params = self.ty.params().len() as u32;
@@ -303,33 +303,34 @@ impl ByType {
             }
         };
         let functions = self.functions();
-        // A block for each, which ends where it is called, and for each way to trap; the innermost one is the first.
+        // One block for each function, and one for each way to trap. The innermost block is the first; its end is followed by the
+        // call.
         let found = functions.len() as u32;
-        let [nothing, other, outside] = [found, found + 1, found + 2];
+        let [null, other, out_of_range] = [found, found + 1, found + 2];
         for _ in 0..found + WAYS_TO_TRAP as u32 {
             code.block(BlockType::Empty);
         }
-        let targets = self.places.iter().map(|place| match place {
-            Place::Nothing => nothing,
-            Place::Other => other,
-            Place::Function(function) => {
-                let place = functions.binary_search(function);
-                place.expect("all of them are listed") as u32
+        let targets = self.callees.iter().map(|callee| match callee {
+            Callee::Null => null,
+            Callee::OtherType => other,
+            Callee::Function(function) => {
+                let position = functions.binary_search(function);
+                position.expect("all of them are listed") as u32
             }
         });
         code.local_get(params);
-        code.br_table(targets.collect::<Vec<_>>(), outside);
+        code.br_table(targets.collect::<Vec<_>>(), out_of_range);
         for function in functions {
             code.end();
             arguments(&mut code);
-            code.return_call(moved(function));
+            code.return_call(new_index(function));
         }
         let is_unit = self.ty.params().is_empty() && self.ty.results().is_empty();
         let wrong = if is_unit { OTHER_AT } else { UNIT_AT };
-        for place in [NOTHING_AT, wrong, OUTSIDE] {
+        for index in [NULL_AT, wrong, OUT_OF_RANGE] {
             code.end();
             arguments(&mut code);
-            code.i32_const(place).call_indirect(0, self.index);
+            code.i32_const(index).call_indirect(0, self.index);
             code.return_();
         }
         code.end();

@@ -1,10 +1,10 @@
-//! Components that only wrap one core module for this contract, and the module in them.
+//! Finds components that only wrap one core module for this contract, and unwraps the module.
 //!
-//! Such a component is what wit-component makes of a core module: every import of the module is a lowered import of
-//! the component by the same name, and every export of the component a lifted export of the module by the same name; texts
-//! are UTF-8, and lists lie in the module's own `memory`, in room that its own `cabi_realloc` makes. Then the module alone
-//! means the same, and runs on the flattened path. Everything that the component says is looked at: what is not known to
-//! mean the same is run as a component. Modules of wit-component's own may lie between the two ([`between`]).
+//! wit-component makes such a component of a core module. Every import of the module is a lowered import of the component with
+//! the same name, and every export of the component is a lifted export of the module with the same name. Strings are UTF-8, and
+//! lists lie in the module's own `memory`, in buffers from its own `cabi_realloc`. Then the module alone means the same and runs
+//! on the flattened path. `unwrap` checks everything in the component. If it finds anything that it doesn't know to mean the
+//! same, the component runs as a component. Modules of wit-component's own may connect the two ([`between`]).
 
 mod between;
 
@@ -20,7 +20,7 @@ use wasmparser::{
     ComponentImport, ComponentTypeRef, Encoding, ExternalKind, Instance, Parser, Payload,
 };
 
-/// The index spaces of a component, as far as they matter here.
+/// The index spaces of a component, as far as unwrapping needs them.
 #[derive(Default)]
 struct Wiring<'a> {
     modules: Vec<Range<usize>>,
@@ -33,7 +33,7 @@ struct Wiring<'a> {
     exports: Vec<(&'a str, Option<u32>)>,
 }
 
-/// Something that a core instance exports.
+/// An export of a core instance: the instance and the name.
 type Exported<'a> = (u32, &'a str);
 
 enum CoreInstance<'a> {
@@ -41,7 +41,7 @@ enum CoreInstance<'a> {
         module: u32,
         arguments: Vec<(&'a str, u32)>,
     },
-    /// Things by name and kind.
+    /// Exports by name, with kind and index.
     Exports(HashMap<&'a str, (ExternalKind, u32)>),
 }
 
@@ -66,7 +66,7 @@ enum Function<'a> {
     Other,
 }
 
-/// The bytes of the only guest in a component, or why it takes a real component to run it.
+/// Returns the bytes of a component's only guest module, or the reason why it must run as a component.
 pub(super) fn unwrap(bytes: &[u8]) -> Result<Result<Vec<u8>, &'static str>, LoadError> {
     features::validate_component(bytes)?;
     let wiring = match Wiring::read(bytes)? {
@@ -94,16 +94,16 @@ pub(super) fn unwrap(bytes: &[u8]) -> Result<Result<Vec<u8>, &'static str>, Load
     Ok(Ok(module_bytes.to_vec()))
 }
 
-/// A component's instances, each of which has been found to be one that wit-component makes.
+/// A component's instances, all of which are of the kinds that wit-component makes.
 struct Wrapper<'a> {
     wiring: &'a Wiring<'a>,
-    /// The instance of the guest, and what it is given.
+    /// The guest's instance and its arguments.
     guest: u32,
     arguments: &'a [(&'a str, u32)],
     shim: Option<(u32, &'a between::Shim)>,
-    /// What the fixup puts where, and the instance with what it puts there.
+    /// The fixup, and the instance with the functions that it puts into the table.
     fixup: Option<(&'a between::Fixup, u32)>,
-    /// The instance with what the starter calls.
+    /// The instance with the function that the starter calls.
     starter: Option<u32>,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Wrapper<'a> {
                 [("", from)] => Some(from),
                 _ => None,
             };
-            // There is one of each at most.
+            // There is at most one of each.
             let is_second = match between.get(*module as usize)? {
                 None => {
                     wrapper.guest = index;
@@ -147,7 +147,7 @@ impl<'a> Wrapper<'a> {
         has_guest.then_some(wrapper)
     }
 
-    /// Does the component add nothing to its module but types?
+    /// Does the component add nothing but types to its module?
     fn adds_nothing(&self, analysis: &Analysis) -> bool {
         let imports_match = analysis.imports.iter().all(|import| {
             let mut arguments = self.arguments.iter();
@@ -172,20 +172,20 @@ impl<'a> Wrapper<'a> {
                 _ => return false,
             },
         };
-        // What the module exports beyond that could be spawned by its name, as from a bare module.
+        // A process could be spawned from any other export of the bare module by its name.
         imports_match
             && exports_match
             && initializes == analysis.initialize.is_some()
             && exports.iter().any(|(name, _)| *name == "run")
     }
 
-    /// Is this core function the guest's export of that name?
+    /// Is this core function the guest's export with that name?
     fn is_guests(&self, core: u32, name: &str) -> bool {
         let function = self.wiring.core_functions.get(core as usize);
         matches!(function, Some(CoreFunction::Export(export)) if *export == (self.guest, name))
     }
 
-    /// Is `function` of this core instance the contract's function of that name?
+    /// Is `function` of this core instance the contract's function with that name?
     fn provides(&self, instance: u32, interface: &str, function: &str) -> bool {
         let core = self.wiring.exported(instance, function, ExternalKind::Func);
         let core = core.and_then(|core| self.wiring.core_functions.get(core as usize));
@@ -199,7 +199,7 @@ impl<'a> Wrapper<'a> {
         }
     }
 
-    /// What the fixup has put where this function of the shim calls.
+    /// The function that the fixup has put where this function of the shim calls.
     fn behind_shim(&self, instance: u32, name: &str) -> Option<&CoreFunction<'a>> {
         let (shim_instance, shim) = self.shim?;
         let (fixup, filler) = self.fixup?;
@@ -241,7 +241,7 @@ impl<'a> Wrapper<'a> {
 impl<'a> Wiring<'a> {
     fn read(bytes: &'a [u8]) -> Result<Result<Wiring<'a>, &'static str>, LoadError> {
         let mut wiring = Wiring::default();
-        // Payloads of the modules inside come in between; only the component's own count.
+        // The parser also returns payloads of nested modules. Only the component's own count.
         let mut inside = 0u32;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(invalid)? {
@@ -315,7 +315,7 @@ impl<'a> Wiring<'a> {
                 options,
                 ..
             } => {
-                // For functions without parameters and results others change something.
+                // UTF-8 changes nothing for a function without parameters and results. Another option might.
                 let mut options = options.iter();
                 let is_plain = options.all(|option| *option == CanonicalOption::UTF8);
                 self.functions.push(match is_plain {
@@ -347,7 +347,7 @@ impl<'a> Wiring<'a> {
     fn export(&mut self, export: &ComponentExport<'a>) {
         let function = (export.kind == ComponentExternalKind::Func).then_some(export.index);
         self.exports.push((export.name.name, function));
-        // A component can name again what it exports, by an index of its own.
+        // An export has an index of its own, through which the component can export it again.
         match export.kind {
             ComponentExternalKind::Func => {
                 let same = self.functions.get(export.index as usize).copied();
@@ -396,7 +396,7 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    /// What an instance that is made of exports has under this name.
+    /// The index that an instance made of exports has under this name.
     fn exported(&self, instance: u32, name: &str, kind: ExternalKind) -> Option<u32> {
         match self.core_instances.get(instance as usize)? {
             CoreInstance::Exports(exports) => {

@@ -22,32 +22,32 @@ use super::output::Output;
 use super::preview1::{Preview1, SPECIAL_MAX};
 use tokio::sync::Semaphore;
 
-/// The most random bytes of one preview 2 call, which the host must make and hold in one go: below 10 ms of work.
+/// The most random bytes of one preview 2 call. The host makes and holds them in one go, which takes less than 10 ms.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
-/// Handles that every process has and that are not counted: the standard streams and their terminals.
+/// Each process has these handles without their being counted: the standard streams and their terminals.
 const STANDARD_HANDLES: usize = 6;
 
-/// Handles beyond its own that are opened and closed on behalf of a process.
+/// The host opens and closes this many handles on behalf of a process, beyond the process's own.
 const OWN_HANDLES: usize = 8;
 
-/// Random bytes drawn from the seam at a time: the generators are asked for four bytes at a time.
+/// Random bytes drawn from the seam at a time. The generators ask for four bytes at a time.
 const RANDOM_BUFFER_BYTES: usize = 64;
 
-/// What a clock may claim: both count in nanoseconds.
+/// The resolution that clocks report: both count in nanoseconds.
 const CLOCK_RESOLUTION_NS: u64 = 1;
 
-/// WASI as one system grants it to its processes.
+/// What one system grants its processes of WASI.
 pub struct Wasi {
     grants: Grants,
     net: Arc<NetGrant>,
-    /// The granted directories, open: contexts share them, so that making one needs no file descriptor.
+    /// The granted directories, already open. Contexts share them, so that making one needs no file descriptor.
     directories: WasiFilesystemCtx,
     output: Output,
     seam: Arc<dyn Seam>,
-    /// Places for operations on FIFOs and devices.
+    /// Permits for operations on FIFOs and devices.
     special: Arc<Semaphore>,
-    /// Cloned for every context, so that its count is that of the contexts.
+    /// Each context holds a clone, so the reference count is the number of contexts.
     contexts: Arc<()>,
 }
 
@@ -56,8 +56,8 @@ impl Wasi {
     ///
     /// # Errors
     ///
-    /// If a directory can't be opened or a name is given twice, if an argument or an environment variable can't be
-    /// passed on, or if there is no thread for the output.
+    /// If a directory can't be opened, if a name is given twice, if an argument or an environment variable can't be passed on, or
+    /// if the output gets no thread.
     pub fn new(grants: Grants, output: Output, seam: Arc<dyn Seam>) -> Result<Wasi, WasiError> {
         check_texts(&grants)?;
         let directories = open_directories(&grants.dirs)?;
@@ -82,17 +82,17 @@ impl Wasi {
         })
     }
 
-    /// What a context holds in order to be counted.
+    /// A clone of the counter of contexts, for a context to hold.
     pub fn counted(&self) -> Arc<()> {
         self.contexts.clone()
     }
 
-    /// How many contexts there are, each with the handles that its process has open.
+    /// The number of contexts. Each may have open handles.
     pub fn contexts_open(&self) -> usize {
         Arc::strong_count(&self.contexts) - 1
     }
 
-    /// A context for a process that is a core module.
+    /// A context for a process that runs a core module.
     pub fn preview1(&self) -> Preview1 {
         let mut context = self.builder().build_p1();
         let view = context.ctx();
@@ -102,7 +102,7 @@ impl Wasi {
         Preview1::new(context, self.special.clone(), self.table_capacity())
     }
 
-    /// A context, and the table that its handles are in, for a process that is a component.
+    /// A context, and the table of its handles, for a process that runs a component.
     pub fn preview2(&self) -> (WasiCtx, ResourceTable) {
         let mut context = self.builder().build();
         *context.filesystem() = self.directories.clone();
@@ -125,7 +125,7 @@ impl Wasi {
 
         let mut builder = WasiCtxBuilder::new();
         builder
-            // The default, written down because everything depends on it: files go to tokio's blocking pool.
+            // This is the default, but everything depends on it: file operations go to tokio's blocking pool.
             .allow_blocking_current_thread(false)
             .args(&self.grants.args)
             .envs(&self.grants.env)
@@ -161,9 +161,10 @@ impl fmt::Debug for Wasi {
     }
 }
 
-/// Guests get arguments and variables as texts that end in NUL, and variables as `NAME=VALUE`.
+/// Guests get arguments and variables as strings that end in NUL, and variables as `NAME=VALUE`.
 fn check_texts(grants: &Grants) -> Result<(), WasiError> {
-    let error = |what: String, hint: &str| Err(WasiError::new(WasiErrorKind::Text, what, hint));
+    let error =
+        |message: String, hint: &str| Err(WasiError::new(WasiErrorKind::Text, message, hint));
     for argument in &grants.args {
         if argument.contains('\0') {
             return error(
@@ -189,7 +190,7 @@ fn check_texts(grants: &Grants) -> Result<(), WasiError> {
     Ok(())
 }
 
-/// The last value of each name. wasmtime-wasi would pass on all, and most guests take the first.
+/// Keeps the last value of each name. wasmtime-wasi would pass on all, and most guests take the first.
 fn without_duplicates(env: &[(String, String)]) -> Vec<(String, String)> {
     let mut seen = HashSet::new();
     let mut kept: Vec<_> = env
@@ -227,7 +228,7 @@ fn open_directories(grants: &[DirGrant]) -> Result<WasiFilesystemCtx, WasiError>
 
 fn directory_error(path: &Path, error: &wasmtime::Error) -> WasiError {
     let kind = error.downcast_ref().map(io::Error::kind);
-    let (what, hint) = match kind {
+    let (message, hint) = match kind {
         Some(io::ErrorKind::NotFound) => ("does not exist", "make it, or grant another one"),
         Some(io::ErrorKind::NotADirectory) => {
             ("is not a directory", "grant the directory that it is in")
@@ -238,13 +239,13 @@ fn directory_error(path: &Path, error: &wasmtime::Error) -> WasiError {
         ),
         _ => ("can't be opened", "grant another one"),
     };
-    let what = match kind {
+    let message = match kind {
         Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            format!("`{}` {what}", path.display())
+            format!("`{}` {message}", path.display())
         }
-        _ => format!("the directory `{}` {what}: {error}", path.display()),
+        _ => format!("the directory `{}` {message}: {error}", path.display()),
     };
-    WasiError::new(WasiErrorKind::Directory, what, hint)
+    WasiError::new(WasiErrorKind::Directory, message, hint)
 }
 
 struct SeamClock(Arc<dyn Seam>);
@@ -284,7 +285,7 @@ impl SeamRandom {
         }
     }
 
-    /// The next bytes of the buffer, refilled from the seam when it has too few.
+    /// Takes the next bytes of the buffer. Refills it from the seam when it holds too few.
     fn draw<const COUNT: usize>(&mut self) -> [u8; COUNT] {
         if RANDOM_BUFFER_BYTES - self.used_bytes < COUNT {
             self.seam.fill_random(&mut self.buffer);

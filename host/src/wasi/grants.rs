@@ -1,7 +1,7 @@
-//! What guests are granted, as data, and how it is written on a command line.
+//! What guests are granted, as data and as text on a command line.
 //!
-//! Nothing is granted by default. Parsing never touches the file system or the network; [`Wasi::new`](super::Wasi::new)
-//! checks that what is granted is there.
+//! Nothing is granted by default. Parsing never touches the file system or the network; [`Wasi::new`](super::Wasi::new) checks
+//! that the directories exist.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,24 +11,24 @@ use std::path::PathBuf;
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-/// Half of what Linux gives a whole program as open files by default, so that no single guest can take them all.
+/// Half of the open files that Linux allows a program by default, so that no single guest can take them all.
 const HANDLES_MAX_DEFAULT: usize = 512;
 
-/// What the guests of a system are granted. The default is nothing at all.
+/// The grants for the guests of a system. The default grants nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
-    /// The directories that they see.
+    /// The directories that guests see.
     pub dirs: Vec<DirGrant>,
-    /// Their environment. Where a name comes twice, the last one holds.
+    /// The guests' environment. If a name comes twice, the last value holds.
     pub env: Vec<(String, String)>,
-    /// Their arguments, the first being the program's name.
+    /// The guests' arguments. The first is the program's name.
     pub args: Vec<String>,
     /// The network.
     pub net: NetGrant,
-    /// May they read this program's standard input? All processes share it: who reads first gets the bytes.
+    /// May guests read this program's standard input? All processes share it: the first reader gets the bytes.
     pub stdin: bool,
-    /// How many handles one process may hold at a time: open files, sockets, streams, things to poll. The granted
-    /// directories and the standard streams are not counted.
+    /// The most handles that one process may hold at a time: open files, sockets, streams, pollables. The granted directories and
+    /// the standard streams don't count.
     pub handles_max: usize,
 }
 
@@ -45,30 +45,30 @@ impl Default for Grants {
     }
 }
 
-/// A directory that guests see, with everything below it, and nothing above it.
+/// A directory that guests see. They see everything below it and nothing above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirGrant {
     /// The directory on the host.
     pub host: PathBuf,
-    /// The path by which guests know it.
+    /// The path that guests see.
     pub guest: String,
-    /// May they change what is in it?
+    /// May guests change its contents?
     pub writable: bool,
 }
 
 impl DirGrant {
-    /// Reads `HOST`, `HOST::GUEST`, and either with `:ro` at the end: read-only. `HOST` alone has the same name in the
-    /// guest. A host directory whose name ends in `:ro` needs the form with `::`.
+    /// Parses `HOST` or `HOST::GUEST`, either with `:ro` at the end for read-only. With `HOST` alone, the guest sees the same
+    /// path. A host directory whose name ends in `:ro` needs the form with `::`.
     ///
     /// # Errors
     ///
-    /// If a path is empty, there is more than one `::`, or the guest's name is not UTF-8. The host's may be anything that the
-    /// operating system allows.
+    /// If a path is empty, there is more than one `::`, or the guest's path is not UTF-8. The host's path may be anything that
+    /// the operating system allows.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<DirGrant, WasiError> {
         let text = text.as_ref();
-        let error = |what: &str, hint| {
-            let what = format!("`{}` {what}", text.display());
-            Err(WasiError::new(WasiErrorKind::Syntax, what, hint))
+        let error = |message: &str, hint| {
+            let message = format!("`{}` {message}", text.display());
+            Err(WasiError::new(WasiErrorKind::Syntax, message, hint))
         };
         let (paths, writable) = match text.as_bytes().strip_suffix(b":ro") {
             Some(paths) => (paths, false),
@@ -99,11 +99,11 @@ impl DirGrant {
     }
 }
 
-/// Reads an environment variable: `NAME=VALUE`, or `NAME` alone for the value that it has in this program.
+/// Parses an environment variable: `NAME=VALUE`, or `NAME` alone for the value that it has in this program.
 ///
 /// # Errors
 ///
-/// If the name is empty, or it stands alone and has no value here that is text.
+/// If the name is empty, or if a name alone has no UTF-8 value in this program.
 pub fn parse_env(text: &str) -> Result<(String, String), WasiError> {
     parse_env_with(text, |name| std::env::var_os(name))
 }
@@ -112,7 +112,7 @@ fn parse_env_with(
     text: &str,
     own: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(String, String), WasiError> {
-    let error = |what: String, hint: &str| WasiError::new(WasiErrorKind::Syntax, what, hint);
+    let error = |message: String, hint: &str| WasiError::new(WasiErrorKind::Syntax, message, hint);
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
@@ -143,14 +143,14 @@ fn parse_env_with(
     Ok((name.to_owned(), value))
 }
 
-/// Which network addresses guests may use.
+/// The network addresses that guests may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NetGrant {
     /// None: a guest's socket functions answer "access denied".
     #[default]
     None,
-    /// These, to connect and send to, to receive from, and, where they are the host's own, to listen on. A listening
-    /// guest is answered for by the address it listens on: any peer may connect to it. Host names can't be looked up.
+    /// These addresses. Guests may connect to them, send to them, and receive from them. Guests may listen on those that are the
+    /// host's own; then any peer may connect. Host names can't be looked up.
     Peers(Vec<Peer>),
     /// Every address, and host names.
     All,
@@ -159,18 +159,18 @@ pub enum NetGrant {
 /// An address that guests may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The address, exactly.
+    /// The exact address.
     pub address: IpAddr,
-    /// The port; `None` is any.
+    /// The port; `None` means any port.
     pub port: Option<u16>,
 }
 
 impl NetGrant {
-    /// Reads `all`, or addresses with commas between them: `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`.
+    /// Parses `all`, or addresses with commas between them: `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`.
     ///
     /// # Errors
     ///
-    /// If something is no address, a host name for example, or a port is 0.
+    /// If an item is not an address (a host name, for example), or if a port is 0.
     pub fn parse(text: &str) -> Result<NetGrant, WasiError> {
         text.split(',').try_fold(NetGrant::None, |grant, item| {
             Ok(grant.and(match item {
@@ -180,7 +180,7 @@ impl NetGrant {
         })
     }
 
-    /// What either grants.
+    /// Grants what either grants.
     #[must_use]
     pub fn and(self, other: NetGrant) -> NetGrant {
         match (self, other) {
@@ -193,7 +193,7 @@ impl NetGrant {
         }
     }
 
-    /// May this address be put to this use?
+    /// May guests use this address in this way?
     pub(super) fn permits(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
         let peers = match self {
             NetGrant::None => return false,
@@ -201,10 +201,10 @@ impl NetGrant {
             NetGrant::Peers(peers) => peers,
         };
         match usage {
-            // The address that is listened on has been checked; who connects to it can't be known before.
+            // The listening address has been checked. The peer can't be known before it connects.
             SocketAddrUse::TcpAccept => true,
-            // What the system does by itself before a connection: any free port. It grants nothing: to listen on it
-            // is asked again, with the port that it then has.
+            // The system itself binds to any free port before it connects. This grants nothing: listening is checked again, with
+            // the port that the socket then has.
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind
                 if address.ip().is_unspecified() && address.port() == 0 =>
             {
@@ -251,44 +251,43 @@ impl Peer {
     }
 }
 
-/// Something is wrong with what is granted. It displays as what is wrong and where; [`hint`](WasiError::hint) says what
-/// to do about it.
+/// An error in the grants. It displays what is wrong and where; [`hint`](WasiError::hint) says what to do about it.
 #[derive(Debug)]
 pub struct WasiError {
     kind: WasiErrorKind,
-    what: String,
+    message: String,
     hint: String,
 }
 
-/// What is wrong with a grant.
+/// The kinds of [`WasiError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WasiErrorKind {
-    /// It can't be read, such as the directory `::` or the address `localhost`.
+    /// A text can't be parsed, such as the directory `::` or the address `localhost`.
     Syntax,
-    /// A directory can't be opened, or two have the same name for the guest.
+    /// A directory can't be opened, or two directories have the same guest path.
     Directory,
-    /// An argument or environment variable can't be passed to a guest: it holds a NUL, or a name holds `=`.
+    /// An argument or environment variable can't be passed to a guest: it contains a NUL, or a name contains `=`.
     Text,
     /// The operating system gives no thread for the output.
     Thread,
 }
 
 impl WasiError {
-    pub(super) fn new(kind: WasiErrorKind, what: String, hint: impl Into<String>) -> WasiError {
+    pub(super) fn new(kind: WasiErrorKind, message: String, hint: impl Into<String>) -> WasiError {
         WasiError {
             kind,
-            what,
+            message,
             hint: hint.into(),
         }
     }
 
-    /// What is wrong, to match on.
+    /// The kind of error, to match on.
     pub fn kind(&self) -> WasiErrorKind {
         self.kind
     }
 
-    /// What to do about it.
+    /// A hint that says what to do about it.
     pub fn hint(&self) -> &str {
         &self.hint
     }
@@ -296,7 +295,7 @@ impl WasiError {
 
 impl fmt::Display for WasiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.what)
+        formatter.write_str(&self.message)
     }
 }
 

@@ -1,8 +1,8 @@
-//! The host's standard input, shared by all processes that are granted it.
+//! The host's standard input, shared by all processes to which it is granted.
 //!
-//! One thread reads it, when somebody wants something and nothing is there: a blocked read occupies no other. What was
-//! read and not taken is there for whoever reads next. Bytes that come late are waited for, also where some other program has
-//! made the input non-blocking.
+//! One thread reads it, when a process asks for input and none is buffered. So a blocked read occupies no other thread. Bytes
+//! that no process has taken stay in the buffer for the next reader. The thread waits for late bytes even if some other program
+//! has made the input non-blocking.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,10 +20,10 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 use super::lines::GuestOutput;
 use super::output::lock;
 
-/// Bytes that are read at once.
+/// The most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Standard input, as one process sees it. Reading shows what this process wrote first.
+/// Standard input, as one process sees it. Before a read, the process's unfinished output is shown.
 pub(super) struct GuestInput {
     pub(super) prompts: GuestOutput,
 }
@@ -42,13 +42,13 @@ impl StdinStream for GuestInput {
         })
     }
 
-    /// Preview 3's, which is not linked: a stream that has ended.
+    /// For preview 3, which is not linked: a stream that has ended.
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
         Box::new(tokio::io::empty())
     }
 }
 
-/// What is read of it, and by whom it is wanted.
+/// The input's buffer and the signals between readers and the thread.
 #[derive(Default)]
 struct Source {
     state: Mutex<State>,
@@ -63,10 +63,10 @@ struct State {
     end: Option<End>,
 }
 
-/// Why nothing more comes.
+/// The reason why no more input comes.
 enum End {
     Closed,
-    /// Told to the next who reads.
+    /// The next reader gets this error.
     Failed(io::Error),
 }
 
@@ -90,7 +90,7 @@ impl Source {
         }
     }
 
-    /// Reads whenever something is wanted, until the end.
+    /// Reads whenever a process asks for input, until the end.
     fn read_on(&self, input: &impl AsFd) {
         loop {
             let state = lock(&self.state);
@@ -117,7 +117,7 @@ impl Source {
         }
     }
 
-    /// Takes what is there, at most so much; nothing if there is nothing yet, which is then wanted.
+    /// Takes at most `bytes_max` buffered bytes. If the buffer is empty, asks the thread to read.
     fn take(&self, bytes_max: usize) -> StreamResult<Bytes> {
         let mut state = lock(&self.state);
         if !state.bytes.is_empty() {
@@ -145,7 +145,7 @@ impl Source {
         self.wanted.notify_one();
     }
 
-    /// Waits until there is something, or the end.
+    /// Waits until input has arrived, or has ended.
     async fn ready(&self) {
         let arrived = {
             let mut state = lock(&self.state);
@@ -153,21 +153,21 @@ impl Source {
                 return;
             }
             self.want(&mut state);
-            // It is told of what comes from here on: the state is locked still.
+            // The state is still locked, so this can't miss a notification.
             self.arrived.notified()
         };
         arrived.await;
     }
 }
 
-/// Waits for bytes, and reads what there is.
+/// Waits for bytes, then reads them.
 fn read(input: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match rustix::io::read(input, &mut *buffer) {
             Ok(count) => return Ok(count),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
-                // Whatever it says, reading says it better.
+                // Ignore the result: the read reports any error better.
                 let _ = poll(&mut [PollFd::new(&input, PollFlags::IN)], None);
             }
             Err(error) if io::Error::from(error).kind() == ErrorKind::BrokenPipe => return Ok(0),
@@ -191,7 +191,7 @@ impl InputStream for SharedInput {
         }
     }
 
-    /// The default gives up, and ends the guest, after being woken ten times in vain: this happens whenever other
+    /// The default implementation gives up after ten wake-ups without bytes, and ends the guest. That happens whenever other
     /// processes read the same input and are quicker.
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         loop {

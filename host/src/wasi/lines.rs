@@ -1,13 +1,12 @@
-//! One process's standard streams: lines are put together here, and passed on whole.
+//! One process's standard streams. They put lines together and pass them on whole.
 //!
-//! Guests write in pieces (a format string's parts, a C library's small buffers), and every preview 1 write asks for a
-//! flush. So a flush that belongs to a write is not one: an unfinished line stays here for some milliseconds, for its
-//! rest. It is passed on as it is when those are over, when it grows beyond [`LINE_BYTES_MAX`], when its process flushes
-//! expressly (preview 2's `flush`), writes to its other stream, reads from standard input (a prompt must be seen before it
-//! is answered) or ends.
+//! Guests write in pieces (a format string's parts, a C library's small buffers), and every preview 1 write asks for a flush. So
+//! a flush that belongs to a write does nothing: an unfinished line waits here some milliseconds for its rest. It is passed on
+//! unfinished after that time, and in these cases: it grows beyond [`LINE_BYTES_MAX`]; its process flushes explicitly (preview
+//! 2's `flush`), writes to its other stream, reads from standard input (the prompt must be seen first), or ends.
 //!
-//! All that is here has room in the output's queue already: who writes waits for that first. So nothing here is lost, however
-//! much others write, and none of it has to wait when its process can't: at its end.
+//! All bytes here have space reserved in the output's queue: a writer waits for the space first. So nothing here is lost, however
+//! much other processes write. In particular, a process that ends can pass on its last line without waiting.
 
 use std::io;
 use std::mem;
@@ -25,15 +24,15 @@ use super::sink::{Channel, Unfinished, WriterId};
 /// A longer line is passed on in pieces.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// What a guest may write before it has to ask again.
+/// The most bytes that a guest may write before it has to ask again.
 const WRITE_BYTES_MAX: usize = 8 * 1024;
 
-/// A guest that writes without end lets others run after this much.
+/// A guest that writes without end yields to others after this many bytes.
 const YIELD_BYTES: usize = 64 * 1024;
 
 const CHANNELS: [Channel; 2] = [Channel::Stdout, Channel::Stderr];
 
-/// One standard stream of one process. Clones, and the streams made from it, share the line.
+/// One standard stream of one process. Its clones, and the streams made from it, share the line.
 #[derive(Clone)]
 pub(super) struct GuestOutput {
     lines: Arc<Lines>,
@@ -50,16 +49,16 @@ struct Lines {
 #[derive(Default)]
 struct Pending {
     streams: [Line; 2],
-    /// The output knows that something is unfinished here.
-    is_known: bool,
+    /// The output's thread knows that a line is unfinished here.
+    is_registered: bool,
 }
 
-/// What of a stream is not passed on: an unfinished line.
+/// The bytes of a stream that have not been passed on: an unfinished line.
 #[derive(Default)]
 struct Line {
     bytes: Vec<u8>,
-    /// Room in the queue that was taken for it.
-    room_bytes: usize,
+    /// The queue space that is reserved for the line.
+    space_bytes: usize,
 }
 
 impl GuestOutput {
@@ -76,7 +75,7 @@ impl GuestOutput {
         })
     }
 
-    /// Passes on what is unfinished, on both streams.
+    /// Passes on the unfinished lines of both streams.
     pub(super) fn show(&self) {
         self.lines.pass_unfinished();
     }
@@ -85,7 +84,7 @@ impl GuestOutput {
         LineStream {
             lines: self.lines.clone(),
             channel: self.channel,
-            room_bytes: 0,
+            space_bytes: 0,
             permit_bytes: 0,
             unyielded_bytes: 0,
         }
@@ -103,15 +102,15 @@ impl StdoutStream for GuestOutput {
         Box::new(self.stream())
     }
 
-    /// Preview 3's, which is not linked: a stream whose other end is closed.
+    /// For preview 3, which is not linked: a stream whose other end is closed.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(tokio::io::duplex(1).0)
     }
 }
 
 impl Lines {
-    /// Adds bytes, for which so much room was taken, and passes on what is complete.
-    fn push(self: &Arc<Lines>, channel: Channel, bytes: &[u8], room_bytes: usize) {
+    /// Adds bytes with their reserved space, and passes on complete lines.
+    fn push(self: &Arc<Lines>, channel: Channel, bytes: &[u8], space_bytes: usize) {
         let mut pending = lock(&self.pending);
         for other in CHANNELS.into_iter().filter(|other| *other != channel) {
             let end = pending.streams[other as usize].bytes.len();
@@ -120,7 +119,7 @@ impl Lines {
         let line = &mut pending.streams[channel as usize];
         let before = line.bytes.len();
         line.bytes.extend_from_slice(bytes);
-        line.room_bytes += room_bytes;
+        line.space_bytes += space_bytes;
         let line_end = bytes.iter().rposition(|byte| *byte == b'\n');
         let complete = match line_end {
             _ if line.bytes.len() - line_end.map_or(0, |end| before + end + 1) > LINE_BYTES_MAX => {
@@ -131,13 +130,13 @@ impl Lines {
         };
         self.pass(&mut pending, channel, complete);
         let is_unfinished = !pending.streams[channel as usize].bytes.is_empty();
-        if is_unfinished && !mem::replace(&mut pending.is_known, true) {
+        if is_unfinished && !mem::replace(&mut pending.is_registered, true) {
             let holder: Arc<dyn Unfinished> = self.clone();
-            self.output.holds_unfinished(Arc::downgrade(&holder));
+            self.output.register_unfinished(Arc::downgrade(&holder));
         }
     }
 
-    /// Passes on the first bytes of what is pending.
+    /// Passes on the first `count` pending bytes.
     fn pass(&self, pending: &mut Pending, channel: Channel, count: usize) {
         let line = &mut pending.streams[channel as usize];
         if count == 0 {
@@ -145,14 +144,14 @@ impl Lines {
         }
         let rest = line.bytes.split_off(count);
         let bytes = mem::replace(&mut line.bytes, rest);
-        // The rest of the line keeps only the room that it needs.
+        // The rest of the line keeps only the space that it needs.
         let kept = line.bytes.len();
-        let room_bytes = mem::replace(&mut line.room_bytes, kept) - kept;
+        let space_bytes = mem::replace(&mut line.space_bytes, kept) - kept;
         self.output
-            .send(room_bytes, channel, self.writers[channel as usize], bytes);
+            .send(space_bytes, channel, self.writers[channel as usize], bytes);
     }
 
-    /// The largest piece that there can be room for, of what a guest may write at once.
+    /// The largest piece of a guest's write that the queue can have space for.
     fn piece_bytes(&self) -> usize {
         WRITE_BYTES_MAX.min(self.output.chunk_bytes_max())
     }
@@ -164,11 +163,11 @@ impl Lines {
         }
     }
 
-    /// Waits for room for so many bytes, and takes it; 0 if the output is closed.
-    async fn room(&self, bytes: usize) -> usize {
-        match self.output.room(bytes).await {
-            Ok(room) => {
-                room.forget();
+    /// Waits for space for this many bytes, and reserves it. Returns the reserved bytes; 0 if the output is closed.
+    async fn reserve(&self, bytes: usize) -> usize {
+        match self.output.reserve(bytes).await {
+            Ok(space) => {
+                space.forget();
                 bytes + CHUNK_OVERHEAD_BYTES
             }
             Err(_) => 0,
@@ -183,7 +182,7 @@ fn failed(error: io::Error) -> StreamError {
 impl Unfinished for Lines {
     fn pass_unfinished(&self) {
         let mut pending = lock(&self.pending);
-        pending.is_known = false;
+        pending.is_registered = false;
         for channel in CHANNELS {
             let end = pending.streams[channel as usize].bytes.len();
             self.pass(&mut pending, channel, end);
@@ -192,7 +191,7 @@ impl Unfinished for Lines {
 }
 
 impl Drop for Lines {
-    /// The process has ended: its last line is complete as it is.
+    /// The process has ended, so its last line is as complete as it gets.
     fn drop(&mut self) {
         self.pass_unfinished();
     }
@@ -202,9 +201,9 @@ impl Drop for Lines {
 struct LineStream {
     lines: Arc<Lines>,
     channel: Channel,
-    /// Room that was taken for what the guest may write.
-    room_bytes: usize,
-    /// What the guest has been told that it may write.
+    /// The space that is reserved for what the guest may write.
+    space_bytes: usize,
+    /// The number of bytes that the guest has been allowed to write.
     permit_bytes: usize,
     unyielded_bytes: usize,
 }
@@ -214,18 +213,18 @@ impl OutputStream for LineStream {
     fn check_write(&mut self) -> StreamResult<usize> {
         self.lines.check_open(self.channel)?;
         let piece_bytes = self.lines.piece_bytes();
-        if self.room_bytes == 0
-            && let Ok(room) = self.lines.output.try_room(piece_bytes)
+        if self.space_bytes == 0
+            && let Ok(space) = self.lines.output.try_reserve(piece_bytes)
         {
-            self.room_bytes = room.num_permits();
-            room.forget();
+            self.space_bytes = space.num_permits();
+            space.forget();
         }
-        self.permit_bytes = self.room_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
+        self.permit_bytes = self.space_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         Ok(self.permit_bytes)
     }
 
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // The permit is what bounds the bytes that a process has here, however many streams it makes.
+        // The permit bounds the bytes that a process has here, however many streams it makes.
         let Some(permit_bytes) = self.permit_bytes.checked_sub(bytes.len()) else {
             return Err(StreamError::trap(
                 "a write of more bytes than check-write allowed",
@@ -233,14 +232,14 @@ impl OutputStream for LineStream {
         };
         self.lines.check_open(self.channel)?;
         self.permit_bytes = permit_bytes;
-        // All of the room goes with the last of what it was taken for.
-        let room_bytes = match permit_bytes {
-            0 => self.room_bytes,
+        // All of the space goes with the last bytes of the permit.
+        let space_bytes = match permit_bytes {
+            0 => self.space_bytes,
             _ => bytes.len(),
         };
-        self.room_bytes -= room_bytes;
+        self.space_bytes -= space_bytes;
         if !bytes.is_empty() {
-            self.lines.push(self.channel, &bytes, room_bytes);
+            self.lines.push(self.channel, &bytes, space_bytes);
         }
         Ok(())
     }
@@ -250,17 +249,17 @@ impl OutputStream for LineStream {
         self.lines.check_open(self.channel)
     }
 
-    /// Every preview 1 write, and most of preview 2's: no flush of an unfinished line, see the top of this file.
+    /// Every preview 1 write comes here, and most of preview 2's. An unfinished line isn't flushed; see the top of this file.
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(self.lines.piece_bytes()));
-            let room_bytes = self.lines.room(piece.len()).await;
+            let space_bytes = self.lines.reserve(piece.len()).await;
             if let Err(error) = self.lines.check_open(self.channel) {
-                self.lines.output.give_back(room_bytes);
+                self.lines.output.release(space_bytes);
                 return Err(error);
             }
             self.unyielded_bytes += piece.len();
-            self.lines.push(self.channel, &piece, room_bytes);
+            self.lines.push(self.channel, &piece, space_bytes);
         }
         self.lines.check_open(self.channel)?;
         if self.unyielded_bytes >= YIELD_BYTES {
@@ -274,15 +273,15 @@ impl OutputStream for LineStream {
 #[async_trait]
 impl Pollable for LineStream {
     async fn ready(&mut self) {
-        if self.room_bytes == 0 && self.lines.output.closed(self.channel).is_none() {
-            self.room_bytes = self.lines.room(self.lines.piece_bytes()).await;
+        if self.space_bytes == 0 && self.lines.output.closed(self.channel).is_none() {
+            self.space_bytes = self.lines.reserve(self.lines.piece_bytes()).await;
         }
     }
 }
 
 impl Drop for LineStream {
     fn drop(&mut self) {
-        self.lines.output.give_back(self.room_bytes);
+        self.lines.output.release(self.space_bytes);
     }
 }
 
@@ -315,7 +314,7 @@ mod tests {
     #[test]
     fn lines_are_put_together() {
         let check = |pieces: &[&str], unfinished: &str| {
-            // Nobody asks for unfinished lines before the output is started.
+            // The output's thread isn't started yet, so it doesn't ask for unfinished lines.
             let (output, captured) = Output::memory();
             let [guest, _] = GuestOutput::both(&output);
             let mut stream = guest.stream();
@@ -396,7 +395,7 @@ mod tests {
         for _ in 0..2 {
             stream.write(Bytes::from(line.clone())).unwrap();
         }
-        // The rest of the permit makes room for another line.
+        // The rest of the permit releases space for another line.
         let rest = Bytes::from(vec![b'y'; piece - 2 * line.len()]);
         stream.write(rest.clone()).unwrap();
         assert_eq!(stream.check_write().unwrap(), 0);
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_both_streams_keeps_its_order() {
+    fn output_to_both_streams_keeps_its_order() {
         let gate = Gate::default();
         let output = Output::new(Box::new(gate.clone()), Box::new(gate.clone()));
         let [stdout, stderr] = GuestOutput::both(&output);
@@ -449,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_line_is_shown_without_more() {
+    fn an_unfinished_line_is_shown_after_a_while() {
         let gate = Gate::default();
         gate.open();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
@@ -463,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_queue_holds_goes_through_in_pieces() {
+    fn a_write_larger_than_the_queue_goes_through_in_pieces() {
         let gate = Gate::default();
         gate.open();
         let output = Output::bounded(Box::new(gate.clone()), 256);

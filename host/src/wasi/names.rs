@@ -1,4 +1,4 @@
-//! What there is of WASI, by name: for telling what a file imports without linking it.
+//! The names of WASI's functions and interfaces, to classify a file's imports without linking it.
 
 /// The functions of preview 1.
 const PREVIEW1_FUNCTIONS: &str = "args_get args_sizes_get clock_res_get clock_time_get environ_get environ_sizes_get \
@@ -22,7 +22,7 @@ pub(crate) fn is_preview1_function(name: &str) -> bool {
         .any(|function| function == name)
 }
 
-/// Is this an interface of preview 2, with a version that is linked?
+/// Is this an interface of preview 2, in a version that is linked?
 pub(crate) fn is_preview2_interface(name: &str) -> bool {
     let parts = name
         .strip_prefix("wasi:")
@@ -57,9 +57,9 @@ mod tests {
         }
     }
 
-    /// The list is neither longer nor shorter than what is linked.
+    /// The list has exactly the functions that are linked.
     #[test]
-    fn preview1_is_what_is_linked() {
+    fn the_list_names_the_linked_functions() {
         let engine = Engine::default();
         let mut linker: Linker<Nobody> = Linker::new(&engine);
         super::super::add_preview1(&mut linker).expect("it can be linked");

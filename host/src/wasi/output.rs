@@ -1,4 +1,4 @@
-//! Where the output of a system's processes goes: one queue, and one thread that writes it.
+//! The output of a system's processes: one queue, and one thread that writes it.
 //!
 //! ```text
 //!   process ── lines ──┐  waits when
@@ -6,15 +6,15 @@
 //!   reports ───────────┘  is full
 //! ```
 //!
-//! A terminal may stop and a pipe may fill: only this thread blocks on them, never a scheduler. Standard output and
-//! error share the queue, so that what a process writes to both comes out in its order. What is queued is bounded in
-//! bytes: room is taken before a chunk is sent and given back when it is written.
+//! A terminal may stop and a pipe may fill. Only this thread blocks on them, never a scheduler. Standard output and standard
+//! error share the queue, so that a process's writes to both come out in order. The queue's bytes are bounded: a writer reserves
+//! space before it sends a chunk, and the thread releases the space when the chunk is written.
 //!
-//! No line holds bytes of two processes: where a process leaves a line unfinished and another one writes, a newline
-//! goes between them.
+//! No line holds bytes of two processes. If one process leaves a line unfinished and another one writes, the thread puts a
+//! newline between them.
 //!
-//! A destination that fails, such as a pipe whose reader went away, is closed for good; guests see its error, and so does
-//! who asks for [`Output::failure`] at the end.
+//! A destination that fails, such as a pipe whose reader has gone away, is closed for good. Guests see its error, and
+//! [`Output::failure`] returns it at the end.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -26,19 +26,19 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
 
 use super::sink::{Channel, Chunk, Job, Shared, Sink, Unfinished, WriterId};
 
-/// What may wait to be written. Enough that a terminal's hiccup stops nobody.
+/// The most bytes in the queue. It is large enough that a terminal's hiccup stops no process.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// What may be queued beyond that by those who can't wait: reports of crashes.
+/// The most bytes that may be queued beyond that by writers that can't wait: reports of crashes and last lines.
 const OVERDRAFT_BYTES_MAX: usize = 4 << 20;
 
-/// What a queued chunk takes beside its bytes, so that empty lines are not free.
+/// The cost of a queued chunk beside its bytes, so that empty lines are not free.
 pub(super) const CHUNK_OVERHEAD_BYTES: usize = 128;
 
-/// What [`Output::memory`] keeps of each stream. It is for tests and short-lived programs.
+/// The most bytes that [`Output::memory`] keeps of each stream. It is for tests and short-lived programs.
 const CAPTURE_BYTES_MAX: usize = 16 << 20;
 
-/// The standard output and error of a system's processes. Clones are the same output.
+/// The standard output and standard error of a system's processes. Clones share the same output.
 #[derive(Clone)]
 pub struct Output {
     inner: Arc<Inner>,
@@ -47,7 +47,7 @@ pub struct Output {
 struct Inner {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
-    /// The thread's work, until it is started.
+    /// The thread's state, until the thread is started.
     sink: Mutex<Option<Sink>>,
     /// Are they terminals?
     terminals: [bool; 2],
@@ -68,12 +68,12 @@ impl Output {
         )
     }
 
-    /// These, for standard output and standard error. They may block.
+    /// Writes to these destinations. They may block.
     pub fn new(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Output {
         Output::build(stdout, stderr, [false; 2], QUEUE_BYTES_MAX)
     }
 
-    /// Memory, to be looked at. Of each stream 16 MiB are kept; then it is closed.
+    /// Writes to memory, for a test to read. Keeps 16 MiB of each stream; then the stream is closed.
     pub fn memory() -> (Output, Captured) {
         let (stdout, stderr) = (Capture::default(), Capture::default());
         let output = Output::new(Box::new(stdout.clone()), Box::new(stderr.clone()));
@@ -98,7 +98,7 @@ impl Output {
     ) -> Output {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared {
-            room: Semaphore::new(queue_bytes_max),
+            space: Semaphore::new(queue_bytes_max),
             overdraft_bytes: AtomicUsize::new(0),
             lost_count: AtomicUsize::new(0),
             closed: [AtomicI32::new(0), AtomicI32::new(0)],
@@ -117,11 +117,11 @@ impl Output {
         }
     }
 
-    /// Starts the thread, if it is not running. Until then all is queued.
+    /// Starts the thread, if it is not running. Until then all output stays in the queue.
     ///
     /// # Errors
     ///
-    /// If the operating system gives no thread. The output is then closed.
+    /// If the operating system provides no thread. The output is then closed.
     pub fn start(&self) -> io::Result<()> {
         match lock(&self.inner.sink).take() {
             Some(sink) => thread::Builder::new()
@@ -132,23 +132,24 @@ impl Output {
         }
     }
 
-    /// Waits until all that was queued before is written, unfinished lines as well. For an orderly end; blocks as long as the destinations do.
+    /// Waits until everything queued before is written, including unfinished lines. This is for an orderly end; it blocks as long
+    /// as the destinations do.
     pub fn flush(&self) {
         let (done, wait) = mpsc::channel();
-        // Without the thread there is nobody to write, nor to wait for.
+        // Without the thread nothing is written, so there is nothing to wait for.
         if self.start().is_ok() && self.inner.jobs.send(Job::Flush(done)).is_ok() {
             let _ = wait.recv();
         }
     }
 
-    /// Writes a block of lines to standard error, undivided. Never waits: if far too much is queued already, the block
-    /// is lost, and standard error says so as soon as it can.
+    /// Writes a block of lines to standard error, undivided. Never waits: if far too much is queued already, the block is lost,
+    /// and the thread says so on standard error as soon as it can.
     pub fn report(&self, block: &str) {
         let mut bytes = block.as_bytes().to_vec();
         if bytes.last() != Some(&b'\n') {
             bytes.push(b'\n');
         }
-        self.send_past_bound(Channel::Stderr, self.new_writer(), bytes);
+        self.send_without_space(Channel::Stderr, self.new_writer(), bytes);
     }
 
     pub(super) fn is_terminal(&self, channel: Channel) -> bool {
@@ -159,18 +160,18 @@ impl Output {
         WriterId(self.inner.writers_count.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Why nothing can be written there any more, if so.
+    /// The reason why this stream is closed, if it is.
     pub(super) fn closed(&self, channel: Channel) -> Option<io::Error> {
         let shared = &self.inner.shared;
         match shared.closed[channel as usize].load(Ordering::Relaxed) {
-            0 if shared.room.is_closed() => Some(ErrorKind::BrokenPipe.into()),
+            0 if shared.space.is_closed() => Some(ErrorKind::BrokenPipe.into()),
             0 => None,
             number => Some(io::Error::from_raw_os_error(number)),
         }
     }
 
-    /// What was written and is lost, if anything is: which stream failed, and why. A pipe whose reader went away is no
-    /// failure: the reader has what it wanted.
+    /// The first stream that has failed, and why, if output was lost. A pipe whose reader has gone away is no failure: the reader
+    /// has what it wanted.
     pub fn failure(&self) -> Option<(&'static str, io::Error)> {
         let failed = |channel, name| {
             let error = self.closed(channel)?;
@@ -180,66 +181,66 @@ impl Output {
             .or_else(|| failed(Channel::Stderr, "standard error"))
     }
 
-    /// The largest chunk that there can be room for.
+    /// The largest chunk that the queue can have space for.
     pub(super) fn chunk_bytes_max(&self) -> usize {
         self.inner.queue_bytes_max - CHUNK_OVERHEAD_BYTES
     }
 
-    /// Room for a chunk, if there is some now.
-    pub(super) fn try_room(
+    /// Reserves space for a chunk, if there is some now.
+    pub(super) fn try_reserve(
         &self,
         chunk_bytes: usize,
     ) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         self.inner
             .shared
-            .room
-            .try_acquire_many(room_bytes(chunk_bytes))
+            .space
+            .try_acquire_many(space_bytes(chunk_bytes))
     }
 
-    /// Room for a chunk, when there is some. Who waits first is served first.
-    pub(super) async fn room(
+    /// Waits for space for a chunk, and reserves it. Writers get space in the order in which they ask.
+    pub(super) async fn reserve(
         &self,
         chunk_bytes: usize,
     ) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.inner
             .shared
-            .room
-            .acquire_many(room_bytes(chunk_bytes))
+            .space
+            .acquire_many(space_bytes(chunk_bytes))
             .await
     }
 
-    /// Queues a chunk in the room that was taken for it, so many bytes.
+    /// Queues a chunk that has `space_bytes` reserved.
     pub(super) fn send(
         &self,
-        room_bytes: usize,
+        space_bytes: usize,
         channel: Channel,
         writer: WriterId,
         bytes: Vec<u8>,
     ) {
-        assert!(!bytes.is_empty() && room_bytes >= bytes.len());
+        assert!(!bytes.is_empty() && space_bytes >= bytes.len());
         let chunk = Chunk {
             channel,
             writer,
             bytes,
-            room_bytes,
+            space_bytes,
             overdraft_bytes: 0,
         };
-        // If the thread is gone, the output is closed, which the next write sees.
+        // If the thread is gone, the output is closed. The next write reports that.
         let _ = self.inner.jobs.send(Job::Write(chunk));
     }
 
-    /// Gives back room that was taken and is not needed.
-    pub(super) fn give_back(&self, room_bytes: usize) {
-        self.inner.shared.room.add_permits(room_bytes);
+    /// Releases reserved space that is not needed.
+    pub(super) fn release(&self, space_bytes: usize) {
+        self.inner.shared.space.add_permits(space_bytes);
     }
 
-    /// Has unfinished lines asked for, if they are not finished soon.
-    pub(super) fn holds_unfinished(&self, holder: Weak<dyn Unfinished>) {
+    /// Registers a holder of unfinished lines. The thread asks the holder for them after some time.
+    pub(super) fn register_unfinished(&self, holder: Weak<dyn Unfinished>) {
         let _ = self.inner.jobs.send(Job::Unfinished(holder));
     }
 
-    /// Queues a chunk that can't wait for room.
-    fn send_past_bound(&self, channel: Channel, writer: WriterId, bytes: Vec<u8>) {
+    /// Queues a chunk that can't wait for space.
+    fn send_without_space(&self, channel: Channel, writer: WriterId, bytes: Vec<u8>) {
         let shared = &self.inner.shared;
         let size = bytes.len() + CHUNK_OVERHEAD_BYTES;
         let more = |used: usize| Some(used + size).filter(|sum| *sum <= OVERDRAFT_BYTES_MAX);
@@ -255,18 +256,18 @@ impl Output {
             channel,
             writer,
             bytes,
-            room_bytes: 0,
+            space_bytes: 0,
             overdraft_bytes: size,
         };
         let _ = self.inner.jobs.send(Job::Write(chunk));
     }
 }
 
-fn room_bytes(chunk_bytes: usize) -> u32 {
+fn space_bytes(chunk_bytes: usize) -> u32 {
     u32::try_from(chunk_bytes + CHUNK_OVERHEAD_BYTES).expect("a chunk is at most chunk_bytes_max")
 }
 
-/// Locks. What is behind these locks is consistent at every point where a panic is possible.
+/// Locks a mutex, even if it is poisoned. Its data is consistent at every point where a panic is possible.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -286,7 +287,7 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What [`Output::memory`] has captured.
+/// The output that [`Output::memory`] has captured.
 #[derive(Debug)]
 pub struct Captured {
     output: Output,
@@ -295,13 +296,13 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// All that has been written to standard output.
+    /// Everything that has been written to standard output.
     pub fn stdout(&self) -> String {
         self.output.flush();
         self.stdout.text()
     }
 
-    /// All that has been written to standard error.
+    /// Everything that has been written to standard error.
     pub fn stderr(&self) -> String {
         self.output.flush();
         self.stderr.text()
@@ -336,7 +337,7 @@ impl Write for Capture {
 pub(super) mod tests {
     use super::*;
 
-    /// Blocks every write until it is opened; what then comes is kept.
+    /// Blocks every write until it is opened, then keeps the bytes.
     #[derive(Clone, Default)]
     pub(crate) struct Gate {
         open: Arc<(Mutex<bool>, std::sync::Condvar)>,
@@ -366,7 +367,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Fails as it is told, one write after the other, then accepts one byte at a time.
+    /// Fails with each of these errors, one write after the other, then accepts one byte at a time.
     struct Faulty(Vec<ErrorKind>, Capture);
 
     impl Write for Faulty {
@@ -383,10 +384,10 @@ pub(super) mod tests {
     }
 
     fn send(output: &Output, channel: Channel, writer: WriterId, text: &str) {
-        let room = output.try_room(text.len()).unwrap();
-        let room_bytes = room.num_permits();
-        room.forget();
-        output.send(room_bytes, channel, writer, text.into());
+        let space = output.try_reserve(text.len()).unwrap();
+        let space_bytes = space.num_permits();
+        space.forget();
+        output.send(space_bytes, channel, writer, text.into());
     }
 
     #[test]
@@ -412,15 +413,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn all_is_written_in_order_whatever_the_batches() {
+    fn chunks_are_written_in_order_whatever_the_batches() {
         let (output, captured) = Output::memory();
         let writer = output.new_writer();
         let mut expected = String::new();
         for number in 0..20_000 {
             let line = format!("line {number}\n");
             expected.push_str(&line);
-            match output.try_room(line.len()) {
-                Ok(room) => drop(room),
+            match output.try_reserve(line.len()) {
+                Ok(space) => drop(space),
                 Err(_) => output.flush(),
             }
             send(&output, Channel::Stdout, writer, &line);
@@ -429,7 +430,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn passing_faults_are_overcome() {
+    fn temporary_faults_are_retried() {
         let capture = Capture::default();
         let faults = vec![ErrorKind::WouldBlock, ErrorKind::Interrupted];
         let output = Output::bounded(Box::new(Faulty(faults, capture.clone())), 1024);
@@ -440,7 +441,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn lasting_faults_close_the_stream_and_give_back_the_room() {
+    fn lasting_faults_close_the_stream_and_release_the_space() {
         let faulty = Faulty(vec![ErrorKind::BrokenPipe], Capture::default());
         let output = Output::bounded(Box::new(faulty), 256);
         let writer = output.new_writer();
@@ -453,7 +454,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_wait_is_lost_beyond_the_overdraft_and_told() {
+    fn reports_beyond_the_overdraft_are_lost_and_counted() {
         let gate = Gate::default();
         let stderr = Capture::default();
         let output = Output::new(Box::new(gate.clone()), Box::new(stderr.clone()));
@@ -465,7 +466,7 @@ pub(super) mod tests {
         }
         gate.open();
         output.flush();
-        // The notice comes when the thread first finds that something was lost, before or after what was not.
+        // The thread prints the notice when it first finds that something was lost, before or after the other blocks.
         let notice =
             "atoll: 2 pieces of output were lost: they came faster than they could be written\n";
         let text = stderr.text();
@@ -474,7 +475,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_thread_that_is_gone() {
+    fn waiting_ends_when_the_thread_is_gone() {
         struct Panics;
         impl Write for Panics {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -487,11 +488,11 @@ pub(super) mod tests {
         let output = Output::bounded(Box::new(Panics), 1024);
         send(&output, Channel::Stdout, output.new_writer(), "x");
         output.flush();
-        // There never is so much room: it is the end of the thread that ends the waiting.
+        // The queue never has this much space: only the end of the thread can end the waiting.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        assert!(runtime.block_on(output.room(2000)).is_err());
+        assert!(runtime.block_on(output.reserve(2000)).is_err());
         assert!(output.closed(Channel::Stdout).is_some());
         output.flush();
     }

@@ -1,7 +1,7 @@
-//! The thread that writes a system's output, and what is in its queue.
+//! The thread that writes a system's output, and its queue.
 //!
-//! It takes what is queued, puts chunks for the same destination together, writes them, and gives back their room. It
-//! alone blocks on a destination.
+//! The thread takes chunks from the queue, joins those for the same destination, writes them, and releases their space. No other
+//! thread blocks on a destination.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -12,51 +12,51 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// What is written in one go: many short lines cost one system call.
+/// The most bytes written in one go. Many short lines cost one system call.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// How long to wait for a destination that some other program has made non-blocking, and that is full.
+/// The wait before the next attempt, if a destination is full and some other program has made it non-blocking.
 const WOULD_BLOCK_WAIT: Duration = Duration::from_millis(1);
 
-/// How long nothing may have come before unfinished lines are shown as they are: a guest that writes a line in pieces takes
-/// less, and nobody sees the difference.
+/// Unfinished lines are shown when nothing has come for this time. A guest that writes a line in pieces takes less, so its line
+/// comes whole.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// The longest time that an unfinished line waits for its rest while others write: then a line is shown in two parts rather than
-/// not at all.
+/// The longest time that an unfinished line waits for its rest while other processes write. After that, the line is shown in two
+/// parts.
 const UNFINISHED_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The error number of a destination that fails without one.
+/// The error number for a destination that fails without one.
 const EIO: i32 = 5;
 
-/// Which of the two.
+/// Standard output or standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
     Stdout,
     Stderr,
 }
 
-/// What the thread and the processes both see.
+/// The state that the thread and the processes share.
 pub(super) struct Shared {
-    /// Bytes that may still be queued. Closed when the thread is gone.
-    pub(super) room: Semaphore,
-    /// Bytes queued without room.
+    /// The bytes that may still be queued. Closed when the thread is gone.
+    pub(super) space: Semaphore,
+    /// The bytes that are queued without reserved space.
     pub(super) overdraft_bytes: AtomicUsize,
-    /// Chunks that not even the overdraft had place for, since this was last told.
+    /// The number of chunks that not even the overdraft had space for, since the last notice.
     pub(super) lost_count: AtomicUsize,
     /// The error number by which each destination failed; 0 while it is open.
     pub(super) closed: [AtomicI32; 2],
 }
 
-/// Somebody who holds unfinished lines, and passes them on when told to.
+/// A holder of unfinished lines, which passes them on when the thread asks.
 pub(super) trait Unfinished: Send + Sync {
-    /// Queues what is unfinished as it is.
+    /// Queues the unfinished lines.
     fn pass_unfinished(&self);
 }
 
 pub(super) enum Job {
     Write(Chunk),
-    /// From now on somebody holds an unfinished line.
+    /// This holder has an unfinished line from now on.
     Unfinished(Weak<dyn Unfinished>),
     Flush(mpsc::Sender<()>),
 }
@@ -65,24 +65,24 @@ pub(super) struct Chunk {
     pub(super) channel: Channel,
     pub(super) writer: WriterId,
     pub(super) bytes: Vec<u8>,
-    /// What to give back when it is written; 0 if it was queued without room.
-    pub(super) room_bytes: usize,
+    /// The space to release when the chunk is written; 0 if it was queued without space.
+    pub(super) space_bytes: usize,
     pub(super) overdraft_bytes: usize,
 }
 
-/// Tells one writer's unfinished line from another's.
+/// Tells the unfinished lines of different writers apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WriterId(pub(super) u64);
 
-/// The thread's work.
+/// The thread's state.
 pub(super) struct Sink {
     queue: mpsc::Receiver<Job>,
     shared: Arc<Shared>,
-    /// Standard output, standard error.
+    /// Standard output and standard error.
     destinations: [Box<dyn Write + Send>; 2],
-    /// Who wrote the last line, if it is unfinished.
+    /// The writer of each destination's last line, if that line is unfinished.
     unfinished: [Option<WriterId>; 2],
-    /// Who holds unfinished lines, and since when the first of them does.
+    /// The holders of unfinished lines, and the time since when the first of them holds one.
     holders: Vec<Weak<dyn Unfinished>>,
     held_since: Option<Instant>,
     batch: Batch,
@@ -93,7 +93,7 @@ pub(super) struct Sink {
 struct Batch {
     channel: Option<Channel>,
     bytes: Vec<u8>,
-    room_bytes: usize,
+    space_bytes: usize,
     overdraft_bytes: usize,
 }
 
@@ -114,7 +114,7 @@ impl Sink {
         }
     }
 
-    /// Until the last `Output` is dropped and the queue is empty.
+    /// Runs until the last `Output` is dropped and the queue is empty.
     pub(super) fn run(mut self) {
         loop {
             let next = match self.held_since {
@@ -123,21 +123,21 @@ impl Sink {
             };
             match next {
                 Ok(job) => self.take(job),
-                Err(RecvTimeoutError::Timeout) => self.have_lines_shown(),
+                Err(RecvTimeoutError::Timeout) => self.queue_unfinished_lines(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while let Ok(job) = self.queue.try_recv() {
                 self.take(job);
             }
             if (self.held_since).is_some_and(|since| since.elapsed() > UNFINISHED_WAIT_MAX) {
-                self.have_lines_shown();
+                self.queue_unfinished_lines();
             }
             self.settle();
         }
     }
 
-    /// Has unfinished lines queued, behind what their holders have queued before.
-    fn have_lines_shown(&mut self) {
+    /// Asks the holders to queue their unfinished lines. These come after everything that the holders have queued before.
+    fn queue_unfinished_lines(&mut self) {
         self.held_since = None;
         for holder in self.holders.drain(..) {
             if let Some(holder) = holder.upgrade() {
@@ -154,7 +154,7 @@ impl Sink {
                 self.held_since.get_or_insert_with(Instant::now);
             }
             Job::Flush(done) => {
-                self.have_lines_shown();
+                self.queue_unfinished_lines();
                 while let Ok(job) = self.queue.try_recv() {
                     self.take(job);
                 }
@@ -176,11 +176,11 @@ impl Sink {
         }
         *unfinished = (chunk.bytes.last() != Some(&b'\n')).then_some(chunk.writer);
         self.batch.bytes.extend_from_slice(&chunk.bytes);
-        self.batch.room_bytes += chunk.room_bytes;
+        self.batch.space_bytes += chunk.space_bytes;
         self.batch.overdraft_bytes += chunk.overdraft_bytes;
     }
 
-    /// Writes all that was taken.
+    /// Writes everything that was taken from the queue.
     fn settle(&mut self) {
         self.write_batch();
         let lost_count = self.shared.lost_count.swap(0, Ordering::Relaxed);
@@ -213,13 +213,13 @@ impl Sink {
                 Err(error) => Err(error),
             });
         }
-        // Before anything goes to the other destination, which may be the same file.
+        // Flush before writing to the other destination, which may be the same file.
         self.attempt(channel, |destination| destination.flush());
-        self.shared.room.add_permits(batch.room_bytes);
+        self.shared.space.add_permits(batch.space_bytes);
         self.shared
             .overdraft_bytes
             .fetch_sub(batch.overdraft_bytes, Ordering::Relaxed);
-        // The buffer serves again, unless a single chunk has made it large.
+        // Keep the buffer for the next batch, unless a single chunk has made it large.
         batch.bytes.clear();
         batch.bytes.shrink_to(BATCH_BYTES_MAX);
         self.batch.bytes = batch.bytes;
@@ -229,7 +229,7 @@ impl Sink {
         self.shared.closed[channel as usize].load(Ordering::Relaxed) != 0
     }
 
-    /// Does it until it succeeds, or fails for good, which closes the destination.
+    /// Tries until it succeeds or fails for good. A failure closes the destination.
     fn attempt(&mut self, channel: Channel, mut act: impl FnMut(&mut dyn Write) -> io::Result<()>) {
         while !self.is_closed(channel) {
             match act(&mut *self.destinations[channel as usize]) {
@@ -249,8 +249,9 @@ impl Sink {
 }
 
 impl Drop for Sink {
-    /// Also when a destination panicked, and when the thread could not be started: nobody must wait for room for ever.
+    /// This also runs when a destination panicked, and when the thread could not be started, so that no writer waits for space
+    /// for ever.
     fn drop(&mut self) {
-        self.shared.room.close();
+        self.shared.space.close();
     }
 }

@@ -1,4 +1,4 @@
-//! Guests that call WASI through the real linkers, with a clock and random bytes that the test knows.
+//! Guests that call WASI through the real linkers, with a clock and random bytes under the test's control.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
 use super::*;
 
-/// A clock that advances by 1 ns each time it is read, and random bytes that count.
+/// A clock that advances by 1 ns at each reading, and random bytes that count up.
 struct FakeSeam {
     now: AtomicU64,
 }
@@ -37,7 +37,7 @@ fn seam() -> Arc<dyn Seam> {
     })
 }
 
-/// A directory of this test's own, gone when it is dropped.
+/// A directory for one test. It is removed when it is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -82,14 +82,14 @@ impl Guest for Preview1 {
     }
 }
 
-/// What a guest's `run` gave, and what it wrote.
+/// The result of a guest's `run`, and its output.
 struct Outcome {
     result: Result<i64, Error>,
     stdout: String,
     stderr: String,
 }
 
-/// Runs `run: () -> i64` of a module with one page of memory and these functions and data.
+/// Runs `run: () -> i64` of a module that has one page of memory, these functions and this data.
 fn run_module(grants: Grants, body: &str) -> Outcome {
     let text = format!(
         r#"(module
@@ -165,7 +165,7 @@ fn clocks_come_through_the_seam() {
 
 #[test]
 fn random_bytes_of_any_length_come_through_the_seam() {
-    // 300 KiB, beginning at byte 5: the first, the last and the one after, which must be left alone.
+    // The guest asks for 300 KiB at address 5. Check the first byte, the last byte, and the byte after, which must not change.
     let outcome = run_module(
         Grants::default(),
         r#"(func (export "run") (result i64)
@@ -224,7 +224,7 @@ fn preview1_has_no_sockets() {
 
 #[test]
 fn nothing_is_granted_by_default() {
-    // The first descriptor after the standard streams would be a directory; the answer is "bad descriptor".
+    // The first descriptor after the standard streams would be a directory. The answer is "bad descriptor".
     let outcome = run_module(
         Grants::default(),
         r#"(func (export "run") (result i64)
@@ -247,11 +247,11 @@ fn the_last_value_of_a_variable_holds() {
             (if (call $environ_sizes_get (i32.const 16) (i32.const 20)) (then unreachable))
             (i64.load (i32.const 16)))"#,
     );
-    // Two variables, of 8 bytes with `=` and NUL.
+    // There are two variables, of 8 bytes with `=` and NUL.
     assert_eq!(outcome.result.unwrap(), 2 | 8 << 32);
 }
 
-/// Opens the file "f" in the first directory with these open flags and rights; gives the error number.
+/// Opens the file "f" in the first directory with these open flags and rights; returns the error number.
 fn open(flags: u32, rights: u32) -> String {
     format!(
         r#"(call $path_open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 1) (i32.const {flags})
@@ -286,7 +286,7 @@ fn a_granted_directory_is_read() {
 #[test]
 fn a_read_only_directory_is_not_written() {
     let directory = Directory::new();
-    // Create, for writing.
+    // The flags create the file, the rights allow writing.
     let open = open(1, 64);
     let body = format!(
         r#"(data (i32.const 100) "f") (func (export "run") (result i64) (i64.extend_i32_u {open}))"#
@@ -321,13 +321,13 @@ fn handles_are_bounded() {
         handles_max: 20,
         ..Grants::default()
     };
-    // "Too many open files."
+    // 33 is "too many open files".
     assert_eq!(run_module(grants, &body).result.unwrap(), 33);
 }
 
 #[test]
 fn a_long_poll_list_is_bounded() {
-    // Subscriptions of zeros: each is a clock that has run out, and needs two handles.
+    // Each subscription is all zeros: a clock that has expired. It needs two handles.
     let poll = |count: u32| {
         let body = format!(
             r#"(func (export "run") (result i64)
@@ -336,13 +336,13 @@ fn a_long_poll_list_is_bounded() {
         run_module(Grants::default(), &body).result
     };
     assert_eq!(poll(200).unwrap(), 0);
-    // More handles than a process may have, and more than a call may copy: "no memory".
+    // 48 is "no memory": the list needs more handles than a process may have, or more copying than a call may do.
     assert_eq!(poll(2000).unwrap(), 48);
     assert_eq!(poll(80_000_000).unwrap(), 48);
 }
 
 #[test]
-fn grants_that_cannot_be_carried_out() {
+fn impossible_grants_are_refused() {
     let directory = Directory::new();
     let file = directory.0.join("file");
     std::fs::write(&file, "").unwrap();
@@ -442,7 +442,7 @@ fn a_component_gets_the_same_clock() {
     assert_eq!(run_component(Grants::default(), text).unwrap(), 42);
 }
 
-/// Makes a TCP socket, and gives 0, or 1 + the number of the error.
+/// Makes a TCP socket, and returns 0, or 1 plus the number of the error.
 const SOCKET_COMPONENT: &str = r#"(component
     (import "wasi:sockets/network@0.2.0" (instance $network
         (type $family (enum "ipv4" "ipv6"))
@@ -491,7 +491,7 @@ fn sockets_load_and_are_refused_unless_granted() {
         };
         run_component(grants, SOCKET_COMPONENT).unwrap()
     };
-    // Access denied.
+    // 2 is "access denied".
     assert_eq!(run(NetGrant::None), 2);
     assert_eq!(run(NetGrant::parse("127.0.0.1:80").unwrap()), 0);
     assert_eq!(run(NetGrant::All), 0);

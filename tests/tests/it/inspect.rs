@@ -95,7 +95,7 @@ fn modules_that_can_not_be_run() {
 why        a core module importing neither atoll-rt:process nor WASI
 world      none that can be run
 entry      none: it can't be run
-memory     64 KiB, at most what it may have
+memory     64 KiB, at most the limit of a process
 instances  used once: it does not export its memory
 functions  go
 imports    env print: NOT PROVIDED: the program can't be loaded

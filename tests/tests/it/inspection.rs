@@ -113,7 +113,7 @@ fn what_is_not_granted_is_not_loaded() {
                             .code(1)
                             .stdout("")
                             .stderr_has(
-                                "can't be loaded: the module imports what it is not granted: ",
+                                "can't be loaded: the module imports something that is not granted: ",
                             )
                             .stderr_has("\n  hint: ")
                             .stderr_has("`--allow-inspect`")

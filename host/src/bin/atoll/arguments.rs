@@ -30,20 +30,19 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what a file is, how it would be run, and what it imports, without running it.
     Inspect(Inspect),
-    /// Compile standard input to standard output: what `atoll run` starts, so that compiling has limits.
+    /// Compile standard input to standard output. `atoll run` starts this program, so that compiling has limits.
     #[command(hide = true)]
     Compile(Compile),
 }
 
-/// Run a program as the first process of a new system, and end with it.
+/// Run a program as the first process of a new system, and exit when it ends.
 ///
-/// A guest may be a core module or a component for the world atoll-rt:process/process, or any WASI program that knows
-/// nothing of Atoll. It may touch nothing outside but its output, arguments, clocks and randomness unless it is
-/// granted here.
+/// A guest may be a core module or a component for the world atoll-rt:process/process, or any WASI program that knows nothing of
+/// Atoll. Options grant access to the outside; without them a guest has only its output, arguments, clocks and randomness.
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Run {
-    /// The program (`-` reads it from standard input), and its arguments; options of atoll's own come before it.
+    /// The program (`-` reads it from standard input), and its arguments. Atoll's own options come before it.
     #[arg(
         required = true,
         num_args = 1..,
@@ -61,24 +60,23 @@ pub struct Run {
     /// Another program that processes may spawn by this name. May be given several times.
     #[arg(long = "program", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(|text| program(&text)))]
     pub programs: Vec<(String, PathBuf)>,
-    /// Print counters, and what is held for processes, at the end, on standard error.
+    /// At the end, print counters and the resources held for processes on standard error.
     #[arg(long)]
     pub stats: bool,
-    /// How long processes may take to end in order, when the first one has ended or a signal asks for it; then they are
-    /// killed.
+    /// The time that processes get to end in order after the first one has ended or a signal has come. Then they are killed.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub grace: Duration,
     /// Do not report crashes of processes.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Compile anew, and keep no compiled code on disk.
+    /// Compile without the cache of compiled code on disk.
     #[arg(long)]
     pub no_cache: bool,
 
     /// Scheduler threads; one per core if not given.
     #[arg(long, value_name = "N", help_heading = "Scheduling")]
     pub schedulers: Option<usize>,
-    /// Reductions (calls and loop edges) that a process may run before others get their turn.
+    /// Reductions (calls and loop edges) that a process may run before the next process runs.
     #[arg(
         long,
         value_name = "N",
@@ -86,11 +84,11 @@ pub struct Run {
         help_heading = "Scheduling"
     )]
     pub reductions: u32,
-    /// How long a process waits for mail before it is hibernated (packed into some hundred bytes until its next signal):
-    /// a time, 0 for at once, or `never`. When memory runs short, nobody waits that long.
+    /// How long a process waits for mail before it is hibernated (packed into some hundred bytes until its next signal): a time,
+    /// 0 for at once, or `never`. When memory runs short, processes are hibernated earlier.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = hibernation, help_heading = "Scheduling")]
     pub hibernate_after: Hibernation,
-    /// Let nothing touch what a hibernated process had: for tests of atoll itself.
+    /// Make the memory of a hibernated process inaccessible: for tests of atoll itself.
     #[arg(long, hide = true)]
     pub poison: bool,
 
@@ -100,16 +98,16 @@ pub struct Run {
     /// Linear memory that one process may hold.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
     pub max_memory: u64,
-    /// Memory that all processes may hold together, beyond a megabyte of each [default: three quarters of what there is].
+    /// Memory that all processes may hold together, beyond a megabyte of each [default: three quarters of the machine's memory].
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub max_total_memory: Option<u64>,
-    /// Bytes that may wait in one mailbox; a mailbox that would hold more ends its process.
+    /// Bytes that may wait in one mailbox. If a mailbox would hold more, its process ends.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
     pub max_mailbox: u64,
-    /// Bytes that one message may have; a larger one ends its sender.
+    /// Bytes that one message may have. If a message has more, its sender ends.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
     pub max_message: u64,
-    /// Links, monitors, aliases and timers that one process may hold, all together; more end it.
+    /// Links, monitors, aliases and timers that one process may hold, all together. If it would hold more, it ends.
     #[arg(long, value_name = "N", default_value_t = 1 << 21, help_heading = "Limits")]
     pub max_ties: u32,
     /// Native stack that one process's wasm frames may take.
@@ -118,7 +116,7 @@ pub struct Run {
     /// Processor time that compiling a program may take.
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration, help_heading = "Limits")]
     pub max_compile_time: Duration,
-    /// Memory that compiling a program may take [default: 4GiB, or three quarters of what there is].
+    /// Memory that compiling a program may take [default: 4GiB, or three quarters of the machine's memory].
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub max_compile_memory: Option<u64>,
     /// Files, sockets and other handles that one process may hold open.
@@ -177,17 +175,17 @@ Exit codes:
     137   it was killed
     138   it ran into one of its limits
     143   SIGTERM has ended the system; SIGHUP: 129; by SIGINT it dies, which a shell shows as 130, or exits with 130 if
-          its last output was lost, because nobody took it
+          its last output was lost, because no reader took it
 
 Signals:
     SIGINT, SIGTERM, SIGHUP
                       end the system in order: processes that have no parent are sent the exit signal `shutdown`, and so
-                      on; after --grace, or at a second signal, what is left is killed
+                      on; after --grace, or at a second signal, the rest is killed
     SIGUSR1           print a table of the busiest processes on standard error
 
 Sizes take a unit: 4096, 64KiB, 16MiB, 1GiB. So do times: 500ms, 5s, 1min.";
 
-/// The name is text; the path may be anything that the operating system allows.
+/// The name is text. The path may be anything that the operating system allows.
 fn program(text: &OsStr) -> Result<(String, PathBuf), String> {
     let bytes = text.as_bytes();
     let end = bytes.iter().position(|byte| *byte == b'=');
@@ -201,7 +199,7 @@ fn program(text: &OsStr) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// A number of bytes with a binary unit or none.
+/// Parses a number of bytes, with or without a binary unit.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
@@ -220,7 +218,7 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "that is more than any machine has".into())
 }
 
-/// A length of time with a unit, or in seconds.
+/// Parses a length of time, with a unit or in seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
     let seconds = match &text[digits.len()..] {
@@ -236,7 +234,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "that is no length of time".into())
 }
 
-/// After which time a process is hibernated, if ever.
+/// The time after which a process is hibernated, or none for never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hibernation(pub Option<Duration>);
 

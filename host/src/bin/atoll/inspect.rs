@@ -1,4 +1,4 @@
-//! `atoll inspect`: what a file is, for people and for programs.
+//! `atoll inspect`: describes a file, for people and for programs.
 
 use crate::arguments::Inspect;
 use crate::run::{names, not_loaded, read};
@@ -68,7 +68,7 @@ fn table(inspection: &Inspection) -> String {
             &format!(
                 "{}, at most {}",
                 kib(minimum),
-                maximum.map_or("what it may have".into(), kib)
+                maximum.map_or("the limit of a process".into(), kib)
             ),
         );
     }

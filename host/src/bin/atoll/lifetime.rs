@@ -1,4 +1,4 @@
-//! A running system, from its first process's start to its end: signals, the orderly end, what is told of it.
+//! A running system, from its first process's start to the exit code: signals, the orderly end, reports.
 //!
 //! ```text
 //!   first process ends ─┐                      ┌─► all have ended      ─┐
@@ -6,9 +6,9 @@
 //!   SIGUSR1 ─► a table of processes            └─► a second signal     ─┘
 //! ```
 //!
-//! No end waits for a party outside: when a signal has come, output that nobody takes is waited for no longer than the grace
-//! time, and not at all after a second one. Output that is lost so is a failure, which an exit code tells and a death by the signal would
-//! not.
+//! The program never waits for outsiders without limit. After a signal, it waits for readers of its output no longer than the
+//! grace time, and after a second signal not at all. Losing output is a failure. Then the program ends with an exit code, because
+//! a death by the signal would hide the loss.
 
 use crate::{Failure, signals, table};
 use atoll_rt::{ExitReason, Output, System, Watch};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Atoll gives a reader so long to take the last output of a program that a signal ends.
+/// The time that readers get to take the last output after a signal has ended the program.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// A system with its first process.
@@ -32,62 +32,61 @@ pub struct Lifetime<'a> {
     pub stats: bool,
 }
 
-/// What may happen meanwhile.
-enum Happening {
+/// An event during a run.
+enum RunEvent {
     /// The first process has ended.
     Ended(ExitReason),
     Signal(i32),
-    /// The orderly end is over: all have ended, or their time has.
+    /// The orderly end is over: all processes have ended, or the grace time has.
     Stopped,
     /// All output is written.
     Written,
 }
 
-/// Gathers each [`Happening`] of a run, in the order in which they come.
-pub struct Happenings {
-    tell: Sender<Happening>,
-    receiver: Receiver<Happening>,
-    /// The first process runs: signals ask for an orderly end, instead of ending the program.
+/// Collects the events of a run, in the order in which they happen.
+pub struct RunEvents {
+    tell: Sender<RunEvent>,
+    receiver: Receiver<RunEvent>,
+    /// Set while the first process runs. Then signals ask for an orderly end instead of ending the program.
     is_running: Arc<AtomicBool>,
 }
 
-impl Happenings {
-    /// Heeds signals from now on.
-    pub fn new(heeded: Option<Signals>) -> Result<Happenings, Failure> {
+impl RunEvents {
+    /// Handles signals from now on.
+    pub fn new(handled: Option<Signals>) -> Result<RunEvents, Failure> {
         let (tell, receiver) = channel();
-        let happenings = Happenings {
+        let events = RunEvents {
             tell,
             receiver,
             is_running: Arc::default(),
         };
-        if let Some(mut heeded) = heeded {
-            let is_running = happenings.is_running.clone();
-            happenings.in_background(move |tell| {
-                for signal in heeded.forever() {
+        if let Some(mut handled) = handled {
+            let is_running = events.is_running.clone();
+            events.in_background(move |tell| {
+                for signal in handled.forever() {
                     if is_running.load(Ordering::Acquire) {
-                        if tell.send(Happening::Signal(signal)).is_err() {
+                        if tell.send(RunEvent::Signal(signal)).is_err() {
                             break;
                         }
                     } else if signal != SIGUSR1 {
-                        // Nothing runs yet that would have to end in order.
+                        // No process runs yet, so the program ends at once.
                         signals::end_at_once_by(signal);
                     }
                 }
             })?;
         }
-        Ok(happenings)
+        Ok(events)
     }
 
-    /// To be called before the first process can be seen to run: a signal that came later than that must not end the program
-    /// as it would end any other.
+    /// Call this before others can see the first process run. A signal that comes later must lead to an orderly end.
     pub fn begin(&self) {
         self.is_running.store(true, Ordering::Release);
     }
 
-    /// Does something on a thread of its own, which may tell what happens there.
+    /// Runs `work` on a thread of its own. The work can send events.
     fn in_background(
         &self,
-        work: impl FnOnce(Sender<Happening>) + Send + 'static,
+        work: impl FnOnce(Sender<RunEvent>) + Send + 'static,
     ) -> Result<(), Failure> {
         let tell = self.tell.clone();
         let thread = std::thread::Builder::new().spawn(move || work(tell));
@@ -99,39 +98,39 @@ impl Happenings {
 }
 
 impl Lifetime<'_> {
-    /// Waits for the end of the system, and says how it ended.
-    pub fn last(&self, first: Watch, happenings: &Happenings) -> Result<ExitCode, Failure> {
-        happenings.in_background(move |tell| {
-            // Nobody listens any more when a second signal has come.
-            let _ = tell.send(Happening::Ended(first.wait()));
+    /// Waits for the end of the system, and returns the exit code.
+    pub fn last(&self, first: Watch, events: &RunEvents) -> Result<ExitCode, Failure> {
+        events.in_background(move |tell| {
+            // After a second signal the receiver is gone.
+            let _ = tell.send(RunEvent::Ended(first.wait()));
         })?;
         let mut reason = None;
         let mut signalled: Option<(i32, Instant)> = None;
         let mut is_stopping = false;
         let mut is_urgent = false;
-        while let Ok(happening) = happenings.receiver.recv() {
-            match happening {
-                Happening::Signal(SIGUSR1) => self.output.report(&table::busiest(self.system)),
-                Happening::Signal(_) if signalled.is_some() => {
+        while let Ok(event) = events.receiver.recv() {
+            match event {
+                RunEvent::Signal(SIGUSR1) => self.output.report(&table::busiest(self.system)),
+                RunEvent::Signal(_) if signalled.is_some() => {
                     is_urgent = true;
                     break;
                 }
-                Happening::Signal(signal) => signalled = Some((signal, Instant::now())),
-                Happening::Ended(ended) => {
+                RunEvent::Signal(signal) => signalled = Some((signal, Instant::now())),
+                RunEvent::Ended(ended) => {
                     if self.stats && signalled.is_none() {
                         self.tell_who_is_left();
                     }
                     reason = Some(ended);
                 }
-                Happening::Stopped => break,
-                Happening::Written => {}
+                RunEvent::Stopped => break,
+                RunEvent::Written => {}
             }
             let has_to_stop = signalled.is_some() || reason.is_some();
             if has_to_stop && !std::mem::replace(&mut is_stopping, true) {
                 let (system, grace) = (self.system.clone(), self.grace);
-                happenings.in_background(move |tell| {
+                events.in_background(move |tell| {
                     system.stop(grace);
-                    let _ = tell.send(Happening::Stopped);
+                    let _ = tell.send(RunEvent::Stopped);
                 })?;
             }
         }
@@ -142,7 +141,7 @@ impl Lifetime<'_> {
         } else {
             self.grace
         };
-        let is_written = self.write_output(happenings, &mut signalled, wait)?;
+        let is_written = self.write_output(events, &mut signalled, wait)?;
         if !is_written && let Some((signal, _)) = signalled {
             let text = "nobody takes the last output, which is lost";
             Failure::new(text).print();
@@ -152,7 +151,7 @@ impl Lifetime<'_> {
             (Some((signal, _)), _) if was_signalled => Ok(signals::end_by(signal)),
             (_, Some(reason)) => match self.output.failure() {
                 None => match signalled {
-                    // The program had ended; the signal has ended the writing of its output.
+                    // All processes had ended; the signal has only ended the writing of their output.
                     Some((signal, _)) => Ok(signals::end_by(signal)),
                     None => Ok(exit_code(reason)),
                 },
@@ -165,7 +164,7 @@ impl Lifetime<'_> {
         }
     }
 
-    /// Kills what is left, and tells what is to be told.
+    /// Kills the remaining processes and prints the reports.
     fn tell_the_end(&self, reason: Option<&ExitReason>, was_signalled: bool) {
         let killed = self.system.halt();
         if killed > 0 {
@@ -186,32 +185,32 @@ impl Lifetime<'_> {
         }
     }
 
-    /// Waits until all output is written, and says whether it is. Once a signal has come, it waits no longer than so long after it,
-    /// or until the next.
+    /// Waits until all output is written, and returns whether it is. After a signal, it waits no longer than `wait`, or until the
+    /// next signal.
     fn write_output(
         &self,
-        happenings: &Happenings,
+        events: &RunEvents,
         signalled: &mut Option<(i32, Instant)>,
         wait: Duration,
     ) -> Result<bool, Failure> {
         let output = self.output.clone();
-        happenings.in_background(move |tell| {
+        events.in_background(move |tell| {
             output.flush();
-            let _ = tell.send(Happening::Written);
+            let _ = tell.send(RunEvent::Written);
         })?;
         loop {
-            let happening = match *signalled {
-                None => happenings.receiver.recv().ok(),
+            let event = match *signalled {
+                None => events.receiver.recv().ok(),
                 Some((_, at)) => {
                     let left = wait.saturating_sub(at.elapsed()).max(LAST_WAIT);
-                    happenings.receiver.recv_timeout(left).ok()
+                    events.receiver.recv_timeout(left).ok()
                 }
             };
-            match happening {
+            match event {
                 None => return Ok(false),
-                Some(Happening::Written) => return Ok(true),
-                Some(Happening::Signal(SIGUSR1) | Happening::Ended(_) | Happening::Stopped) => {}
-                Some(Happening::Signal(signal)) => match signalled {
+                Some(RunEvent::Written) => return Ok(true),
+                Some(RunEvent::Signal(SIGUSR1) | RunEvent::Ended(_) | RunEvent::Stopped) => {}
+                Some(RunEvent::Signal(signal)) => match signalled {
                     None => *signalled = Some((signal, Instant::now())),
                     Some(_) => return Ok(false),
                 },
@@ -233,7 +232,7 @@ fn exit_code(reason: &ExitReason) -> ExitCode {
 fn exit_number(reason: &ExitReason) -> u8 {
     match reason {
         ExitReason::Normal | ExitReason::Shutdown | ExitReason::ShutdownWith(_) => 0,
-        // The operating system keeps eight bits; a failure must not become a success by that.
+        // The operating system keeps only eight bits. They must not turn a failure into a success.
         ExitReason::ExitCode(code) => ((code & 0xff) as u8).max(u8::from(code & 0xff == 0)),
         ExitReason::Trap(_) => 134,
         ExitReason::Kill | ExitReason::Killed => 137,

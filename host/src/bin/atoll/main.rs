@@ -13,7 +13,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Lets hibernated processes be packed whole.
+/// Lets the host pack everything that a hibernated process holds.
 #[global_allocator]
 static ALLOCATOR: atoll_rt::Allocator = atoll_rt::Allocator;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => return tell(&told),
     };
-    // A process that compiles has a log of its own.
+    // A process that compiles sets up its own log.
     if !matches!(arguments.command, Command::Compile(_)) {
         start_log(arguments.verbose);
     }
@@ -42,7 +42,7 @@ fn compile(options: &Compile) -> ExitCode {
     atoll_rt::compile_apart(options.kind, time_max, options.bytes_max)
 }
 
-/// Prints help, a version, or what is wrong with the command line.
+/// Prints help, a version, or errors of the command line.
 fn tell(told: &clap::Error) -> ExitCode {
     let printed = told.print().and_then(|()| std::io::stdout().flush());
     match written(printed) {
@@ -54,7 +54,7 @@ fn tell(told: &clap::Error) -> ExitCode {
     }
 }
 
-/// Turns the result of printing into Atoll's own. A reader that closes the pipe has seen enough: that is a success.
+/// Converts the result of printing. If the reader has closed the pipe, that is a success: the reader has seen enough.
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(
@@ -64,7 +64,7 @@ fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Why the program can't do what it was asked to: what, where, and what to do.
+/// Says why the program can't do what it was asked to, where the error is, and what helps.
 struct Failure {
     error: String,
     hint: Option<String>,
@@ -94,7 +94,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             text += &format!("  {bold}hint{plain}: {hint}\n");
         }
-        // When standard error is closed there is nobody left to tell.
+        // If standard error is closed, the failure can't be reported.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::arguments::Run;
-use crate::lifetime::{Happenings, Lifetime};
+use crate::lifetime::{Lifetime, RunEvents};
 use crate::signals;
 use atoll_rt::{
     Config, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable, printable_name,
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
-    let happenings = Happenings::new(signals::heed())?;
+    let events = RunEvents::new(signals::handle())?;
     let output = Output::inherit();
     let config = config(&options, output.clone())?;
     let system = System::new(config).map_err(not_started)?;
@@ -32,7 +32,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     if let Some(argument) = options.argument {
         spawn = spawn.argument(argument.into_bytes());
     }
-    happenings.begin();
+    events.begin();
     let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
         let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
@@ -49,7 +49,7 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
         grace: options.grace,
         stats: options.stats,
     };
-    lifetime.last(watch, &happenings)
+    lifetime.last(watch, &events)
 }
 
 fn not_started(error: atoll_rt::Error) -> Failure {
@@ -111,14 +111,15 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// This program's file. If that has been replaced or removed meanwhile, the kernel still has what runs; else its path is better: a
-/// tool that runs this program, such as valgrind, is what the kernel knows.
+/// The path of this program's file. If the file has been replaced or removed, use `/proc/self/exe`, through which the kernel
+/// still finds it. Otherwise use the path: under a tool such as valgrind, the kernel's entry is the tool.
 fn own_program() -> PathBuf {
     let named = std::env::current_exe().ok().filter(|path| path.is_file());
     named.unwrap_or_else(|| "/proc/self/exe".into())
 }
 
-/// What a guest sees of its command line, for which texts are UTF-8. The name of its own file is shown to it as well as can be.
+/// The command line as the guest sees it. Arguments must be UTF-8. If the program's path isn't, the guest gets it with
+/// replacement characters.
 fn arguments(command: &[OsString]) -> Result<Vec<String>, Failure> {
     let file = command
         .first()
@@ -138,18 +139,18 @@ fn load(system: &System, name: &str, path: &Path) -> Result<Program, Failure> {
         .map_err(|error| not_loaded(path, &error))
 }
 
-/// Names of a guest's, made safe to print.
+/// Makes a guest's names safe to print.
 pub fn names(names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| printable_name(name)).collect();
     printable(&names.join(", "), 4000)
 }
 
-/// The failure for a file that is no program.
+/// The failure for a file that can't be loaded.
 pub fn not_loaded(path: &Path, error: &LoadError) -> Failure {
     Failure::new(format!("`{}` can't be loaded: {error}", path.display())).hint(error.hint())
 }
 
-/// Reads a program from a file, or from standard input for `-`, no further than a module may be long.
+/// Reads a program from a file, or from standard input for `-`. Reads at most one byte more than a module may have.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let fails = |error: std::io::Error| {
         let failure = Failure::new(format!("`{}` can't be read: {error}", path.display()));

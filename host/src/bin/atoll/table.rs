@@ -1,16 +1,16 @@
-//! What is told of a running system and its processes, for people. OTP: `etop`.
+//! Reports about a running system and its processes, for people. OTP: `etop`.
 
 use atoll_rt::{Pid, ProcessInfo, System, printable_name};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Rows of a table of processes.
+/// The number of rows in a table of processes.
 const ROWS: usize = 20;
-/// How long reductions are counted to find out who is busy.
+/// How long reductions are counted to find the busiest processes.
 const MEASURED: Duration = Duration::from_millis(200);
 
-/// The busiest processes: who has used the most reductions in the last moment.
+/// The busiest processes: those that used the most reductions in the last moment.
 pub fn busiest(system: &System) -> String {
     let before: HashMap<Pid, u64> = system.reductions().into_iter().collect();
     std::thread::sleep(MEASURED);
@@ -33,7 +33,7 @@ pub fn busiest(system: &System) -> String {
     rows(system, &title, &used, true)
 }
 
-/// The processes that are left when the first one has ended.
+/// The processes that remain when the first one has ended.
 pub fn left(system: &System) -> String {
     let mut used = system.reductions();
     used.sort_by_key(|(_, reductions)| std::cmp::Reverse(*reductions));
@@ -41,7 +41,7 @@ pub fn left(system: &System) -> String {
     rows(system, &title, &used, false)
 }
 
-/// A table of the first processes. `recent` says that the numbers beside the pids are those of the last moment.
+/// A table of the first processes. `recent` says that the reductions are those of the last moment.
 fn rows(system: &System, title: &str, used: &[(Pid, u64)], recent: bool) -> String {
     let mut text = format!(
         "{title}\n  {:<16} {:<20} {:<30} {:<10} {:>12} {:>10} {:>8}",
@@ -51,7 +51,7 @@ fn rows(system: &System, title: &str, used: &[(Pid, u64)], recent: bool) -> Stri
         text += "          now";
     }
     for (pid, reductions) in used.iter().take(ROWS) {
-        // One that has ended in the meantime is not among the busy any more.
+        // A process that has ended in the meantime is left out.
         if let Some(info) = system.info(*pid) {
             text += "\n  ";
             row(&mut text, &info);
@@ -86,7 +86,7 @@ fn row(text: &mut String, info: &ProcessInfo) {
     );
 }
 
-/// A text that is at most so many characters wide.
+/// Cuts a text to this many characters.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -94,7 +94,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// The same for a path, of which the end says most.
+/// Cuts a path in front, because its end says most.
 fn cut_front(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -106,7 +106,7 @@ fn cut_front(text: &str, width: usize) -> String {
         .collect()
 }
 
-/// What the system has done, and what it still holds.
+/// The system's counters, and the resources that it still holds.
 pub fn stats(system: &System) -> String {
     let counters = system.counters();
     let held = system.holdings();

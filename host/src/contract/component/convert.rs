@@ -1,4 +1,4 @@
-//! The contract's values between wasmtime's bindings and Atoll's own types.
+//! Conversions between the values of wasmtime's bindings and Atoll's own types.
 
 use super::bindings::atoll_rt::process::{inspection, mailbox, spawning, types};
 use crate::contract::functions::SpawnOption;

@@ -1,4 +1,4 @@
-//! The contract for real components: wasmtime lifts and lowers the values, and functions that may wait are async.
+//! The contract for components. wasmtime lifts and lowers the values, and functions that may wait are async.
 
 mod convert;
 
@@ -33,7 +33,7 @@ use bindings::atoll_rt::process::{
     debugging, groups, inspection, lifecycle, mailbox, names, signals, spawning, timers, types,
 };
 
-/// Defines every interface of the contract that is granted.
+/// Links every interface of the contract that is granted.
 pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result<()> {
     type Has = HasSelf<State>;
     lifecycle::add_to_linker::<State, Has>(linker, |state| state)?;
@@ -56,8 +56,8 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result
 impl types::Host for State {}
 
 impl State {
-    /// What every function begins with: ends a process that was told to end, and gives up the turn when the host has
-    /// worked a whole slice for it since its last pause.
+    /// Begins a call. Ends a process that was told to end. Gives up the turn if the host has worked a whole slice for the process
+    /// since its last pause.
     async fn begin(&mut self) -> Result<&mut Current> {
         survives(&self.current)?;
         if self.current.owes_pause() {
@@ -68,13 +68,14 @@ impl State {
         Ok(&mut self.current)
     }
 
-    /// The same for a function that was handed so many bytes beside a payload: they have been copied already.
+    /// The same for a function with `handed_bytes` of arguments beside a payload. wasmtime has copied them already, so the
+    /// process pays for them.
     async fn begin_with(&mut self, handed_bytes: usize) -> Result<&mut Current> {
         self.current.charge_handed(handed_bytes);
         self.begin().await
     }
 
-    /// Does something that may have to be tried again when another process has had its turn.
+    /// Attempts something until it is ready. The process gives up its turn after each attempt that isn't.
     async fn retry<T>(&mut self, mut attempt: impl FnMut(&mut Current) -> Poll<T>) -> Result<T> {
         loop {
             let current = self.begin().await?;
@@ -87,7 +88,7 @@ impl State {
         }
     }
 
-    /// A message that is to be sent, if it is not too large.
+    /// Makes a message to be sent, if it is not too large.
     fn outgoing(&self, envelope: mailbox::Envelope, payload: Vec<u8>) -> Result<Outgoing> {
         functions::check_message(&self.current, payload.len())?;
         Ok(Outgoing {
@@ -98,7 +99,7 @@ impl State {
         })
     }
 
-    /// A message that is told its reference by the host.
+    /// Makes a message whose reference the host chooses.
     fn unreferenced(&self, tag: u32, format: types::Format, payload: Vec<u8>) -> Result<Outgoing> {
         let envelope = mailbox::Envelope {
             tag,
@@ -108,7 +109,7 @@ impl State {
         self.outgoing(envelope, payload)
     }
 
-    /// A reason that is to be sent, if it is not too large.
+    /// Makes an exit reason to be sent, if it is not too large.
     fn reason(&self, reason: types::ExitReason) -> Result<process::ExitReason> {
         let reason = process::ExitReason::from(reason);
         functions::check_message(&self.current, reason.len())?;
@@ -201,7 +202,7 @@ impl mailbox::Host for State {
         };
         let received = poll_fn(
             |_context| match self.current.receive(&selector, timeout_ns) {
-                // The system saw what this process waits for; nobody needs a waker.
+                // The system has noted what this process waits for, so no waker is needed.
                 Received::Wait => Poll::Pending,
                 Received::TimedOut => Poll::Ready(None),
                 Received::Event(event) => Poll::Ready(Some(event)),
@@ -325,7 +326,7 @@ impl names::Host for State {
 }
 
 impl State {
-    /// Texts for the guest, which pays for their being copied.
+    /// Copies texts for the guest, which pays for them.
     fn texts(&mut self, texts: Vec<std::sync::Arc<str>>) -> Vec<String> {
         self.current
             .charge_copy(texts.iter().map(|text| text.len()).sum());
@@ -448,7 +449,7 @@ impl spawning::Host for State {
     }
 }
 
-/// What a spawn's option holds beside itself, in bytes.
+/// The bytes of a spawn option's list or string.
 fn handed_bytes(option: &spawning::SpawnOption) -> usize {
     match option {
         spawning::SpawnOption::Name(text) | spawning::SpawnOption::Label(text) => text.len(),

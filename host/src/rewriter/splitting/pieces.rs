@@ -1,6 +1,6 @@
-//! Writes a module whose pieces are functions of their own, behind those that it had.
+//! Writes a module with its pieces as functions of their own, after the module's other functions.
 //!
-//! No function gets another index. A piece has the name of the function that it is part of.
+//! No function's index changes. A piece is named after the function that it comes from.
 
 use super::super::names;
 use super::{Local, Piece};
@@ -13,21 +13,21 @@ use wasm_encoder::{
 };
 use wasmparser::{KnownCustom, Name, Operator};
 
-/// The functions of a module, and what becomes of the large ones.
+/// The functions of a module, and the pieces of the large ones.
 #[derive(Default)]
 pub(super) struct Functions {
     pub(super) types: u32,
-    /// All of them, imported ones first.
+    /// The number of functions, including imported ones.
     pub(super) functions: u32,
     pub(super) first_body: u32,
-    /// The pieces of the large ones, by the functions' indexes.
+    /// The pieces of each large function, by its index.
     pub(super) pieces: HashMap<u32, Vec<Piece>>,
 }
 
-/// Writes the module anew, with the pieces that were found in it.
+/// Writes the module with the given pieces.
 pub(super) fn write(bytes: &[u8], found: Functions) -> Result<Vec<u8>, Error<Infallible>> {
     let mut splitter = Splitter::new(bytes, &found);
-    // A code section can't be written before the types of what is in it are known.
+    // The types of all pieces must be known before the code section is written, so read the code first.
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
         match payload? {
             wasmparser::Payload::CodeSectionEntry(body) => splitter.body(&body)?,
@@ -48,16 +48,16 @@ pub(super) fn write(bytes: &[u8], found: Functions) -> Result<Vec<u8>, Error<Inf
 struct Splitter<'a> {
     bytes: &'a [u8],
     found: &'a Functions,
-    /// Functions whose code was read so far.
+    /// The number of functions whose code has been read.
     read: u32,
-    /// The code of large functions without their pieces, in the order of the functions.
+    /// The code of each large function without its pieces, in the order of the functions.
     rests: Vec<Vec<u8>>,
-    /// The pieces: the function that each is part of, its type, and its code.
+    /// For each piece: the function that it comes from, its type, and its code.
     written: Vec<(u32, u32, Vec<u8>)>,
-    /// The types that are added, each with its place among them.
+    /// The added types, each with its index among them.
     types: HashMap<(Vec<ValType>, Vec<ValType>), u32>,
     names: HashMap<u32, String>,
-    /// Functions whose code was written so far, and large ones among them.
+    /// The numbers of functions, and of large functions, whose code has been written.
     bodies: u32,
     rests_used: usize,
 }
@@ -77,7 +77,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Reads the next function, and writes its pieces if it has such.
+    /// Reads the next function, and writes its pieces if it has any.
     fn body(&mut self, body: &wasmparser::FunctionBody<'_>) -> Result<(), Error<Infallible>> {
         let function = self.found.first_body + self.read;
         self.read += 1;
@@ -87,7 +87,7 @@ impl<'a> Splitter<'a> {
         let mut operators = body.get_operators_reader()?;
         let locals = self.bytes[body.range().start..operators.original_position()].to_vec();
         let mut pieces = pieces.iter().peekable();
-        // The function, and the pieces that the instruction is in.
+        // The function, and the pieces around the current instruction.
         let mut open: Vec<(Option<&Piece>, Vec<u8>)> = vec![(None, locals)];
         while !operators.eof() {
             let at = operators.original_position();
@@ -100,7 +100,7 @@ impl<'a> Splitter<'a> {
                 call(code, *around, ended, index);
             }
             if let Some(begins) = pieces.next_if(|piece| piece.code.start == at) {
-                // It has no locals beside its parameters.
+                // A piece has no locals beside its parameters.
                 open.push((Some(begins), vec![0]));
             }
             let operator = operators.read()?;
@@ -113,7 +113,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    /// Adds a piece, whose code is written but for its end, and says which function it is.
+    /// Finishes a piece's code and adds the piece. Returns the index of its function.
     fn add(
         &mut self,
         function: u32,
@@ -137,7 +137,7 @@ impl<'a> Splitter<'a> {
         Ok(self.found.functions + self.written.len() as u32 - 1)
     }
 
-    /// Takes what names say of large functions.
+    /// Keeps the names of large functions.
     fn names(&mut self, names: wasmparser::NameSectionReader<'_>) {
         for name in names.into_iter().map_while(Result::ok) {
             let Name::Function(names) = name else {
@@ -169,13 +169,13 @@ impl<'a> Splitter<'a> {
 /// Returns a local's index in a piece, or in the function itself.
 fn local_in(piece: Option<&Piece>, local: u32) -> u32 {
     let Some(piece) = piece else { return local };
-    let place = piece
+    let position = piece
         .locals
         .binary_search_by_key(&local, |local| local.index);
-    place.expect("a piece knows the locals that it uses") as u32
+    position.expect("a piece knows the locals that it uses") as u32
 }
 
-/// Writes an instruction as it was, but for the locals' indexes.
+/// Writes an instruction with new indexes of locals.
 fn instruction(code: &mut Vec<u8>, piece: Option<&Piece>, operator: &Operator<'_>, bytes: &[u8]) {
     let local = |index: u32| local_in(piece, index);
     match *operator {
@@ -214,7 +214,7 @@ impl Reencode for Splitter<'_> {
     ) -> Result<(), Error> {
         utils::parse_type_section(self, types, section)?;
         let mut added: Vec<_> = self.types.iter().collect();
-        added.sort_unstable_by_key(|(_, place)| **place);
+        added.sort_unstable_by_key(|(_, position)| **position);
         for ((params, results), _) in added {
             types
                 .ty()
@@ -263,7 +263,7 @@ impl Reencode for Splitter<'_> {
         Ok(())
     }
 
-    /// Only names are asked for later. What else there is may speak of places that have moved.
+    /// Keeps the names of functions. Other custom sections are dropped: they may refer to offsets that have changed.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,

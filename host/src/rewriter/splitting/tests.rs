@@ -1,10 +1,10 @@
-//! Large functions of every shape, split and looked at.
+//! Splits large functions of many shapes and checks the results.
 
 use super::*;
 use crate::rewriter::Analysis;
 use std::fmt::Write;
 
-/// Splits a module of a function with this code, and another function, and checks that it stays valid.
+/// Splits a module that has a function with this code and another function. Checks that the result is valid.
 fn split_code(code: &str) -> Option<Vec<u8>> {
     let text = format!(
         "(module
@@ -22,7 +22,7 @@ fn split_code(code: &str) -> Option<Vec<u8>> {
     split
 }
 
-/// The text so often that it has more code than a function may have unsplit; each has so many bytes.
+/// Repeats the text until its code is too large for an unsplit function. One repetition has `bytes` bytes of code.
 fn many(text: &str, bytes: usize) -> String {
     text.repeat(BODY_BYTES_MAX / bytes * 3 / 2)
 }
@@ -39,12 +39,12 @@ fn small_functions_stay_as_they_are() {
 
 #[test]
 fn calls_and_loops_in_a_row_become_pieces() {
-    // Some instructions may be beyond the end of the last that fits.
+    // A piece may exceed its limit by a few instructions.
     let about = PIECE_BYTES + 4096;
     assert!(largest(&(many("(call $other (i32.const 1))", 4) + "(i32.const 0)")) < about);
     let loops = many("(loop (br_if 0 (local.get $c)))", 7);
     assert!(largest(&(loops.clone() + "(i32.const 0)")) < about);
-    // At any depth.
+    // The cutter finds statements at any depth.
     let nested = format!(
         "(block (loop (if (local.get $a) (then {loops}) (else {loops})) (br_if 1 (local.get $a)) (br 0))) (local.get $c)"
     );
@@ -60,7 +60,7 @@ fn calls_and_loops_in_a_row_become_pieces() {
 
 #[test]
 fn pieces_lie_in_pieces() {
-    // Each level alone has enough for a piece.
+    // Each level alone has enough statements for a piece.
     let statement =
         "(local.set $c (i32.add (local.get $c) (i32.const 1)))".repeat(PIECE_BYTES / 20);
     let mut code = String::new();
@@ -71,8 +71,8 @@ fn pieces_lie_in_pieces() {
 }
 
 #[test]
-fn what_no_piece_can_be_stays() {
-    // Each statement branches out, or returns, or the stack is never empty.
+fn code_that_cannot_be_a_piece_stays() {
+    // These statements branch out or return, or the operand stack is never empty.
     for statement in [
         "(br_if 0 (local.get $a))",
         "(if (local.get $a) (then (return (local.get $a))))",
@@ -97,7 +97,7 @@ fn code_between_branches_is_cut() {
 }
 
 #[test]
-fn pieces_are_named_as_their_function_is() {
+fn pieces_have_the_name_of_their_function() {
     let split = split_code(&(many("(call $other (i32.const 1))", 4) + "(i32.const 0)"));
     let split = split.expect("it is split");
     let mut names = Vec::new();

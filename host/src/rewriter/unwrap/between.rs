@@ -1,9 +1,9 @@
-//! The modules that wit-component puts between a guest and what it imports, read for what they do.
+//! Recognizes the modules that wit-component puts between a guest and its imports.
 //!
-//! A lowered function may need the memory of the module that imports it, which is there only when that module has been
-//! made. So the guest gets functions of a *shim*, each of which calls what lies in its table; a *fixup* fills that table
-//! later; and a *starter* calls `_initialize`. Each is recognized by all of its code: a module that does anything else is none
-//! of them.
+//! A lowered function may need the memory of the module that imports it, which exists only after that module is instantiated. So
+//! the guest imports functions of a *shim*, each of which calls a function in the shim's table. A *fixup* fills that table later,
+//! and a *starter* calls `_initialize`. Each module is recognized by all of its code: a module that does anything else is treated
+//! as a guest.
 
 use std::collections::HashMap;
 use wasmparser::{
@@ -11,24 +11,24 @@ use wasmparser::{
     Payload, TableInit, TypeRef,
 };
 
-/// The name of the table between shim and fixup.
+/// The name of the table that shim and fixup share.
 pub(super) const TABLE: &str = "$imports";
 
-/// A module that is no guest.
+/// A module that isn't a guest.
 pub(super) enum Between {
     Shim(Shim),
     Fixup(Fixup),
     Starter,
 }
 
-/// By name, the place in the table whose function each exported one calls.
+/// The table index that each exported function calls, by name.
 pub(super) type Shim = HashMap<String, u32>;
 
-/// For each place in the table, the name of the imported function that it puts there.
+/// The name of the imported function that goes to each table index.
 pub(super) type Fixup = Vec<String>;
 
 impl Between {
-    /// Reads a valid module. None if it is a guest.
+    /// Reads a valid module. Returns none if it is a guest.
     pub(super) fn read(bytes: &[u8]) -> Option<Between> {
         let mut module = Module::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -38,17 +38,17 @@ impl Between {
     }
 }
 
-/// What may be in such a module.
+/// The parts that such a module may have.
 #[derive(Default)]
 struct Module {
-    /// How many parameters each type has.
+    /// The number of parameters of each type.
     types: Vec<usize>,
     imported_functions: Vec<String>,
     imports_table: bool,
     tables: u32,
     /// The types of the functions with code.
     functions: Vec<u32>,
-    /// For each of them, the place in the table that it calls.
+    /// The table index that each of them calls.
     calls: Vec<u32>,
     exported_functions: Vec<(String, u32)>,
     exports_table: bool,
@@ -57,7 +57,7 @@ struct Module {
 }
 
 impl Module {
-    /// False if nothing of the kind may be there.
+    /// Returns false if no such module has this section.
     fn section(&mut self, payload: Payload<'_>) -> Result<bool, Error> {
         match payload {
             Payload::TypeSection(section) => {
@@ -99,10 +99,10 @@ impl Module {
                 }
             }
             Payload::CodeSectionEntry(body) => {
-                let Some(place) = self.called_place(&body)? else {
+                let Some(called) = self.called_index(&body)? else {
                     return Ok(false);
                 };
-                self.calls.push(place);
+                self.calls.push(called);
             }
             Payload::Version { .. }
             | Payload::CodeSectionStart { .. }
@@ -113,7 +113,7 @@ impl Module {
         Ok(true)
     }
 
-    /// False if nothing of the kind may be imported.
+    /// Returns false if no such module has this import.
     fn import(&mut self, import: &Import<'_>) -> bool {
         match import.ty {
             _ if !import.module.is_empty() => return false,
@@ -126,7 +126,7 @@ impl Module {
         true
     }
 
-    /// False if nothing of the kind may be exported.
+    /// Returns false if no such module has this export.
     fn export(&mut self, export: &Export<'_>) -> bool {
         match export.kind {
             ExternalKind::Func => self
@@ -140,7 +140,7 @@ impl Module {
         true
     }
 
-    /// False if it is not the only segment, or does not fill the table from the start.
+    /// Returns false if this isn't the only segment, or if it doesn't fill the table from the start.
     fn element(&mut self, element: &Element<'_>) -> Result<bool, Error> {
         let Some(functions) = filled_from_the_start(element)? else {
             return Ok(false);
@@ -148,8 +148,8 @@ impl Module {
         Ok(self.elements.replace(functions).is_none())
     }
 
-    /// The place in the table that a function calls with its own parameters, if that is all it does.
-    fn called_place(&self, body: &wasmparser::FunctionBody<'_>) -> Result<Option<u32>, Error> {
+    /// The table index that a function calls with its own parameters, if it does nothing else.
+    fn called_index(&self, body: &wasmparser::FunctionBody<'_>) -> Result<Option<u32>, Error> {
         let ty = self.functions.get(self.calls.len()).copied();
         let params = ty.and_then(|ty| self.types.get(ty as usize)).copied();
         let (Some(ty), Some(params)) = (ty, params) else {
@@ -165,7 +165,7 @@ impl Module {
                 return Ok(None);
             }
         }
-        let Operator::I32Const { value: place } = operators.read()? else {
+        let Operator::I32Const { value: called } = operators.read()? else {
             return Ok(None);
         };
         let calls = operators.read()?;
@@ -174,7 +174,7 @@ impl Module {
             Operator::CallIndirect { type_index, table_index: 0 } if type_index == ty
         );
         let ends = matches!(operators.read()?, Operator::End) && operators.eof();
-        Ok((is_call && ends).then_some(place.cast_unsigned()))
+        Ok((is_call && ends).then_some(called.cast_unsigned()))
     }
 
     fn sort(self) -> Option<Between> {
@@ -187,11 +187,11 @@ impl Module {
             && self.elements.is_none()
             && self.start.is_none()
         {
-            let called = |(name, index): (String, u32)| {
-                let place = self.calls.get(index as usize)?;
-                Some((name, *place))
+            let called_by_name = |(name, index): (String, u32)| {
+                let called = self.calls.get(index as usize)?;
+                Some((name, *called))
             };
-            let shim = self.exported_functions.into_iter().map(called);
+            let shim = self.exported_functions.into_iter().map(called_by_name);
             return shim.collect::<Option<Shim>>().map(Between::Shim);
         }
         let exports = self.exports_table || !self.exported_functions.is_empty();
@@ -209,7 +209,7 @@ impl Module {
     }
 }
 
-/// The functions that a segment puts into the first table, from its first place on.
+/// The functions that a segment puts into the first table, from index 0 on.
 fn filled_from_the_start(element: &Element<'_>) -> Result<Option<Vec<u32>>, Error> {
     let ElementKind::Active {
         table_index: None | Some(0),

@@ -1,11 +1,12 @@
-//! Directory listings: read once, and kept with the descriptor until it is read from the start again, or closed.
+//! Directory listings. The host reads a listing once and keeps it with the descriptor until the guest reads it from the start
+//! again, or closes the descriptor.
 //!
-//! A cookie is a place in that listing: files that come or go meanwhile move nobody else's. The type and the number of a file are
-//! taken from the listing itself; it is not looked at each file, which may be gone. A name that is not UTF-8 can't be said to a
-//! guest, and is left out.
+//! A cookie is an index into that listing, so files that come or go meanwhile don't shift other files. The type and the number of
+//! a file come from the listing itself: the host doesn't look at each file, which may be gone. A name that is not UTF-8 can't be
+//! passed to a guest and is left out.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use rustix::fs::{Dir, FileType};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -16,13 +17,13 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::Descriptor;
 use wiggle::GuestMemory;
 
-/// The most that the listings of one process may take together, in bytes: some million names.
+/// The most bytes that the listings of one process may take together: some million names.
 const LISTINGS_BYTES_MAX: usize = 64 << 20;
-/// An entry in front of its name: the next cookie, the file's number, the name's length, the type, padding.
+/// The size of an entry's header: the next cookie, the file's number, the name's length, the type, padding.
 const HEAD_BYTES: usize = 24;
 /// The flag of `path_open` that asks for a directory.
 const OFLAGS_DIRECTORY: i32 = 2;
-/// And for the right to read it.
+/// The right to read the directory.
 const RIGHTS_READ: i64 = 1 << 1 | 1 << 14;
 
 /// The listings of one process, by descriptor.
@@ -35,9 +36,9 @@ pub(super) struct Listings {
 /// The entries of a directory, as the host read them.
 #[derive(Default)]
 struct Listing {
-    /// Entries as guests see them, one behind the other; the next cookie is each one's place and 1.
+    /// The entries as guests see them, one after the other. An entry's next cookie is its index plus 1.
     bytes: Vec<u8>,
-    /// Where each begins.
+    /// The offset of each entry.
     starts: Vec<u32>,
 }
 
@@ -57,9 +58,9 @@ impl Listing {
         self.bytes.len() + self.starts.len() * size_of::<u32>()
     }
 
-    /// All from this place on.
-    fn rest(&self, place: usize) -> &[u8] {
-        match self.starts.get(place) {
+    /// The bytes of all entries from this index on.
+    fn rest(&self, index: usize) -> &[u8] {
+        match self.starts.get(index) {
             Some(start) => &self.bytes[*start as usize..],
             None => &[],
         }
@@ -67,18 +68,18 @@ impl Listing {
 }
 
 impl Listings {
-    /// The descriptor is closed, or stands for something else from now on.
+    /// Drops a descriptor's listing, because the descriptor is closed or replaced.
     pub(super) fn forget(&mut self, fd: i32) {
         if let Some(listing) = self.by_fd.remove(&fd) {
             self.bytes -= listing.size();
         }
     }
 
-    /// False if there is no room for another one.
+    /// Keeps a listing. Returns false if the process's listings would be too large.
     fn keep(&mut self, fd: i32, listing: Listing) -> bool {
         self.forget(fd);
         if self.bytes + listing.size() > LISTINGS_BYTES_MAX {
-            // The others can be read again, but a place in them may mean another file then.
+            // The host could read another listing again, but an index into it might then mean another file.
             return false;
         }
         self.bytes += listing.size();
@@ -101,7 +102,7 @@ pub(super) async fn fd_readdir(
         && scratch::part(memory, buffer, length).is_some();
     if !is_whole {
         let wasi = &mut process.wasi;
-        return theirs::fd_readdir(wasi, memory, fd, buffer, length, cookie, result).await;
+        return upstream::fd_readdir(wasi, memory, fd, buffer, length, cookie, result).await;
     }
     if cookie == 0 || !process.listings.by_fd.contains_key(&fd) {
         let directory = match directory(process, fd).await? {
@@ -121,19 +122,20 @@ pub(super) async fn fd_readdir(
     process.cost += length.cast_unsigned() as u64 / 64;
     let listing = &process.listings.by_fd[&fd];
     let rest = listing.rest(usize::try_from(cookie).unwrap_or(usize::MAX));
-    let room = scratch::part(memory, buffer, length).unwrap_or_default();
-    // The last entry may be cut: then the buffer is full, and the guest asks for it again.
-    let count = room.len().min(rest.len());
-    room[..count].copy_from_slice(&rest[..count]);
-    if let Some(room) = scratch::part(memory, result, 4) {
-        room.copy_from_slice(&(count as u32).to_le_bytes());
+    let buffer = scratch::part(memory, buffer, length).unwrap_or_default();
+    // The last entry may be cut. Then the buffer is full, and the guest asks for the entry again.
+    let count = buffer.len().min(rest.len());
+    buffer[..count].copy_from_slice(&rest[..count]);
+    if let Some(buffer) = scratch::part(memory, result, 4) {
+        buffer.copy_from_slice(&(count as u32).to_le_bytes());
     }
     Ok(errno::SUCCESS)
 }
 
-/// The directory that a descriptor stands for; or the error number.
+/// The directory of a descriptor, or the error number.
 ///
-/// wasmtime-wasi does not tell. It is asked to open `.` there, and what it has then that it did not have before is it.
+/// wasmtime-wasi doesn't expose it. So this function has wasmtime-wasi open `.` there, and takes the directory that its table
+/// then has in addition.
 async fn directory(process: &mut Preview1, fd: i32) -> Result<Result<Arc<File>, i32>> {
     let directories = |process: &mut Preview1| -> Vec<Arc<File>> {
         let table = process.wasi.ctx().table;
@@ -145,16 +147,16 @@ async fn directory(process: &mut Preview1, fd: i32) -> Result<Result<Arc<File>, 
             })
             .collect()
     };
-    // With its first call of all a process gets the directories that it is granted.
+    // A process gets its granted directories with its first call.
     let mut scratch = Scratch::with(b".");
     let lent = &mut scratch.memory();
-    let errno = theirs::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
+    let errno = upstream::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
     if errno != errno::SUCCESS {
         return Ok(Err(errno));
     }
     let address = |directory: &Arc<File>| Arc::as_ptr(directory).addr();
     let before: HashSet<usize> = directories(process).iter().map(address).collect();
-    let errno = theirs::path_open(
+    let errno = upstream::path_open(
         &mut process.wasi,
         &mut scratch.memory(),
         fd,
@@ -174,11 +176,11 @@ async fn directory(process: &mut Preview1, fd: i32) -> Result<Result<Arc<File>, 
     let opened = scratch.result_u32(0).cast_signed();
     let mut after = directories(process).into_iter();
     let found = after.find(|directory| !before.contains(&address(directory)));
-    theirs::fd_close(&mut process.wasi, &mut scratch.memory(), opened).await?;
+    upstream::fd_close(&mut process.wasi, &mut scratch.memory(), opened).await?;
     Ok(found.ok_or(errno::EIO))
 }
 
-/// Reads a directory; or the error number.
+/// Reads a directory, or returns the error number.
 fn read(directory: &File) -> Result<Listing, i32> {
     let fails = |_error| errno::EIO;
     let device = rustix::fs::fstat(directory).map_err(fails)?.st_dev;
@@ -201,14 +203,14 @@ fn read(directory: &File) -> Result<Listing, i32> {
     Ok(listing)
 }
 
-/// A file's number as wasmtime-wasi's `filestat` has it: so a guest knows a file again.
+/// A file's number as wasmtime-wasi's `filestat` computes it, so that a guest can compare files.
 fn number(device: u64, inode: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     (device, inode).hash(&mut hasher);
     hasher.finish()
 }
 
-/// A type as preview 1 numbers it.
+/// A file's type as preview 1 numbers it.
 fn file_type(ty: FileType) -> u8 {
     match ty {
         FileType::BlockDevice => 1,

@@ -1,27 +1,27 @@
-//! The few functions that are of no kind: randomness, waiting, exits, and sockets that there are not.
+//! Randomness, waiting, exits, and the socket functions that aren't implemented.
 
-use super::{Preview1, errno, scratch, theirs};
+use super::{Preview1, errno, scratch, upstream};
 use wasmtime::{Result, Trap};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::random::random::Host as _;
 use wasmtime_wasi::{I32Exit, WasiView};
 use wiggle::GuestMemory;
 
-/// Random bytes made at a stretch. At 1 to 2 ns each this is about a tenth of a millisecond of a scheduler thread.
+/// The random bytes made in one go. At 1 to 2 ns each, they take about a tenth of a millisecond of a scheduler thread.
 const RANDOM_PIECE_BYTES: usize = 64 * 1024;
 
-/// Fills a piece of the caller's memory with random bytes, giving up the thread every [`RANDOM_PIECE_BYTES`].
+/// Fills a part of the caller's memory with random bytes. Gives up the thread every [`RANDOM_PIECE_BYTES`].
 pub(super) async fn random_get(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
     pointer: i32,
     length: i32,
 ) -> Result<i32> {
-    let Some(room) = scratch::part(memory, pointer, length) else {
+    let Some(buffer) = scratch::part(memory, pointer, length) else {
         return Err(Trap::MemoryOutOfBounds.into());
     };
-    for (place, piece) in room.chunks_mut(RANDOM_PIECE_BYTES).enumerate() {
-        if place > 0 {
+    for (index, piece) in buffer.chunks_mut(RANDOM_PIECE_BYTES).enumerate() {
+        if index > 0 {
             tokio::task::yield_now().await;
         }
         let random = process.wasi.ctx().ctx.random();
@@ -32,7 +32,7 @@ pub(super) async fn random_get(
     Ok(errno::SUCCESS)
 }
 
-/// Waits for one of several things. Each takes two handles while it is waited for.
+/// Waits for one of several events. Each takes two handles during the wait.
 pub(super) async fn poll_oneoff(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
@@ -46,15 +46,15 @@ pub(super) async fn poll_oneoff(
         return Ok(errno::ENOMEM);
     }
     let wasi = &mut process.wasi;
-    theirs::poll_oneoff(wasi, memory, subscriptions, events, count, result).await
+    upstream::poll_oneoff(wasi, memory, subscriptions, events, count, result).await
 }
 
-/// `proc_exit`, with every code: wasmtime-wasi traps from 126 on.
+/// `proc_exit` for every code: wasmtime-wasi traps for codes from 126 on.
 pub(super) fn exit(code: u32) -> wasmtime::Error {
     I32Exit(code.cast_signed()).into()
 }
 
-// Neither does wasmtime-wasi carry these out, but it writes a line to the host's log at each call.
+// wasmtime-wasi doesn't implement these either, but writes a line to the host's log at each call.
 
 pub(super) fn sock_accept(
     _: &mut WasiP1Ctx,

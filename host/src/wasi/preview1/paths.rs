@@ -1,7 +1,7 @@
-//! Opening and closing: what there is too little of is an error of the guest's, and what never answers holds up nobody.
+//! Opening and closing. If a resource runs out, the guest gets an error, and a file that never answers holds up no other process.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -9,49 +9,49 @@ use wasmtime::Result;
 use wasmtime_wasi::ResourceTableError;
 use wiggle::GuestMemory;
 
-/// Operations on FIFOs and devices that may be under way at once, of all processes together: each occupies a thread as long as
-/// it takes, which may be for ever. There are twice as many threads: whatever they do, files are read and written.
+/// The most operations on FIFOs and devices under way at once, of all processes together. Each occupies a thread as long as it
+/// takes, which may be for ever. There are twice as many threads, so files can always be read and written.
 pub(in crate::wasi) const SPECIAL_MAX: usize = 512;
 
-/// Where `filestat` has the type of a file, and what regular files, directories and links are.
+/// The offset of a file's type in `filestat`, and the types of regular files, directories and links.
 const TYPE_AT: usize = 16;
 const ORDINARY_TYPES: [u8; 3] = [3, 4, 7];
 
-/// Which of a process's descriptors stand for FIFOs and devices.
+/// The process's descriptors of FIFOs and devices.
 pub(super) struct Special {
     fds: HashSet<i32>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// A place for an operation on one.
+/// A permit for an operation on a FIFO or device.
 ///
-/// If the process ends before the operation does, the operation goes on in its thread, and nobody learns when it is over: the
-/// place is lost then.
+/// If the process ends before the operation does, the operation goes on in its thread. The host can't learn when it is over, so
+/// the permit is lost.
 pub(super) struct Occupied(Option<OwnedSemaphorePermit>);
 
 impl Special {
-    pub(super) fn new(places: Arc<Semaphore>) -> Special {
+    pub(super) fn new(permits: Arc<Semaphore>) -> Special {
         Special {
             fds: HashSet::new(),
-            places,
+            permits,
         }
     }
 
-    /// A place for an operation, if this descriptor needs one. Waits until there is one.
+    /// Waits for a permit, if this descriptor needs one.
     pub(super) async fn occupy(&self, fd: i32) -> Option<Occupied> {
         match self.fds.contains(&fd) {
-            true => Some(self.place().await),
+            true => Some(self.permit().await),
             false => None,
         }
     }
 
-    async fn place(&self) -> Occupied {
-        Occupied(self.places.clone().acquire_owned().await.ok())
+    async fn permit(&self) -> Occupied {
+        Occupied(self.permits.clone().acquire_owned().await.ok())
     }
 }
 
 impl Occupied {
-    /// The operation has ended.
+    /// Returns the permit, because the operation has ended.
     pub(super) fn release(mut self) {
         self.0 = None;
     }
@@ -59,8 +59,8 @@ impl Occupied {
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        if let Some(place) = self.0.take() {
-            place.forget();
+        if let Some(permit) = self.0.take() {
+            permit.forget();
         }
     }
 }
@@ -72,7 +72,7 @@ pub(super) async fn fd_close(
 ) -> Result<i32> {
     process.listings.forget(fd);
     process.special.fds.remove(&fd);
-    theirs::fd_close(&mut process.wasi, memory, fd).await
+    upstream::fd_close(&mut process.wasi, memory, fd).await
 }
 
 pub(super) async fn fd_renumber(
@@ -81,7 +81,7 @@ pub(super) async fn fd_renumber(
     from: i32,
     to: i32,
 ) -> Result<i32> {
-    let errno = theirs::fd_renumber(&mut process.wasi, memory, from, to).await?;
+    let errno = upstream::fd_renumber(&mut process.wasi, memory, from, to).await?;
     if errno == errno::SUCCESS && from != to {
         process.listings.forget(from);
         process.listings.forget(to);
@@ -117,11 +117,11 @@ pub(super) async fn path_open(
         }
         None => false,
     };
-    let place = match is_special {
-        true => Some(process.special.place().await),
+    let occupied = match is_special {
+        true => Some(process.special.permit().await),
         false => None,
     };
-    let opened = theirs::path_open(
+    let opened = upstream::path_open(
         &mut process.wasi,
         memory,
         directory,
@@ -135,8 +135,8 @@ pub(super) async fn path_open(
         result,
     )
     .await;
-    if let Some(place) = place {
-        place.release();
+    if let Some(occupied) = occupied {
+        occupied.release();
     }
     let errno = match opened {
         Err(error) if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) => {
@@ -152,12 +152,12 @@ pub(super) async fn path_open(
         process.special.fds.insert(i32::from_le_bytes(*fd));
     }
     Ok(match errno {
-        errno::EIO => want_of_descriptors().unwrap_or(errno),
+        errno::EIO => descriptor_shortage().unwrap_or(errno),
         errno => errno,
     })
 }
 
-/// Is this neither a file nor a directory, nor nothing at all?
+/// Does a file exist here that is neither regular nor a directory?
 async fn is_special(
     process: &mut Preview1,
     mut path: Scratch,
@@ -167,7 +167,7 @@ async fn is_special(
 ) -> Result<bool> {
     let lent = &mut path.memory();
     let wasi = &mut process.wasi;
-    let stat = theirs::path_filestat_get(
+    let stat = upstream::path_filestat_get(
         wasi,
         lent,
         directory,
@@ -178,15 +178,15 @@ async fn is_special(
     );
     Ok(match stat.await {
         Ok(errno::SUCCESS) => !ORDINARY_TYPES.contains(&path.result_u8(TYPE_AT)),
-        // It is opened as if it were ordinary, and fails as that does.
+        // The path is opened like an ordinary file and fails like one.
         Ok(_) => false,
-        // A socket, of which preview 1 has no type.
+        // This is a socket, for which preview 1 has no type.
         Err(_) => true,
     })
 }
 
-/// wasmtime-wasi knows no such error, and says that something else went wrong: has the host no descriptor left?
-fn want_of_descriptors() -> Option<i32> {
+/// Has the host run out of descriptors? wasmtime-wasi reports that as another error.
+fn descriptor_shortage() -> Option<i32> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     match rustix::fs::open("/", flags, rustix::fs::Mode::empty()) {
         Err(rustix::io::Errno::MFILE) => Some(errno::EMFILE),
@@ -203,7 +203,7 @@ pub(super) async fn path_create_directory(
     path_length: i32,
 ) -> Result<i32> {
     let length = without_slashes(memory, path, path_length);
-    theirs::path_create_directory(&mut process.wasi, memory, directory, path, length).await
+    upstream::path_create_directory(&mut process.wasi, memory, directory, path, length).await
 }
 
 pub(super) async fn path_remove_directory(
@@ -214,10 +214,11 @@ pub(super) async fn path_remove_directory(
     path_length: i32,
 ) -> Result<i32> {
     let length = without_slashes(memory, path, path_length);
-    theirs::path_remove_directory(&mut process.wasi, memory, directory, path, length).await
+    upstream::path_remove_directory(&mut process.wasi, memory, directory, path, length).await
 }
 
-/// The length of a path without slashes at its end, which POSIX allows for a directory, and wasmtime-wasi takes for `.` in it.
+/// The length of a path without slashes at its end. POSIX allows them for a directory, but wasmtime-wasi takes them for `.` in
+/// it.
 fn without_slashes(memory: &mut GuestMemory<'_>, path: i32, length: i32) -> i32 {
     let Some(bytes) = scratch::part(memory, path, length) else {
         return length;

@@ -1,26 +1,26 @@
-//! A small memory of the host's own, in which wasmtime-wasi's functions find their arguments and leave their results: so they
-//! can be called for other bytes than the guest's own memory holds.
+//! A small memory of the host's own, for arguments and results of wasmtime-wasi's functions. With it the host can call them for
+//! bytes that don't lie in the guest's memory.
 
 use wiggle::GuestMemory;
 
-/// Where results are left. The arguments lie behind.
+/// The address of results. The arguments come after them.
 pub(super) const RESULT_AT: i32 = 0;
 pub(super) const RESULT_BYTES: usize = 64;
-/// Where the bytes lie that are handed over.
+/// The address of the bytes that are passed.
 pub(super) const BYTES_AT: i32 = RESULT_BYTES as i32;
 
-/// Such a memory.
+/// The scratch memory.
 pub(super) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// With room for a result, and these bytes.
+    /// A memory with a result and these bytes.
     pub(super) fn with(bytes: &[u8]) -> Scratch {
         let mut scratch = Scratch::of(bytes.len());
         scratch.bytes().copy_from_slice(bytes);
         scratch
     }
 
-    /// With room for a result, and so many bytes.
+    /// A memory with a result and this many bytes.
     pub(super) fn of(bytes: usize) -> Scratch {
         Scratch(vec![0; RESULT_BYTES + bytes])
     }
@@ -33,7 +33,7 @@ impl Scratch {
         &mut self.0[RESULT_BYTES..]
     }
 
-    /// A number that was left so far behind the beginning of the result.
+    /// The number at this offset in the result.
     pub(super) fn result_u32(&self, offset: usize) -> u32 {
         let bytes = self.0[offset..].first_chunk().copied();
         u32::from_le_bytes(bytes.unwrap_or_default())
@@ -44,7 +44,7 @@ impl Scratch {
     }
 }
 
-/// The guest's bytes; none if its memory is shared, which no module that loads has.
+/// The guest's bytes. None if its memory is shared, but no module with a shared memory loads.
 pub(super) fn bytes<'a>(memory: &'a mut GuestMemory<'_>) -> &'a mut [u8] {
     match memory {
         GuestMemory::Unshared(bytes) => bytes,
@@ -52,7 +52,7 @@ pub(super) fn bytes<'a>(memory: &'a mut GuestMemory<'_>) -> &'a mut [u8] {
     }
 }
 
-/// A part of the guest's bytes, if it lies within.
+/// A part of the guest's bytes, if it lies in the memory.
 pub(super) fn part<'a>(
     memory: &'a mut GuestMemory<'_>,
     start: i32,

@@ -1,21 +1,22 @@
-//! Reading and writing: any number of bytes, in pieces that neither hold a scheduler nor are copied whole.
+//! Reading and writing any number of bytes, in pieces. A piece neither blocks a scheduler for long nor makes the host copy all
+//! bytes at once.
 //!
-//! The guest's buffers are gathered into a piece, wasmtime-wasi's function is called for that, and what it has read is
-//! scattered over them. As POSIX has it, a transfer may be short: it ends with the first piece that is. What is wrong with the
-//! buffers is left to wasmtime-wasi to refuse.
+//! The host gathers the guest's buffers into a piece, calls wasmtime-wasi's function for the piece, and scatters the bytes that
+//! it has read over the buffers. POSIX allows short transfers: a transfer ends with the first short piece. wasmtime-wasi refuses
+//! lists of buffers that are wrong.
 
 use super::scratch::{self, BYTES_AT, RESULT_AT, Scratch};
-use super::{Preview1, errno, theirs};
+use super::{Preview1, errno, upstream};
 use crate::abi::BYTES_PER_REDUCTION;
 use wasmtime::Result;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wiggle::GuestMemory;
 
-/// The host transfers so many bytes at a time.
+/// The most bytes in a piece.
 const PIECE_BYTES: usize = 256 << 10;
-/// More buffers in one call are left to the next. POSIX lets a host limit them, and names 1024.
+/// The most buffers in a call; the guest passes the rest in its next call. POSIX lets a host limit them, and names 1024.
 const BUFFERS_MAX: usize = 1024;
-/// The size of a buffer's address and length, in the list of buffers.
+/// The size of a buffer's address and length in the list of buffers.
 const BUFFER_BYTES: usize = 8;
 /// Preview 1's number for a regular file in `fdstat`.
 const REGULAR_FILE: u8 = 4;
@@ -30,7 +31,7 @@ pub(super) async fn fd_read(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::In,
+        direction: Direction::Read,
         offset: None,
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -48,7 +49,7 @@ pub(super) async fn fd_pread(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::In,
+        direction: Direction::Read,
         offset: Some(offset),
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -65,7 +66,7 @@ pub(super) async fn fd_write(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::Out,
+        direction: Direction::Write,
         offset: None,
     };
     call.carry_out(process, memory, buffers, count, result)
@@ -83,24 +84,24 @@ pub(super) async fn fd_pwrite(
 ) -> Result<i32> {
     let call = Call {
         fd,
-        way: Way::Out,
+        direction: Direction::Write,
         offset: Some(offset),
     };
     call.carry_out(process, memory, buffers, count, result)
         .await
 }
 
-/// One of the four functions, and the descriptor and offset that the guest gave it.
+/// One of the four functions, with the guest's descriptor and offset.
 #[derive(Clone, Copy)]
 struct Call {
     fd: i32,
-    way: Way,
-    /// None: the descriptor's own position.
+    direction: Direction,
+    /// None for the descriptor's own position.
     offset: Option<i64>,
 }
 
 impl Call {
-    /// Transfers in pieces. A list of buffers that is wrong goes to wasmtime-wasi, which refuses it.
+    /// Transfers in pieces. wasmtime-wasi gets a wrong list of buffers as it is and refuses it.
     async fn carry_out(
         self,
         process: &mut Preview1,
@@ -112,14 +113,14 @@ impl Call {
         match Buffers::read(memory, buffers, count, result) {
             Some(buffers) => transfer(process, memory, self, buffers, result).await,
             None => {
-                self.theirs(&mut process.wasi, memory, buffers, count, result)
+                self.call_upstream(&mut process.wasi, memory, buffers, count, result)
                     .await
             }
         }
     }
 
     /// Calls wasmtime-wasi's function.
-    async fn theirs(
+    async fn call_upstream(
         self,
         wasi: &mut WasiP1Ctx,
         memory: &mut GuestMemory<'_>,
@@ -128,35 +129,39 @@ impl Call {
         result: i32,
     ) -> Result<i32> {
         let fd = self.fd;
-        match (self.way, self.offset) {
-            (Way::In, None) => theirs::fd_read(wasi, memory, fd, buffers, count, result).await,
-            (Way::In, Some(at)) => {
-                theirs::fd_pread(wasi, memory, fd, buffers, count, at, result).await
+        match (self.direction, self.offset) {
+            (Direction::Read, None) => {
+                upstream::fd_read(wasi, memory, fd, buffers, count, result).await
             }
-            (Way::Out, None) => theirs::fd_write(wasi, memory, fd, buffers, count, result).await,
-            (Way::Out, Some(at)) => {
-                theirs::fd_pwrite(wasi, memory, fd, buffers, count, at, result).await
+            (Direction::Read, Some(at)) => {
+                upstream::fd_pread(wasi, memory, fd, buffers, count, at, result).await
+            }
+            (Direction::Write, None) => {
+                upstream::fd_write(wasi, memory, fd, buffers, count, result).await
+            }
+            (Direction::Write, Some(at)) => {
+                upstream::fd_pwrite(wasi, memory, fd, buffers, count, at, result).await
             }
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    In,
-    Out,
+enum Direction {
+    Read,
+    Write,
 }
 
 /// The guest's buffers, all of which lie in its memory.
 struct Buffers {
     list: Vec<(i32, i32)>,
     bytes: usize,
-    /// How many there were, empty ones among them.
+    /// The number of listed buffers, including empty ones.
     listed: usize,
 }
 
 impl Buffers {
-    /// None if anything lies outside of the memory, or at an address that is not aligned.
+    /// Reads the list. Returns none if a part lies outside of the memory or at an unaligned address.
     fn read(
         memory: &mut GuestMemory<'_>,
         buffers: i32,
@@ -190,7 +195,7 @@ impl Buffers {
         })
     }
 
-    /// Calls `copy` with the parts of the guest's memory that hold so many bytes from there on.
+    /// Calls `copy` with the parts of the guest's memory that hold the next `count` bytes.
     fn each_part(
         &self,
         memory: &mut GuestMemory<'_>,
@@ -224,17 +229,17 @@ async fn transfer(
     buffers: Buffers,
     result: i32,
 ) -> Result<i32> {
-    let Call { fd, way, .. } = call;
+    let Call { fd, direction, .. } = call;
     process.cost += buffers.listed as u64 + buffers.bytes as u64 / BYTES_PER_REDUCTION;
     let mut done = 0;
-    let mut goes_on = None;
+    let mut is_regular = None;
     loop {
         let wanted = (buffers.bytes - done).min(PIECE_BYTES);
         if wanted == 0 && done > 0 {
             break;
         }
-        if wanted == 0 && way == Way::In {
-            // Nothing is wanted: nothing is waited for.
+        if wanted == 0 && direction == Direction::Read {
+            // A read of no bytes doesn't wait.
             let mut scratch = Scratch::of(0);
             let checked = file_type(process, &mut scratch, fd).await?;
             if let Err(errno) = checked {
@@ -250,26 +255,27 @@ async fn transfer(
         if errno != errno::SUCCESS || moved < wanted || done == buffers.bytes {
             break;
         }
-        // Only a regular file surely has more at once; another one may have to wait, with bytes that have come already.
-        let is_file = match goes_on {
+        // Only a regular file is sure to have more bytes at once. With another file, the next piece might wait and delay the
+        // bytes that have come already.
+        let is_file = match is_regular {
             Some(is_file) => is_file,
             None => {
                 let ty = file_type(process, &mut Scratch::of(0), fd).await?;
-                way == Way::Out || ty == Ok(REGULAR_FILE)
+                direction == Direction::Write || ty == Ok(REGULAR_FILE)
             }
         };
-        goes_on = Some(is_file);
+        is_regular = Some(is_file);
         if !is_file {
             break;
         }
     }
-    let room = scratch::part(memory, result, 4);
-    let room = room.expect("the result was seen to lie within the memory");
-    room.copy_from_slice(&(done as u32).to_le_bytes());
+    let count_bytes = scratch::part(memory, result, 4);
+    let count_bytes = count_bytes.expect("the result was seen to lie within the memory");
+    count_bytes.copy_from_slice(&(done as u32).to_le_bytes());
     Ok(errno::SUCCESS)
 }
 
-/// Transfers one piece: the error number, and how many bytes were moved.
+/// Transfers one piece. Returns the error number and the number of bytes.
 async fn piece(
     process: &mut Preview1,
     memory: &mut GuestMemory<'_>,
@@ -278,12 +284,12 @@ async fn piece(
     done: usize,
     wanted: usize,
 ) -> Result<(i32, usize)> {
-    // The list of one buffer, and the buffer.
+    // The scratch memory holds a list of one buffer, and the buffer.
     let mut scratch = Scratch::of(BUFFER_BYTES + wanted);
     let (list, bytes) = scratch.bytes().split_at_mut(BUFFER_BYTES);
     list[..4].copy_from_slice(&(BYTES_AT + BUFFER_BYTES as i32).to_le_bytes());
     list[4..].copy_from_slice(&(wanted as u32).to_le_bytes());
-    if call.way == Way::Out {
+    if call.direction == Direction::Write {
         let mut at = 0;
         buffers.each_part(memory, done, wanted, |part| {
             bytes[at..at + part.len()].copy_from_slice(part);
@@ -294,7 +300,7 @@ async fn piece(
     let offset = call.offset.map(|offset| offset.wrapping_add(done as i64));
     let lent = &mut scratch.memory();
     let errno = (Call { offset, ..call })
-        .theirs(&mut process.wasi, lent, BYTES_AT, 1, RESULT_AT)
+        .call_upstream(&mut process.wasi, lent, BYTES_AT, 1, RESULT_AT)
         .await?;
     if let Some(occupied) = occupied {
         occupied.release();
@@ -303,7 +309,7 @@ async fn piece(
         errno::SUCCESS => (scratch.result_u32(0) as usize).min(wanted),
         _ => 0,
     };
-    if call.way == Way::In {
+    if call.direction == Direction::Read {
         let bytes = &scratch.bytes()[BUFFER_BYTES..BUFFER_BYTES + moved];
         let mut at = 0;
         buffers.each_part(memory, done, moved, |part| {
@@ -314,14 +320,14 @@ async fn piece(
     Ok((errno, moved))
 }
 
-/// What a descriptor stands for, as preview 1 numbers it; or the error number.
+/// The type of a descriptor's file, as preview 1 numbers it; or the error number.
 async fn file_type(
     process: &mut Preview1,
     scratch: &mut Scratch,
     fd: i32,
 ) -> Result<Result<u8, i32>> {
     let lent = &mut scratch.memory();
-    let errno = theirs::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
+    let errno = upstream::fd_fdstat_get(&mut process.wasi, lent, fd, RESULT_AT).await?;
     Ok(match errno {
         errno::SUCCESS => Ok(scratch.result_u8(0)),
         errno => Err(errno),

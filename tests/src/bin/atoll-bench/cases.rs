@@ -1,40 +1,40 @@
-//! What there is to measure: a table.
+//! The table of cases to measure.
 //!
-//! What has a counterpart among the Erlang benchmarks has its name and its unit, and the guest behind the name:
-//! `fair_busy4_s2_p99` is Erlang's figure and `fair_busy4_s2_p99_rust` is ours. `_s2` stands for two schedulers. Names of
-//! figures without a counterpart are made the same way.
+//! A case with a counterpart among the Erlang benchmarks has the counterpart's name and unit, with the guest after the name:
+//! `fair_busy4_s2_p99` is Erlang's figure and `fair_busy4_s2_p99_rust` is ours. `_s2` stands for two schedulers. Figures without
+//! a counterpart are named the same way.
 
 use crate::numbers::{Pick, Unit};
 
-/// Processes that are alive at once in the cases about idle ones.
+/// The number of live processes in the cases about idle ones.
 pub const IDLE_PROCESSES: u32 = 20_000;
 
-/// Something to measure, which yields one figure or several.
+/// A measurement, which yields one figure or several.
 pub struct Case {
     pub figures: &'static [Figure],
-    /// It is measured once with each of these numbers of scheduler threads, which the names tell. If there is none, it is
-    /// measured with one, and the names say nothing: schedulers don't matter to it.
+    /// The case is measured once with each of these numbers of scheduler threads, which are part of the names. If the list is
+    /// empty, schedulers don't matter: the case is measured with one, and the names don't mention it.
     pub schedulers: &'static [usize],
-    /// It is measured with each of these.
+    /// The case is measured with each of these.
     pub guests: &'static [Guest],
     pub work: Work,
 }
 
-/// One number of a case's outcome. Its name is `NAME[_sSCHEDULERS][PART]_GUEST`.
+/// One number that a case yields. Its name is `NAME[_sSCHEDULERS][PART]_GUEST`.
 pub struct Figure {
     pub name: &'static str,
     pub part: &'static str,
     pub unit: Unit,
-    /// Which of the numbers that a function reports.
+    /// The number of a report to use.
     pub pick: Pick,
 }
 
-/// Which program the processes run. What both do is the same, and described in their sources.
+/// The program that the processes run. Both do the same; their sources describe it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Guest {
-    /// `bench-wat`: nothing but the contract, so that what is measured is the host.
+    /// `bench-wat`: it uses nothing but the contract, so that the host is measured.
     Bare,
-    /// `bench`: on the guest SDK.
+    /// `bench`: it uses the guest SDK.
     Rust,
 }
 
@@ -46,14 +46,14 @@ pub enum Work {
         n: u32,
         m: u32,
     },
-    /// Processes that wait for a message: what each takes to get there in memory that nobody has touched yet.
+    /// Processes that wait for a message: the time that each takes to start to wait, in memory that is still untouched.
     SpawnToIdle,
-    /// Processes that wait for a message: how many bytes each holds.
+    /// Processes that wait for a message: the bytes that each holds.
     Resident,
-    /// A million processes that are hibernated whenever they wait: what they take, and what it takes to wake each. Measured
-    /// once: it takes a minute.
+    /// A million processes that hibernate whenever they wait: the memory that they take, and the time to wake each. Measured
+    /// once, because it takes a minute.
     Million,
-    /// The program `atoll`, from its start to its end: it runs `hello`, whose compiled code it finds on disk.
+    /// The program `atoll` from start to end. It runs `hello`, whose compiled code is in the cache on disk.
     StartUp,
 }
 
@@ -75,8 +75,8 @@ const MICROSECONDS_EACH_ROUND_TRIP: Unit = Unit::MicrosecondsEach("us/rt");
 const MICROSECONDS_EACH_OPERATION: Unit = Unit::MicrosecondsEach("us/op");
 const PROCESSES_PER_SECOND: Unit = Unit::PerSecond("procs/s");
 
-/// Counts are those of the Erlang programs, so that a repetition takes some tenths of a second: the kernel tells how busy
-/// the machine is in hundredths.
+/// The counts are those of the Erlang programs. A repetition takes some tenths of a second, because the kernel counts the
+/// machine's load in hundredths.
 pub const CASES: &[Case] = &[
     Case {
         figures: &[whole("spawn_exit_seq", MICROSECONDS_EACH_PROCESS)],
@@ -114,7 +114,7 @@ pub const CASES: &[Case] = &[
         guests: BOTH,
         work: timed("ping-pong", 500_000, 16),
     },
-    // Messages are copied here, whatever their size. Erlang does that with small ones only, unless it is asked to.
+    // Atoll copies messages of every size. Erlang copies only small binaries, unless it is asked to.
     Case {
         figures: &[whole("pingpong_copy_1KiB", MICROSECONDS_EACH_ROUND_TRIP)],
         schedulers: &[1],
@@ -140,7 +140,7 @@ pub const CASES: &[Case] = &[
         guests: RUST,
         work: timed("ping-pong", 1000, 1 << 20),
     },
-    // Where the two run is up to the schedulers. Erlang's are bound to different ones.
+    // The schedulers decide where the two processes run. Erlang's version binds them to different schedulers.
     Case {
         figures: &[whole("pingpong_two_16B", MICROSECONDS_EACH_ROUND_TRIP)],
         schedulers: &[2],
@@ -298,7 +298,7 @@ const fn fairness(name: &'static str) -> [Figure; 5] {
     ]
 }
 
-/// What the whole work took.
+/// A figure for the time of the whole work.
 const fn whole(name: &'static str, unit: Unit) -> Figure {
     Figure {
         name,
@@ -308,7 +308,7 @@ const fn whole(name: &'static str, unit: Unit) -> Figure {
     }
 }
 
-/// So many percent of the samples are no larger.
+/// A figure that `percent` percent of the samples don't exceed.
 const fn sampled(name: &'static str, part: &'static str, unit: Unit, percent: f64) -> Figure {
     Figure {
         name,

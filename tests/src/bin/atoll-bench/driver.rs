@@ -17,34 +17,34 @@ use tokio::runtime::Runtime;
 const REPORT: u32 = 1;
 /// A case that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(120);
-/// How often a condition that nobody announces is looked at.
+/// The interval at which a condition is polled.
 const LOOKS_APART: Duration = Duration::from_micros(100);
 
 /// Runs functions of one guest.
 pub struct Driver {
-    // Dropped in this order: the mailbox is a process of the system.
+    // Fields are dropped in this order: the mailbox is a process of the system.
     mailbox: HostMailbox,
     program: Program,
     system: System,
     runtime: Runtime,
-    /// Where built guests are.
+    /// The folder of built guests.
     guests: PathBuf,
 }
 
 impl Driver {
-    /// A new system, with the guest loaded.
+    /// Starts a new system and loads the guest.
     pub fn start(setup: Setup) -> Result<Driver> {
         Driver::start_with(setup, Config::default())
     }
 
-    /// The same with settings of its own.
+    /// The same with a configuration.
     pub fn start_with(setup: Setup, config: Config) -> Result<Driver> {
         let system = System::new(Config {
             schedulers: setup.schedulers,
-            // How many processes are left is part of what is measured.
+            // The number of remaining processes is part of a measurement.
             allow_inspect: true,
             on_crash: Arc::new(|report| eprintln!("{report}")),
-            // Erlang's mailboxes know no bound.
+            // Erlang's mailboxes have no limit.
             max_mailbox: u64::MAX,
             ..config
         })?;
@@ -66,8 +66,8 @@ impl Driver {
         })
     }
 
-    /// Runs a function until it has reported and ended, and takes the time. Returns when every process that took part is
-    /// gone, so that the next run finds the system at rest.
+    /// Runs a function until it has reported and ended, and measures the time. Returns when every process that took part has
+    /// ended, so that the next run finds the system at rest.
     pub fn run(&mut self, function: &str, n: u32, m: u32) -> Result<(Report, Lap)> {
         let Driver {
             mailbox,
@@ -79,7 +79,7 @@ impl Driver {
         let argument = argument(n, m, mailbox.pid());
         let spawn = Spawn::new(program).function(function).argument(argument);
         let stopwatch = Stopwatch::start()?;
-        // No time-out of Atoll's here: an armed timer would have the scheduler look at the clock, which costs.
+        // There is no time-out of Atoll's here: with an armed timer the scheduler would read the clock, which costs time.
         let (_, watch) = system.spawn_watched(spawn)?;
         let ended = runtime.block_on(async { tokio::time::timeout(RUN_MAX, watch).await });
         let lap = stopwatch.stop()?;
@@ -104,7 +104,7 @@ impl Driver {
         Ok(self.system.spawn(spawn)?)
     }
 
-    /// Waits until so many processes are hibernated.
+    /// Waits until this many processes are hibernated.
     pub fn wait_until_hibernated(&self, count: u64) -> Result<()> {
         wait_until("the processes are hibernated", || {
             let hibernation = self.system.counters().hibernation;
@@ -112,9 +112,10 @@ impl Driver {
         })
     }
 
-    /// Starts the process that makes a crowd of `members` and wakes so many at once. It has room for all their pids.
+    /// Starts the process that makes a crowd of `members` and wakes `woken_at_once` of them at a time. It has memory for all
+    /// their pids.
     pub fn start_crowd(&mut self, members: u32, woken_at_once: u32) -> Result<Pid> {
-        // Not a process of the program that is measured: its own memory is no small one.
+        // The conductor is not a process of the measured program, because it needs a larger memory.
         let conductor = load(&self.system, &self.guests, "conductor", Guest::Rust)?;
         let argument = argument(members, woken_at_once, self.mailbox.pid());
         let spawn = Spawn::new(&conductor).function("crowd").argument(argument);
@@ -124,7 +125,7 @@ impl Driver {
         Ok(crowd)
     }
 
-    /// Has it take the next step, and waits until that is done: to spawn all members, then to wake each.
+    /// Makes the crowd take the next step, and waits until it is done. The steps are: spawn all members, then wake each.
     pub fn ask_crowd(&mut self, crowd: Pid, message: &[u8]) -> Result<()> {
         self.mailbox.send(crowd, Outgoing::new(0, message));
         let report = self
@@ -135,7 +136,7 @@ impl Driver {
             .context("who wakes the crowd has not reported")
     }
 
-    /// Spawns processes that wait for a message, and returns when all of them do.
+    /// Spawns processes that wait for a message, and returns when all of them wait.
     pub fn spawn_idle(&mut self, count: u32) -> Result<()> {
         let turns = || -> u64 {
             let counters = self.system.counters();
@@ -157,7 +158,7 @@ impl Driver {
     }
 }
 
-/// What every function of the guests is given: two numbers, and whom it reports to.
+/// The argument of every function of the guests: two numbers, and the pid that gets the report.
 fn argument(n: u32, m: u32, reports_to: Pid) -> Vec<u8> {
     let numbers = [n, m].into_iter().flat_map(u32::to_le_bytes);
     let pid = [reports_to.node, reports_to.id].into_iter();

@@ -1,4 +1,4 @@
-//! What the kernel knows: CPU time, how busy the machine is, resident memory.
+//! Measurements by the kernel: CPU time, the machine's load, resident memory.
 
 use crate::measurement::Sample;
 use anyhow::{Context, Result};
@@ -6,28 +6,28 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// The kernel counts busy time in hundredths of a second, on every architecture that Linux has now.
+/// On every architecture of Linux today, the kernel counts busy time in hundredths of a second.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Takes the time by three clocks.
+/// Measures time by three clocks.
 pub struct Stopwatch {
     start: Instant,
     cpu: Duration,
     busy_seconds: f64,
 }
 
-/// What a stopwatch has taken.
+/// The times that a stopwatch has measured.
 pub struct Lap {
     pub wall: Duration,
-    /// Of all threads of this process.
+    /// The CPU time of all threads of this process.
     cpu: Duration,
-    /// Cores that other programs used.
+    /// The cores that other programs used.
     others_cores: f64,
 }
 
 impl Stopwatch {
     pub fn start() -> Result<Stopwatch> {
-        // The clock that counts most is started last, and stopped first.
+        // The most important clock is started last and stopped first.
         let busy_seconds = busy_seconds()?;
         let cpu = cpu_time();
         Ok(Stopwatch {
@@ -51,7 +51,7 @@ impl Stopwatch {
 }
 
 impl Lap {
-    /// The repetition that this is.
+    /// The sample of a repetition that took this lap.
     pub fn sample(&self, values: Vec<f64>) -> Sample {
         Sample {
             values,
@@ -68,7 +68,7 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// How long the machine's cores have been busy since it started, all together, on whatever it was; time that another
+/// The time that all cores of the machine have been busy since it started, whichever program they ran. Time that another virtual
 /// machine on the same hardware took away counts, too.
 fn busy_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
@@ -77,7 +77,7 @@ fn busy_seconds() -> Result<f64> {
     let ticks = ticks
         .collect::<Result<Vec<_>, _>>()
         .context("parsing /proc/stat")?;
-    // user nice system idle iowait irq softirq steal; what follows is contained in user and nice.
+    // The fields are: user nice system idle iowait irq softirq steal. The fields after them are contained in user and nice.
     let busy = ticks
         .iter()
         .take(8)
@@ -86,7 +86,7 @@ fn busy_seconds() -> Result<f64> {
     Ok(busy.map(|(_, ticks)| *ticks as f64).sum::<f64>() / TICKS_PER_SECOND)
 }
 
-/// What this process holds of the machine's memory.
+/// The memory of the machine that this process holds.
 #[derive(Clone, Copy)]
 pub struct Resident {
     pub pages_bytes: u64,

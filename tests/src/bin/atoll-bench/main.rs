@@ -1,17 +1,17 @@
-//! `atoll-bench`: what processes cost, measured through the library's public API.
+//! `atoll-bench`: measures the cost of processes through the library's public API.
 //!
-//! Prints one line for each figure, as soon as its case is done: `NAME VALUE UNIT`, the median of the repetitions. Another
-//! program on the same cores spoils a repetition; one that was disturbed is left out where there are quiet ones, as
-//! in the Erlang benchmarks that the figures are compared with, and where there are none, the calmer half counts. With
-//! `-v`, every repetition is told on standard error, with the cores that this process used.
+//! Prints one line for each figure, as soon as its case is done: `NAME VALUE UNIT`, the median of the repetitions. Other programs
+//! on the same cores disturb a repetition. Disturbed repetitions are left out, as in the Erlang benchmarks for comparison. If all
+//! are disturbed, the calmer half counts. With `-v`, prints every repetition on standard error, with the cores that this process
+//! used.
 //!
 //! ```text
-//!   cases        what there is to measure: a table
-//!   measurement  one row of it with one guest and so many schedulers: names, repetitions, medians
-//!   numbers      what a guest reports, and what figures are made of that
+//!   cases        the table of cases to measure
+//!   measurement  one case with one guest and one number of schedulers: names, repetitions, medians
+//!   numbers      a guest's report, and the figures computed from it
 //!   driver       a system with one guest program: runs a function of the guest until it reports
-//!   memory       what blocked processes hold, measured in a child process
-//!   machine      CPU time, the load by others, resident memory
+//!   memory       the memory of blocked processes, measured in a child process
+//!   machine      CPU time, the load by other programs, resident memory
 //! ```
 
 mod cases;
@@ -30,7 +30,7 @@ use numbers::short;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Measures what processes cost.
+/// Measures the cost of processes.
 #[derive(Parser)]
 #[command(name = "atoll-bench")]
 struct Arguments {
@@ -39,7 +39,7 @@ struct Arguments {
     /// Measure only cases with a figure that has exactly one of these names
     #[arg(long)]
     exact: bool,
-    /// Print what would be measured, the names of a case's figures in one line
+    /// Print what would be measured: the names of a case's figures on one line
     #[arg(long)]
     list: bool,
     /// Scheduler threads, instead of the numbers that each case asks for
@@ -51,18 +51,18 @@ struct Arguments {
     /// The folder of built guests [default: that of `cargo xtask guests`]
     #[arg(long, env = "ATOLL_GUESTS", hide_env_values = true)]
     guests: Option<PathBuf>,
-    /// Tell every repetition
+    /// Print every repetition
     #[arg(short, long)]
     verbose: bool,
     /// Measure the memory of this guest's processes once, in this process
     #[arg(long, hide = true)]
     resident: Option<Guest>,
-    /// Which processes these are
+    /// The kind of these processes
     #[arg(long, hide = true, default_value = "live")]
     crowd: Crowd,
 }
 
-/// Lets hibernated processes be packed whole.
+/// Lets the host pack everything that a hibernated process holds.
 #[global_allocator]
 static ALLOCATOR: atoll_rt::Allocator = atoll_rt::Allocator;
 

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
 
-/// Cores that others may use during a repetition that still counts as quiet.
+/// The most cores that other programs may use during a quiet repetition.
 const QUIET_CORES_MAX: f64 = 0.25;
 
-/// What a system is started with.
+/// The settings with which a system is started.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
     /// The folder of built guests.
@@ -29,18 +29,18 @@ pub struct Measurement {
 
 /// One repetition.
 pub struct Sample {
-    /// In the order of the case's figures, each in its unit.
+    /// The values of the case's figures, each in its unit.
     pub values: Vec<f64>,
-    /// Cores that this program used meanwhile, if that says anything.
+    /// The cores that this program used meanwhile, if that is meaningful.
     pub own_cores: Option<f64>,
-    /// Cores that other programs used meanwhile.
+    /// The cores that other programs used meanwhile.
     pub others_cores: f64,
-    /// Anything else worth telling.
+    /// A note to print.
     pub note: Option<String>,
 }
 
 impl Measurement {
-    /// All that a case stands for: with its own numbers of schedulers, or with one that was asked for.
+    /// All measurements of a case: with its own numbers of schedulers, or with the given one.
     pub fn all_of(
         case: &'static Case,
         schedulers_wanted: Option<usize>,
@@ -63,7 +63,7 @@ impl Measurement {
         self.case.figures
     }
 
-    /// The names of its figures.
+    /// The names of the case's figures.
     pub fn names(&self) -> Vec<String> {
         let tag = match self.case.schedulers {
             [] => String::new(),
@@ -87,7 +87,7 @@ impl Measurement {
         for repetition in 1..=repetitions {
             let sample = measure_once().with_context(|| format!("in repetition {repetition}"))?;
             if verbose {
-                eprintln!("  {repetition}/{repetitions}: {}", self.told(&sample));
+                eprintln!("  {repetition}/{repetitions}: {}", self.describe(&sample));
             }
             samples.push(sample);
         }
@@ -98,7 +98,7 @@ impl Measurement {
             .collect()
     }
 
-    /// Prepares the case; each call of the result is one repetition.
+    /// Prepares the case. Each call of the result performs one repetition.
     fn start<'a>(&'a self, guests: &'a Path) -> Result<Box<dyn FnMut() -> Result<Sample> + 'a>> {
         let setup = Setup {
             guests,
@@ -117,7 +117,7 @@ impl Measurement {
                 })
             }
             Work::SpawnToIdle => Box::new(move || {
-                // A new system has a new mapping, in which no page is touched.
+                // A new system has a new mapping with untouched pages.
                 let mut driver = Driver::start(setup)?;
                 let stopwatch = Stopwatch::start()?;
                 driver.spawn_idle(IDLE_PROCESSES)?;
@@ -150,7 +150,7 @@ impl Measurement {
         })
     }
 
-    fn told(&self, sample: &Sample) -> String {
+    fn describe(&self, sample: &Sample) -> String {
         let mut text = String::new();
         for ((name, figure), value) in self.names().iter().zip(self.figures()).zip(&sample.values) {
             text += &format!("{name} {} {}; ", short(*value), figure.unit.text());
@@ -166,7 +166,7 @@ impl Measurement {
     }
 }
 
-/// The repetitions that count: the quiet ones, or, where there are none, the calmer half.
+/// The repetitions that count: the quiet ones or, if there are none, the calmer half.
 fn undisturbed(samples: &mut [Sample]) -> &[Sample] {
     samples.sort_by(|left, right| left.others_cores.total_cmp(&right.others_cores));
     let quiet = samples.partition_point(|sample| sample.others_cores <= QUIET_CORES_MAX);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_of_what_the_erlang_benchmarks_print_and_the_guest() {
+    fn names_are_erlangs_with_the_guest_appended() {
         let names = all_names();
         for name in [
             "spawn_exit_seq_s1_bare",
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_schedulers_that_was_asked_for_is_in_the_names() {
+    fn a_requested_number_of_schedulers_is_in_the_names() {
         let names = CASES
             .iter()
             .flat_map(|case| Measurement::all_of(case, Some(4)))

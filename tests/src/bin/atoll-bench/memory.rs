@@ -1,5 +1,5 @@
-//! What blocked processes hold. Measured in a child process: memory that an earlier repetition has given back to the
-//! allocator, but not to the kernel, would hide what the next one takes.
+//! The memory that blocked processes hold, measured in a child process. In one process, memory that an earlier repetition has
+//! returned to the allocator but not to the kernel would hide what the next repetition takes.
 
 use crate::cases::IDLE_PROCESSES;
 use crate::driver::Driver;
@@ -11,23 +11,23 @@ use clap::ValueEnum;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Processes before the first look: what is made once for all of them is there then.
+/// Processes before the first measurement. After them, everything that is made once for all processes exists.
 const WARM_UP_PROCESSES: u32 = 100;
 
-/// What a child is to measure.
+/// The kind of processes that a child measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Crowd {
-    /// Processes that wait and are awake.
+    /// Processes that wait and are not hibernated.
     Live,
-    /// A million that are hibernated.
+    /// A million hibernated processes.
     Million,
 }
 
 pub const MILLION: u32 = 1_000_000;
-/// So many are woken at once.
+/// The number of processes woken at a time.
 const WOKEN_AT_ONCE: u32 = 1000;
 
-/// Has a child measure processes that are awake.
+/// Measures awake processes in a child.
 pub fn measure_live(setup: Setup) -> Result<Sample> {
     let stopwatch = Stopwatch::start()?;
     let numbers = measure_in_child(setup, Crowd::Live)?;
@@ -37,7 +37,7 @@ pub fn measure_live(setup: Setup) -> Result<Sample> {
     Ok(Sample {
         values: vec![pages + page_tables],
         own_cores: None,
-        // The child's own time counts as others' here, and no disturbance changes how much memory there is.
+        // The child's own CPU time counts as that of others here, and load doesn't change how much memory the processes hold.
         others_cores: 0.0,
         note: Some(format!(
             "{page_tables:.0} of that in page tables; {:.1} s",
@@ -46,8 +46,8 @@ pub fn measure_live(setup: Setup) -> Result<Sample> {
     })
 }
 
-/// Has a child measure a million hibernated ones: bytes of each asleep, seconds to spawn all, microseconds to wake each,
-/// and bytes of each asleep again.
+/// Measures a million hibernated processes in a child: bytes of each asleep, seconds to spawn all, microseconds to wake each, and
+/// bytes of each asleep again.
 pub fn measure_million(setup: Setup) -> Result<Sample> {
     Ok(Sample {
         values: measure_in_child(setup, Crowd::Million)?,
@@ -57,7 +57,7 @@ pub fn measure_million(setup: Setup) -> Result<Sample> {
     })
 }
 
-/// Has a child measure, and reads what it says.
+/// Starts a child that measures, and reads its output.
 fn measure_in_child(setup: Setup, crowd: Crowd) -> Result<Vec<f64>> {
     let guest = setup.guest.to_possible_value();
     let guest = guest.context("every guest can be named")?;
@@ -83,7 +83,7 @@ fn measure_in_child(setup: Setup, crowd: Crowd) -> Result<Vec<f64>> {
     Ok(numbers.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Measures in this process and prints what is found.
+/// Measures in this process and prints the results.
 pub fn measure_here(setup: Setup, crowd: Crowd) -> Result<()> {
     match crowd {
         Crowd::Live => live(setup),

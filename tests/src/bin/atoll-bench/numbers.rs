@@ -1,28 +1,28 @@
-//! From what a guest reports to the figures that are printed.
+//! Computes figures from a guest's report.
 
 use anyhow::{Context, Result, bail};
 
-/// What a guest has reported.
+/// A guest's report.
 pub struct Report {
-    /// How long the whole work took.
+    /// The time of the whole work.
     whole_ns: u64,
-    /// What each sample was, in ascending order, if it took any.
+    /// The samples in ascending order, if the guest took any.
     samples_ns: Vec<u64>,
 }
 
-/// Which number of a report a figure is made of.
+/// The number of a report that a figure uses.
 #[derive(Clone, Copy)]
 pub enum Pick {
     Whole,
-    /// The smallest sample that so many percent of the samples don't exceed.
+    /// The smallest sample that this percentage of the samples doesn't exceed.
     Percentile(f64),
     SampleCount,
 }
 
-/// What a figure is told in; the text is printed.
+/// The unit of a figure. The text is printed.
 #[derive(Clone, Copy)]
 pub enum Unit {
-    /// Of the many times that the work was done.
+    /// The time of the work divided by the number of times that it was done.
     MicrosecondsEach(&'static str),
     NanosecondsEach(&'static str),
     PerSecond(&'static str),
@@ -61,7 +61,7 @@ impl Report {
     }
 }
 
-/// By nearest rank, as in the Erlang benchmarks.
+/// Computes the percentile by nearest rank, as the Erlang benchmarks do.
 fn percentile(sorted: &[u64], percent: f64) -> Option<u64> {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
@@ -81,7 +81,7 @@ impl Unit {
         }
     }
 
-    /// A number, nanoseconds if it is a time, in this unit; `n` is how often the work was done.
+    /// Converts a number to this unit. If it is a time, it is in nanoseconds. `n` is how often the work was done.
     pub fn value(self, number: f64, n: u32) -> f64 {
         match self {
             Unit::MicrosecondsEach(_) => number / f64::from(n) / 1e3,
@@ -95,7 +95,7 @@ impl Unit {
     }
 }
 
-/// Four digits that mean something, or all before the point.
+/// Prints four significant digits, or all digits before the point.
 pub fn short(value: f64) -> String {
     let decimals = match value.abs() {
         1000.0.. => 0,
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_that_are_none_are_errors() {
+    fn malformed_reports_are_errors() {
         assert!(Report::parse(&[]).is_err());
         assert!(Report::parse(&[1; 9]).is_err());
         let report = Report::parse(&payload([1])).unwrap();

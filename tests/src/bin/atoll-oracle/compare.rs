@@ -1,12 +1,12 @@
-//! When two traces agree: what is not determined is brought into one form, the rest has to be the same.
+//! Compares two traces. Brings what is not determined into a canonical form; everything else must be equal.
 //!
-//! See [`scenario`](crate::scenario) for what is not determined, and why.
+//! [`scenario`](crate::scenario) says what is not determined, and why.
 
 use crate::scenario::{Trace, label_number};
 
-/// The first difference between two traces in canonical form: the line's index. `None` if they agree.
+/// The line index of the first difference between two traces in canonical form. `None` if they agree.
 ///
-/// A word `this|that` of the expected trace agrees with either.
+/// The word `this|that` in the expected trace agrees with either word.
 pub fn difference(expected: &Trace, found: &Trace) -> Option<usize> {
     let lines = expected.len().max(found.len());
     (0..lines).find(|&index| match (expected.get(index), found.get(index)) {
@@ -24,13 +24,13 @@ fn agree(expected: &str, found: &str) -> bool {
         && expected.split(' ').zip(found.split(' ')).all(is_allowed)
 }
 
-/// A trace in canonical form.
+/// Converts a trace to canonical form.
 pub fn canonical(trace: &[String]) -> Trace {
     let mut lines = trace
         .iter()
         .map(|line| with_sorted_sets(line))
         .collect::<Vec<_>>();
-    // What one group of steps brought about: the indented lines in a row.
+    // Indented lines in a row are the effects of one group of steps.
     let mut start = 0;
     while start < lines.len() {
         let is_seen = |line: &String| line.starts_with("  ");
@@ -51,7 +51,7 @@ pub fn canonical(trace: &[String]) -> Trace {
     lines
 }
 
-/// Puts the events of each actor that was drained in order; if it was woken by one of them, that one too.
+/// Sorts the events of each drained actor. If an event had woken the actor, that event is sorted with them.
 fn canonical_events(mut lines: Vec<String>) -> Vec<String> {
     let mut index = 0;
     while index < lines.len() {
@@ -81,7 +81,7 @@ fn canonical_events(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// Whether what an actor was woken by is an event, and not the end of a call.
+/// Was the actor woken by an event? Otherwise it was woken by the end of a call.
 fn is_event(text: &str) -> bool {
     let mut words = text.split(' ');
     match words.next() {
@@ -93,7 +93,7 @@ fn is_event(text: &str) -> bool {
     }
 }
 
-/// By sender; of one sender, messages stay where they are, and signals in a row are in the order of their texts.
+/// Sorts events by sender. Messages of one sender keep their positions; signals of one sender in a row are sorted by their texts.
 fn sort_by_sender(events: &mut [String]) {
     events.sort_by_key(|event| sender(event));
     let is_signal = |event: &String| !event.starts_with("message ");
@@ -110,7 +110,7 @@ fn sort_by_sender(events: &mut [String]) {
     }
 }
 
-/// Whose event it is: the number of an actor; larger numbers for those of names, timers and groups.
+/// The event's sender as a sort key: the number of an actor; larger numbers for names, timers and groups.
 fn sender(event: &str) -> usize {
     let mut words = event.split(' ');
     let kind = words.next().unwrap_or_default();
@@ -123,12 +123,12 @@ fn sender(event: &str) -> usize {
     actor.unwrap_or(match kind {
         "timer" => usize::MAX - 1,
         "group" => usize::MAX,
-        // A monitor by name.
+        // This is a monitor by name.
         _ => usize::MAX - 2,
     })
 }
 
-/// Sorts what is between braces.
+/// Sorts the words between braces.
 fn with_sorted_sets(line: &str) -> String {
     let mut parts = line.split(['{', '}']).enumerate();
     let mut sorted = String::new();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn which_event_woke_is_open_where_there_were_several() {
+    fn any_of_several_events_may_have_woken_the_actor() {
         let one = "a\n  => ok\n  a0 woke exit a1 kill\n  a0 drained down r1 a1 kill";
         let other = "a\n  => ok\n  a0 woke down r1 a1 kill\n  a0 drained exit a1 kill";
         check_agree(one, other, true);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_may_be_several() {
+    fn an_expected_word_may_have_alternatives() {
         let expected = trace("  => taken|noproc");
         assert_eq!(difference(&expected, &trace("  => noproc")), None);
         assert_eq!(difference(&expected, &trace("  => ok")), Some(0));

@@ -1,10 +1,10 @@
-//! What was exercised: counted in traces, so only what really happened.
+//! Counts what the scenarios have exercised. It counts in traces, so only what really happened.
 
 use crate::scenario::{OPERATIONS, REASONS, Trace, label_number};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Steps that are worth counting apart.
+/// Variants of steps that are counted separately.
 const VARIANTS: [&str; 5] = [
     "par",
     "spawn link",
@@ -12,22 +12,22 @@ const VARIANTS: [&str; 5] = [
     "spawn name",
     "spawn priority",
 ];
-/// Where a reason is seen.
+/// The events in which a reason appears.
 const PLACES: [&str; 4] = ["ended", "exit", "down", "call"];
 
-/// How often what was seen.
+/// The counts.
 #[derive(Default)]
 pub struct Coverage {
     /// By operation and result.
     operations: BTreeMap<String, BTreeMap<String, u64>>,
     /// By reason, one count for each of [`PLACES`].
     reasons: BTreeMap<String, [u64; PLACES.len()]>,
-    /// By what happened beside the results: who was woken, who was drained.
+    /// By effect beside the results: woken and drained actors.
     effects: BTreeMap<&'static str, u64>,
 }
 
 impl Coverage {
-    /// Counts what is in a trace in canonical form.
+    /// Counts the lines of a trace in canonical form.
     pub fn add(&mut self, trace: &Trace) {
         let mut steps: Vec<&str> = Vec::new();
         for line in trace {
@@ -116,7 +116,7 @@ impl Coverage {
         unperformed.chain(unseen).collect()
     }
 
-    /// A table of everything.
+    /// A table of all counts.
     pub fn table(&self) -> String {
         let mut table = format!("{:<18} {:>9}  results\n", "step", "performed");
         for operation in OPERATIONS.into_iter().chain(VARIANTS) {
@@ -147,7 +147,7 @@ impl Coverage {
     }
 }
 
-/// What kind of result it is: its first word, where that says something.
+/// The kind of a result: its first word, if that is meaningful.
 fn class_of(result: &str) -> &str {
     let first = result.split(' ').next().unwrap_or_default();
     match first {

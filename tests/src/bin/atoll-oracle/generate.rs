@@ -1,19 +1,19 @@
 //! Random scenarios. The same seed makes the same scenario on every machine.
 //!
-//! A table says how often each kind of step is tried; a [`Model`] of the scenario so far finds it an actor that can
-//! perform it and operands that make it matter. One step in ten is made without looking, so that skipped steps, dead
-//! targets and vain attempts occur, too.
+//! A table says how often each kind of step is tried. A [`Model`] of the scenario so far finds an actor that can perform the
+//! step, and operands for which the step has an effect. One step in ten ignores the model, so that skipped steps, dead targets
+//! and vain attempts occur, too.
 
 use crate::model::{Carried, Mail, Model, Use, Wait};
 use crate::scenario::{Group, Scenario};
 
-/// How many steps a scenario has.
+/// The number of steps of a scenario.
 const STEPS: std::ops::RangeInclusive<u64> = 10..=40;
-/// How many actors it has at first.
+/// The number of actors at the start.
 const ACTORS: std::ops::RangeInclusive<u64> = 3..=8;
-/// The most actors that it has, the spawned ones included.
+/// The most actors, including spawned ones.
 const ACTORS_MAX: usize = 12;
-/// How many tags, names and groups there are: few, so that steps meet.
+/// The numbers of tags, names and groups. They are small, so that steps interact.
 const TAGS: u64 = 5;
 const NAMES: u64 = 3;
 const GROUPS: u64 = 2;
@@ -34,8 +34,8 @@ const REASONS: [&str; 11] = [
     "other:tired",
 ];
 
-/// Kinds of steps and how often they are tried. Words in capitals stand for operands; `*` for a kind that picks its actor
-/// or operands by what is there ([`Generator::special`]).
+/// The kinds of steps, and how often each is tried. Words in capitals stand for operands; `*` marks a kind that chooses its actor
+/// or operands by the model ([`Generator::special`]).
 const KINDS: [(u64, &str); 51] = [
     (10, "*send"),
     (3, "send-many TARGET TAG N3 3"),
@@ -89,11 +89,11 @@ const KINDS: [(u64, &str); 51] = [
     (2, "*suspend"),
     (2, "*resume"),
 ];
-/// How often the rest is tried.
+/// How often each other kind is tried.
 const IDLE_WEIGHT: u64 = 1;
 const BURST_WEIGHT: u64 = 10;
 
-/// The scenario of a seed.
+/// Generates the scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
     let mut random = Random(seed);
     let actors = random.within(ACTORS) as usize;
@@ -129,7 +129,7 @@ struct Generator {
 impl Generator {
     fn group(&mut self) -> Group {
         let kinds = KINDS.iter().map(|(weight, _)| weight).sum::<u64>();
-        // A kind that finds no operands makes room for another.
+        // If a kind finds no operands, try another kind.
         loop {
             let mut ticket = self.random.below(kinds + IDLE_WEIGHT + BURST_WEIGHT);
             let me = self.performer();
@@ -157,7 +157,7 @@ impl Generator {
         }
     }
 
-    /// A step with its operands.
+    /// Fills the operands into a step.
     fn filled_in(&mut self, me: usize, kind: &str) -> String {
         let words = kind.split(' ').map(|word| match word {
             "TARGET" => self.target(),
@@ -177,7 +177,7 @@ impl Generator {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// A step that looks for its actor or its operands, and who is to perform it.
+    /// Makes a step whose kind chooses its actor or operands. Returns the actor and the step.
     fn special(&mut self, me: usize, kind: &str) -> Option<(usize, String)> {
         let words = kind.split(' ').collect::<Vec<_>>();
         match words.as_slice() {
@@ -219,7 +219,7 @@ impl Generator {
         self.random.pick(&able)
     }
 
-    /// An actor to do something to: a living one, mostly.
+    /// An actor as a target; usually a living one.
     fn target(&mut self) -> String {
         let living = self.actors(Model::is_alive);
         if living.is_empty() || self.random.below(10) == 0 {
@@ -236,7 +236,7 @@ impl Generator {
         1 + self.random.below(TAGS)
     }
 
-    /// A name, one that somebody has rather than not.
+    /// A name; usually one that an actor has.
     fn name(&mut self) -> String {
         let named = self
             .model
@@ -254,7 +254,7 @@ impl Generator {
         format!("g{}", self.random.below(GROUPS))
     }
 
-    /// Numbers for so many messages.
+    /// Reserves numbers for this many messages.
     fn n(&mut self, count: u32) -> u32 {
         self.next_n += count;
         self.next_n - count
@@ -265,7 +265,7 @@ impl Generator {
         format!("=r{}", self.next_reference)
     }
 
-    /// A reference that was made for something: one that is in use, mostly.
+    /// A reference that was made for this use; usually one that is still in use.
     fn reference(&mut self, made_for: &str) -> Option<usize> {
         let careless = self.random.below(4) == 0;
         let references = self.model.references.iter();
@@ -276,7 +276,7 @@ impl Generator {
         (!fitting.is_empty()).then(|| self.random.pick(&fitting))
     }
 
-    /// A step on a reference that only its owner can do something with; it is the owner's step, mostly.
+    /// Makes a step on a reference that only its owner can use. Usually the owner performs it.
     fn own(&mut self, me: usize, made_for: &str, operation: &str) -> Option<(usize, String)> {
         let reference = self.reference(made_for)?;
         let owner = self.model.references[&reference].owner;
@@ -296,7 +296,8 @@ impl Generator {
         step
     }
 
-    /// Only one's own go into messages: a reply to one with somebody else's alias would go to the sender on Atoll.
+    /// Messages carry only references of their sender: a reply to a message with another actor's alias would go to the sender on
+    /// Atoll.
     fn own_reference(&mut self, me: usize) -> Option<usize> {
         let own = self.model.references.iter();
         let own = own
@@ -323,7 +324,7 @@ impl Generator {
         }
     }
 
-    /// Takes something that is there, mostly, and not the first thing.
+    /// Receives an event; usually one that is in the mailbox, and not always the first.
     fn recv(&mut self, me: usize) -> Option<String> {
         let mail = &self.model.actors.get(&me)?.mail;
         if mail.is_empty() {
@@ -353,7 +354,7 @@ impl Generator {
         self.actors(|model, label| model.is_alive(label) && model.actors[&label].wait.is_some())
     }
 
-    /// Whether another actor may be made to wait: with all of them waiting nothing happens any more.
+    /// May another actor start to wait? If all actors wait, nothing happens any more.
     fn may_wait(&self) -> bool {
         let living = self.actors(Model::is_alive).len();
         self.waiting().len() * 2 < living
@@ -367,7 +368,7 @@ impl Generator {
         Some(format!("await {} {time}", self.selector(me)))
     }
 
-    /// A message for an actor that waits, which it waits for if it waits for messages.
+    /// Sends a message to a waiting actor; one that it waits for, if it waits for messages.
     fn wake(&mut self) -> Option<String> {
         let waiting = self.waiting();
         if waiting.is_empty() {
@@ -402,7 +403,7 @@ impl Generator {
         Some(format!("call {target} {} {} {time}", self.tag(), self.n(1)))
     }
 
-    /// Has an actor take a request.
+    /// Makes an actor receive a request.
     fn serve(&mut self) -> Option<(usize, String)> {
         let request = |mail: &Mail| match mail {
             Mail::Message {
@@ -491,7 +492,7 @@ impl Generator {
     }
 
     fn suspend(&mut self, me: usize) -> Option<String> {
-        // Whether an answer to a call counts as waiting in the mailbox of one that is suspended is nobody's business.
+        // Don't suspend an actor that waits in a call: it is not determined whether an answer counts as waiting in its mailbox.
         let calls =
             |model: &Model, label| matches!(model.actors[&label].wait, Some(Wait::Call { .. }));
         let targets = self.actors(|model, label| !calls(model, label));
@@ -513,7 +514,7 @@ impl Generator {
         Some((by, format!("resume a{suspended}")))
     }
 
-    /// A burst whose outcome is determined: sends, joins and timers; or ends for one and the same reason.
+    /// A burst whose outcome is determined: sends, joins and timers; or ends for the same reason.
     fn burst(&mut self) -> Option<Vec<String>> {
         let mut able = self.actors(Model::can_act);
         self.random.shuffle(&mut able);
@@ -541,7 +542,8 @@ impl Generator {
         Some(steps.collect())
     }
 
-    /// Who sends an exit signal must not itself be ended by the burst: it might, or might not, have sent it before.
+    /// A burst of ends. The sender of an exit signal must not be ended by the burst itself, because it might end before or after
+    /// sending.
     fn deadly_burst(&mut self, able: &[usize]) -> Option<Vec<String>> {
         let kills = self.random.below(2) == 0;
         let reasons = REASONS
@@ -572,7 +574,7 @@ impl Generator {
     }
 }
 
-/// Random numbers: splitmix64.
+/// A generator of random numbers: splitmix64.
 struct Random(u64);
 
 impl Random {
@@ -584,7 +586,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below a bound, which is small.
+    /// A number below a small bound.
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -609,7 +611,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_makes_one_scenario_and_a_valid_one() {
+    fn a_seed_always_makes_the_same_valid_scenario() {
         for seed in 0..200 {
             let text = scenario(seed).to_string();
             assert_eq!(text, scenario(seed).to_string());

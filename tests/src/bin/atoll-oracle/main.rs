@@ -1,16 +1,16 @@
-//! `atoll-oracle`: asks Erlang what is right.
+//! `atoll-oracle`: compares Atoll with Erlang.
 //!
-//! Scenarios of processes that link, watch, kill, call and wait are performed by a guest on Atoll and by a module on OTP,
-//! with one scheduler and with several. Their traces have to agree. `cargo xtask oracle` builds what is needed and runs it.
+//! A guest on Atoll and a module on OTP perform scenarios, in which processes link, monitor, kill, call and wait. They run with
+//! one scheduler and with several. Their traces must agree. `cargo xtask oracle` builds what is needed and runs it.
 //!
 //! ```text
-//!   scenario   the language, and what is allowed where OTP's documentation leaves it open
-//!   generate   random scenarios, by seed      model   what the generator knows of a scenario so far
-//!   rules      those written by hand, one for each rule of the documentation
+//!   scenario   the language, and what may differ where OTP's documentation leaves it open
+//!   generate   random scenarios, by seed      model   the generator's knowledge of a scenario so far
+//!   rules      hand-written scenarios, one for each rule of the documentation
 //!   run        a batch of scenarios on one side
-//!   compare    when two traces agree
-//!   shrink     the smallest scenario on which they don't
-//!   coverage   what was exercised
+//!   compare    the comparison of two traces
+//!   shrink     the smallest scenario on which the sides disagree
+//!   coverage   counts of what was exercised
 //! ```
 
 mod compare;
@@ -33,17 +33,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// How many scenarios are run at once.
+/// The number of scenarios in one batch.
 const BATCH: usize = 200;
-/// How many at first where a rule is broken: many may hang, and one is enough.
+/// The size of the first batch if a rule is broken. Many scenarios may hang, and one is enough.
 const BROKEN_BATCH: usize = 8;
-/// How many disagreements are shown, and how many more are named.
+/// The number of disagreements that are shown, and the number of others that are only named.
 const SHOWN_MAX: usize = 3;
 const NAMED_MAX: usize = 40;
-/// From so many seeds on, everything has to have occurred.
+/// From this many seeds on, every operation and reason must have occurred.
 const SEEDS_FOR_COVERAGE: u64 = 300;
 
-/// The rules that a build of Atoll with the feature `break-rules` breaks when it is told to. Each has to be noticed.
+/// The rules that a build of Atoll with the feature `break-rules` can break. The comparison must notice each.
 const BREAKABLE: [&str; 9] = [
     "kill-is-trappable",
     "normal-exit-kills",
@@ -60,13 +60,13 @@ const BREAKABLE: [&str; 9] = [
 #[derive(Parser)]
 #[command(name = "atoll-oracle")]
 struct Arguments {
-    /// How many random scenarios to run, beside those written by hand
+    /// The number of random scenarios to run, besides the hand-written ones
     #[arg(long, default_value_t = 300)]
     seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Run only the scenarios written by hand
+    /// Run only the hand-written scenarios
     #[arg(long)]
     rules_only: bool,
     /// Have Atoll break a rule, or each of them in turn: `all`
@@ -78,7 +78,7 @@ struct Arguments {
     /// Print a scenario, by the seed or by the name of the rule, and what each side does
     #[arg(long, value_name = "SEED|RULE")]
     show: Option<String>,
-    /// Record what Erlang does as what is expected of the scenarios written by hand
+    /// Record Erlang's traces as the expected traces of the hand-written scenarios
     #[arg(long)]
     record: bool,
     /// Run Erlang's side only
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a run works with.
+/// The settings and tools of a run.
 struct Oracle {
     runner: Runner,
     rules: Vec<Rule>,
@@ -183,7 +183,7 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Some(rule) => match oracle.compare_broken(rule, &scenarios)? {
             Some(seen) => bail!("with `{rule}`, Atoll and Erlang disagree\n{seen}"),
-            // The caller expects a failure: that there is none has to be told from one.
+            // The caller expects a failure, so success must not look like one.
             None => {
                 println!("`{rule}` was not noticed");
                 Ok(())
@@ -192,7 +192,7 @@ fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
-/// A scenario that two sides disagree about.
+/// A scenario on which two sides disagree.
 struct Disagreement {
     scenario: Scenario,
     sides: [Side; 2],
@@ -200,7 +200,7 @@ struct Disagreement {
 }
 
 impl Oracle {
-    /// What the others are compared with.
+    /// The side with which the others are compared.
     fn reference(&self) -> Side {
         Side::Erlang(self.schedulers[0])
     }
@@ -213,7 +213,7 @@ impl Oracle {
         erlang.chain(atoll).collect()
     }
 
-    /// Runs everything on all sides, prints the coverage, and fails if there is a disagreement.
+    /// Runs all scenarios on all sides, prints the coverage, and fails if there is a disagreement.
     fn compare(&self, scenarios: &[Scenario], seeds: u64) -> Result<()> {
         let start = Instant::now();
         let mut coverage = Coverage::default();
@@ -228,7 +228,7 @@ impl Oracle {
         for disagreement in disagreements.iter().take(SHOWN_MAX) {
             let smallest =
                 shrink::shrink(&self.runner, disagreement.sides, &disagreement.scenario)?;
-            println!("{}", self.told(disagreement, &smallest)?);
+            println!("{}", self.describe(disagreement, &smallest)?);
         }
         for disagreement in disagreements.iter().skip(SHOWN_MAX).take(NAMED_MAX) {
             let [_, side] = disagreement.sides;
@@ -252,7 +252,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The traces of each side, that of the reference first. The sides run at the same time.
+    /// The traces of each side, the reference first. The sides run at the same time.
     fn run_sides(&self, others: &[Side], batch: &[Scenario]) -> Result<Vec<Vec<Option<Trace>>>> {
         let sides = std::iter::once(self.reference()).chain(others.iter().copied());
         std::thread::scope(|scope| {
@@ -267,7 +267,7 @@ impl Oracle {
         })
     }
 
-    /// Where the sides don't agree with the reference, or the reference with what is recorded.
+    /// Finds the scenarios where a side disagrees with the reference, or the reference with the recorded trace.
     fn disagreements(
         &self,
         others: &[Side],
@@ -304,13 +304,14 @@ impl Oracle {
         disagreements
     }
 
-    /// What is expected of a scenario that was written by hand.
+    /// The expected trace of a hand-written scenario.
     fn recorded(&self, scenario: &Scenario) -> Option<&Trace> {
         let rule = self.rules.iter().find(|rule| rule.scenario == *scenario)?;
         (!rule.expected.is_empty()).then_some(&rule.expected)
     }
 
-    /// Runs until a broken rule is noticed: by what. The reference's other numbers of schedulers don't matter.
+    /// Runs until a broken rule is noticed, and returns the disagreement. The reference's other numbers of schedulers don't
+    /// matter.
     fn compare_broken(
         &mut self,
         rule: &'static str,
@@ -335,15 +336,15 @@ impl Oracle {
                     found.len(),
                     scenarios.len() - rest.len()
                 );
-                return self.told(first, &first.scenario).map(Some);
+                return self.describe(first, &first.scenario).map(Some);
             }
         }
         println!("{rule}: not noticed by {} scenarios", scenarios.len());
         Ok(None)
     }
 
-    /// A disagreement, for people: by its smallest scenario, if that can be seen again.
-    fn told(&self, disagreement: &Disagreement, smallest: &Scenario) -> Result<String> {
+    /// Describes a disagreement by its smallest scenario, if that still disagrees.
+    fn describe(&self, disagreement: &Disagreement, smallest: &Scenario) -> Result<String> {
         let [expected, found] = disagreement.sides;
         let name = &disagreement.scenario.name;
         let mut text = format!("=== {name}: {expected} and {found} disagree\n");
@@ -435,7 +436,7 @@ fn differ(expected: &Option<Trace>, found: &Option<Trace>) -> bool {
     }
 }
 
-/// A trace for people; if there is none, the scenario instead.
+/// A trace to print; without a trace, the scenario instead.
 fn whole(trace: Option<Trace>, scenario: &Scenario) -> Trace {
     trace.unwrap_or_else(|| {
         let mut lines = vec!["(no trace: it has ended in this scenario)".to_owned()];
@@ -444,7 +445,7 @@ fn whole(trace: Option<Trace>, scenario: &Scenario) -> Trace {
     })
 }
 
-/// A trace with a mark at the line of an index.
+/// A trace with a mark at the line with this index.
 fn marked(trace: &Trace, marked: usize) -> String {
     let mark = |index| if index == marked { ">" } else { " " };
     let lines = trace.iter().enumerate();

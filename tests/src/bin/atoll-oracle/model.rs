@@ -1,7 +1,7 @@
-//! What the generator knows of a scenario so far: who lives, who waits, what waits in whose mailbox.
+//! The generator's knowledge of a scenario so far: which actors live or wait, and what each mailbox holds.
 //!
-//! With it, most steps are given to actors that can perform them and find something to do, and bursts are made only where
-//! their outcome is determined. It is no judge: what a step really does, Erlang says.
+//! With it, the generator gives most steps to actors that can perform them to some effect, and makes bursts only if their outcome
+//! is determined. The model does not judge: Erlang decides what a step does.
 
 use crate::scenario::{Group, label_number};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +20,7 @@ pub enum Mail {
     Group(usize),
 }
 
-/// What a message carries beside its tag.
+/// The content of a message beside its tag.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Carried {
     Nothing,
@@ -28,14 +28,14 @@ pub enum Carried {
     Request(usize),
 }
 
-/// What an actor waits for.
+/// The event that an actor waits for.
 #[derive(Clone, Debug)]
 pub enum Wait {
     Event(String),
     Call { id: usize, target: usize },
 }
 
-/// An actor. Those that have not been spawned are not there.
+/// An actor. The model holds only those that have been spawned.
 #[derive(Clone, Debug)]
 pub struct Actor {
     pub is_alive: bool,
@@ -51,7 +51,7 @@ pub struct Actor {
     woke: bool,
 }
 
-/// What a reference is.
+/// The use of a reference.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Use {
     Plain,
@@ -59,7 +59,7 @@ pub enum Use {
     Alias,
     Timer,
     Group(String),
-    /// It was one of these, and is no longer.
+    /// The use is over.
     Over,
 }
 
@@ -112,21 +112,21 @@ impl Model {
         self.actors.get(&label).is_some_and(|actor| actor.is_alive)
     }
 
-    /// Whether it would perform a step.
+    /// Can this actor perform a step now?
     pub fn can_act(&self, label: usize) -> bool {
         self.actors.get(&label).is_some_and(|actor| {
             actor.is_alive && actor.wait.is_none() && actor.suspended_by.is_empty()
         })
     }
 
-    /// Who has a name.
+    /// The actor with this name.
     pub fn named(&self, name: &str) -> Option<usize> {
         let mut actors = self.actors.iter();
         let found = actors.find(|(_, actor)| actor.name.as_deref() == Some(name));
         found.map(|(label, _)| *label)
     }
 
-    /// Those that would end if these did, for a reason other than `normal`; these included.
+    /// The actors that end if these end for a reason other than `normal`, including these.
     pub fn ends_with(&self, first: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
         let mut ended = BTreeSet::new();
         let mut rest = first.into_iter().collect::<Vec<_>>();
@@ -139,7 +139,7 @@ impl Model {
         ended
     }
 
-    /// Performs steps.
+    /// Performs the steps of a group.
     pub fn perform(&mut self, group: &Group) {
         let can_act = |step: &&String| {
             let actor = step
@@ -165,7 +165,7 @@ impl Model {
         }
     }
 
-    /// Has an actor drained as the conductors do.
+    /// Drains an actor's mailbox if the conductors would.
     fn look(&mut self, label: usize, is_ordered: bool) {
         let can_act = self.can_act(label);
         let actor = self.actor(label);
@@ -223,7 +223,7 @@ impl Model {
         }
     }
 
-    /// The process that the first operand names, if it was spawned.
+    /// The actor that the first operand names, if it was spawned.
     fn target(&self, words: &[&str]) -> Option<usize> {
         let target = words.first().and_then(|word| label_number(word, 'a'));
         target.filter(|label| self.actors.contains_key(label))
@@ -346,7 +346,7 @@ impl Model {
         }
     }
 
-    /// Ends what a reference is used for, if it is the actor's own: what it was.
+    /// Ends the use of a reference, if it belongs to the actor. Returns the previous use.
     fn end_use(&mut self, me: usize, reference: usize) -> Option<Use> {
         let reference = self.references.get_mut(&reference)?;
         if reference.owner != me {
@@ -611,7 +611,7 @@ fn number(word: &str) -> u32 {
     word.parse().unwrap_or_default()
 }
 
-/// Whether a selector takes an event.
+/// Does the selector match the event?
 pub fn fits(selector: &str, mail: &Mail) -> bool {
     let (kind, operand) = selector.split_once(':').unwrap_or((selector, ""));
     let kind_of_mail = match mail {

@@ -1,23 +1,23 @@
-//! The scenarios that were written by hand: one for each rule of Erlang's documentation, named after it.
+//! The hand-written scenarios. Each is named after the rule of Erlang's documentation that it shows.
 //!
-//! Each is a file `tests/oracle/rules/NAME.scenario`: a comment that says which rule of which chapter it shows, the steps, and
-//! indented below each step what OTP was seen to do. So they can be read as examples, and both sides are held to them.
+//! Each is a file `tests/oracle/rules/NAME.scenario`: a comment that names the rule and its chapter, the steps, and, indented
+//! below each step, what OTP did. The files serve as examples, and both sides must conform to them.
 
 use crate::compare::canonical;
 use crate::scenario::{Scenario, Trace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// A rule and what is expected of it.
+/// A rule and its expected trace.
 pub struct Rule {
     pub scenario: Scenario,
-    /// The trace in canonical form; empty if nothing is recorded.
+    /// The trace in canonical form; empty if none is recorded.
     pub expected: Trace,
     path: PathBuf,
     comment: String,
 }
 
-/// The rules of a folder, by name.
+/// Loads the rules of a folder, by name.
 pub fn load(folder: &Path) -> Result<Vec<Rule>> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("listing {}", folder.display()))?
@@ -57,7 +57,7 @@ fn read(path: PathBuf) -> Result<Rule> {
 }
 
 impl Rule {
-    /// Records what was seen.
+    /// Records a trace as the expected one.
     pub fn record(&self, trace: &Trace) -> Result<()> {
         let text = format!("{}\n\n{}\n", self.comment, trace.join("\n"));
         std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))

@@ -1,12 +1,12 @@
-//! Runs a batch of scenarios on one side, and reads what it printed.
+//! Runs a batch of scenarios on one side, and reads its output.
 //!
 //! ```text
 //!   scenarios ─▶ a file ─▶ erl +S N … oracle main FILE                   ─▶ traces
 //!                       └▶ atoll run --schedulers N … oracle.wasm FILE   ─▶ traces
 //! ```
 //!
-//! A batch that ends in its middle has met a scenario that the side can't stand: that one has no trace, and the others
-//! are run without it.
+//! If a batch ends early, a scenario has crashed or hung the side. That scenario has no trace, and the others run again without
+//! it.
 
 use crate::compare::canonical;
 use crate::scenario::{Scenario, Trace};
@@ -20,19 +20,19 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A batch that takes longer hangs: a thousand times what one of the usual size takes.
+/// A batch that takes longer hangs. A usual batch takes a thousandth of this.
 const RUN_MAX: Duration = Duration::from_secs(300);
-/// After so many scenarios without a trace the rest of a batch is given up.
+/// After this many scenarios without a trace, the rest of a batch is given up.
 const LOST_MAX: usize = 5;
-/// How much of what a failed side wrote to standard error is shown.
+/// The number of lines of a failed side's standard error that are shown.
 const STDERR_LINES: usize = 12;
 
-/// Who performs the scenarios, with so many schedulers.
+/// A side that performs scenarios, with its number of schedulers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Erlang(usize),
     Atoll(usize),
-    /// Atoll, where whoever waits is hibernated at once, and nothing may touch it then.
+    /// Atoll with immediate hibernation: every waiting process is hibernated at once, and its memory is made inaccessible.
     Hibernating(usize),
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// Everything that is needed to run a batch.
+/// The programs and files for running a batch.
 pub struct Runner {
     atoll: PathBuf,
     guest: PathBuf,
@@ -80,7 +80,7 @@ impl Runner {
         })
     }
 
-    /// The traces of scenarios, in canonical form; `None` for one that ended the side.
+    /// The traces of the scenarios, in canonical form; `None` for a scenario that ended the side.
     pub fn run(&self, side: Side, scenarios: &[Scenario]) -> Result<Vec<Option<Trace>>> {
         let mut traces = Vec::new();
         let mut lost = 0;
@@ -105,7 +105,7 @@ impl Runner {
         Ok(traces)
     }
 
-    /// The traces as far as they came, how the side ended, and the end of what it wrote to standard error.
+    /// Returns the complete traces, how the side ended, and the end of its standard error.
     fn run_once(
         &self,
         side: Side,
@@ -133,7 +133,7 @@ impl Runner {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
             let mut piece = [0; 1 << 16];
-            // Piece by piece, so that what a side printed before it hung is there.
+            // Read piece by piece, so that the output before a hang is kept.
             while let Ok(count @ 1..) = stdout.read(&mut piece) {
                 bytes.extend_from_slice(&piece[..count]);
                 if sender.send(std::mem::take(&mut bytes)).is_err() {
@@ -170,7 +170,7 @@ impl Runner {
         match side {
             Side::Erlang(schedulers) => {
                 let mut erl = Command::new("erl");
-                // A crash dump tells nothing that the last words don't.
+                // A crash dump adds nothing to the output on standard error.
                 erl.env("ERL_CRASH_DUMP_BYTES", "0");
                 erl.arg("+S")
                     .arg(format!("{schedulers}:{schedulers}"))
@@ -200,7 +200,7 @@ impl Runner {
     }
 }
 
-/// The traces of these scenarios, as many as are whole.
+/// The complete traces of these scenarios.
 fn traces(output: &str, scenarios: &[Scenario]) -> Vec<Trace> {
     let mut lines = output.lines();
     let mut traces = Vec::new();
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_that_is_not_whole_is_none() {
+    fn incomplete_traces_are_dropped() {
         let scenario = |name: &str| Scenario::parse(name, "actors 1\na0 drain").unwrap();
         let scenarios = [scenario("one"), scenario("two")];
         let output =

@@ -1,8 +1,8 @@
-//! The language of scenarios: what both interpreters understand, and how it is written.
+//! The language of scenarios, which both interpreters understand, and its text form.
 //!
-//! A scenario is a name, a number of actors, and steps. `a0`, `a1`, … are actors, that is processes; `r0`, … references;
-//! `n0`, … names; `g0`, … groups. A word like `=r3` gives something a label. In a file of rules, what is indented is the
-//! trace that is expected; a line that begins with `#` is a comment.
+//! A scenario is a name, a number of actors, and steps. `a0`, `a1`, … are actors (processes); `r0`, … references; `n0`, … names;
+//! `g0`, … groups. A word like `=r3` defines a label. In a file of rules, indented lines are the expected trace, and lines that
+//! begin with `#` are comments.
 //!
 //! ```text
 //! actors 3
@@ -21,14 +21,14 @@
 //! | `spawn =a5 [link] [monitor =r1] [name n0] [priority high]` | spawns another actor | `ok`, `name-taken` |
 //! | `exit REASON`, `crash`, `return` | ends | `died` |
 //! | `exit-process a1 REASON` | sends an exit signal | `ok` |
-//! | `trap-exit on\|off` | | what was set before |
+//! | `trap-exit on\|off` | | the previous setting |
 //! | `link a1`, `unlink a1` | | `ok` |
 //! | `monitor a1\|n0 =r1` | | `ok` |
-//! | `demonitor r1 [flush]` | | was it there? |
+//! | `demonitor r1 [flush]` | | was it active? |
 //! | `send a1 TAG N [r1]` | sends a message, with a number for payload | `ok` |
 //! | `send-many a1 TAG N COUNT` | sends N, N+1, … | `ok` |
-//! | `send-name n0 TAG N` | | had anybody the name? |
-//! | `recv SELECTOR` | takes the first event that fits | the event, `none` |
+//! | `send-name n0 TAG N` | | does any process have the name? |
+//! | `recv SELECTOR` | takes the first event that matches | the event, `none` |
 //! | `await SELECTOR short\|long\|forever` | waits for one | the event, `timeout`, `blocked` |
 //! | `drain` | takes everything | the events, `none` |
 //! | `make-ref =r1` | | `ok` |
@@ -36,69 +36,67 @@
 //! | `reply a1 TAG N [twice]` | answers the oldest request of a1 that it has taken | `ok`, `none` |
 //! | `alias =r1`, `unalias r1` | | `ok`; was it active? |
 //! | `answer r1 TAG N` | sends to an alias | `ok` |
-//! | `register n0 a1`, `unregister n0` | | `ok` or why not; had anybody the name? |
+//! | `register n0 a1`, `unregister n0` | | `ok` or why not; did any process have the name? |
 //! | `whereis n0`, `registered` | | the actor or `none`; all names |
 //! | `join g0 a1`, `leave g0 a1` | | `ok` or `noproc`; was it a member? |
-//! | `members g0`, `which-groups` | | who; which |
-//! | `monitor-group g0 =r1`, `demonitor-group r1` | | the members; was it there? |
-//! | `start-timer a1\|n0 short\|long TAG =r1` | starts a timer; waits until a short one has run out | `ok` |
+//! | `members g0`, `which-groups` | | the members; the groups |
+//! | `monitor-group g0 =r1`, `demonitor-group r1` | | the members; was it active? |
+//! | `start-timer a1\|n0 short\|long TAG =r1` | starts a timer; waits until a short one has fired | `ok` |
 //! | `send-after a1\|n0 short\|long TAG N =r1` | the same with a message | `ok` |
 //! | `cancel r1`, `read r1` | of a timer | `active`, `gone` |
-//! | `cancel-early TAG =r1` | starts a timer for itself, cancels it, waits until it would have run out | `ok` |
-//! | `is-alive a1`, `info a1` | | whether; what it is |
-//! | `set-priority low\|normal\|high` | | what was set before |
-//! | `suspend a1`, `resume a1` | | whether it could be |
+//! | `cancel-early TAG =r1` | starts a timer for itself, cancels it, waits until it would have fired | `ok` |
+//! | `is-alive a1`, `info a1` | | is it alive?; its state |
+//! | `set-priority low\|normal\|high` | | the previous priority |
+//! | `suspend a1`, `resume a1` | | was it possible? |
 //! | `yield`, `hibernate` | | `ok` |
 //!
 //! A selector is `any`, `tag:5`, `tags:5,6`, `ref:r1` or `kinds:exit,down` (of `message`, `exit`, `down`, `timer`, `group`).
 //! A reason is `normal`, `shutdown`, `shutdown:why`, `kill`, `killed`, `noproc`, `noconnection`, `crash` (a trap, an error),
 //! `exhausted:mailbox`, `exit-code:3` or `other:why`. `short` is 2 ms, `long` an hour.
 //!
-//! A step is `skipped` if its actor is dead, suspended, or waits in a step of its own, or if a label in it means nothing
-//! yet (or, behind `=`, means something already). So a scenario stays one when steps are taken out of it.
+//! A step is `skipped` if its actor is dead, suspended, or waits in a step of its own, or if a label in it is undefined (or,
+//! after `=`, already defined). So a scenario stays valid when steps are removed from it.
 //!
 //! # What makes it deterministic
 //!
-//! Actors do nothing but what a conductor tells them, one step at a time, and the next step waits until everything has
-//! happened that follows from the last. What others send to an actor stays in its mailbox until a step takes it. Then the
-//! trace says, behind the result: which actors that had waited were woken, and which have ended.
+//! A conductor tells the actors what to do, one step at a time. The next step begins when all effects of the last one have
+//! happened. Events from other actors stay in an actor's mailbox until a step takes them. After the result, the trace says which
+//! waiting actors were woken, and which have ended.
 //!
 //! `par 3` begins a burst: the next three steps, of different actors, run at the same time.
 //!
-//! # What is allowed where nothing determines the order
+//! # What may differ where nothing determines the order
 //!
-//! Signals from one process to another arrive in the order in which they were sent. Between the signals of different senders
-//! nothing is promised, nor between the several signals (exit, down, group) that one death sends to one process. So whenever a
-//! step or a burst brings an actor more than one event, the conductor has the actor `drained` (unless it was one
-//! `send-many`: then there is one sender), and the events
-//! are compared in a canonical order ([`compare`](crate::compare)): by sender, those of one sender as they came; the signals
-//! of one death, and those without a sender (timers, groups), by their text. If the actor had waited, which of the
-//! events woke it is not determined either: then all are compared as a set. Of an actor that ended in the step, neither a
-//! result nor that it was woken is told: its answer and its death run against each other.
+//! Signals from one process to another arrive in the order in which they were sent. No order is promised between the signals of
+//! different senders, nor between the several signals (exit, down, group) that one death sends to one process. So if a step or a
+//! burst brings an actor more than one event, the conductor drains the actor (except after one `send-many`, which has one
+//! sender). The events are compared in a canonical order ([`compare`](crate::compare)): by sender, and those of one sender in
+//! order of arrival; the signals of one death, and those without a sender (timers, groups), by their text. If the actor had
+//! waited, it is not determined either which event woke it, so all are compared as a set. If an actor ended in the step, the
+//! trace gives neither its result nor that it was woken, because its answer and its death race.
 //!
-//! Which of several reasons is given for a refusal is not determined: the Erlang side says `taken|already-named`, and either
-//! will do.
+//! The reason for a refusal is not determined if several apply: the Erlang side prints `taken|already-named`, and either agrees.
 //!
 //! # Where Atoll differs from OTP on purpose
 //!
 //! The Erlang side wraps OTP's functions so that these are no disagreements:
 //!
-//! - To link to a dead process raises an error in OTP, unless one traps exits; in Atoll it is an exit signal. Both
-//!   end the process with `noproc`.
-//! - To send to a name that nobody has is an error in OTP; in Atoll it returns false. So with `register`, `unregister`,
-//!   `suspend`, `resume` and `demonitor` of what is not one's own: Atoll says what OTP only refuses.
-//! - A timer ends with the process that started it, in OTP with the one that it is for; and it alone can cancel and read it,
-//!   in OTP everybody can. So with the monitors of groups.
-//! - A dead process can't join a group; in OTP it joins, and leaves at once.
-//! - A name is an option of spawn; in OTP it is given afterwards.
-//! - What an error says is a text; only that it was a `crash` is compared.
-//! - `exit-code` and `exhausted` are reasons that OTP doesn't have: there, they are terms.
-//! - `hibernate` returns; in OTP it does not, and the Erlang side does nothing instead.
+//! - Linking to a dead process raises an error in OTP, unless the caller traps exits. In Atoll it sends an exit signal. Both end
+//!   the process with `noproc`.
+//! - Sending to an unregistered name is an error in OTP. In Atoll it returns false. The same holds for `register`, `unregister`,
+//!   `suspend`, `resume`, and for `demonitor` of another process's monitor: Atoll returns a result where OTP raises an error.
+//! - In Atoll, a timer ends with the process that started it; in OTP, with the process that it is for. In Atoll only the process
+//!   that started it can cancel and read it; in OTP every process can. The same holds for monitors of groups.
+//! - A dead process can't join a group. In OTP it joins, and leaves at once.
+//! - A name is an option of spawn. In OTP a process gets it afterwards.
+//! - The text of an error is not compared, only that it was a `crash`.
+//! - OTP doesn't have the reasons `exit-code` and `exhausted`. There they are terms.
+//! - `hibernate` returns. In OTP it does not, so the Erlang side does nothing instead.
 
 use anyhow::{Context, Result, bail};
 use std::fmt;
 
-/// Every step's operation.
+/// The operations of all steps.
 pub const OPERATIONS: [&str; 44] = [
     "alias",
     "answer",
@@ -146,7 +144,7 @@ pub const OPERATIONS: [&str; 44] = [
     "yield",
 ];
 
-/// Every reason to end.
+/// All exit reasons.
 pub const REASONS: [&str; 11] = [
     "normal",
     "shutdown",
@@ -161,7 +159,7 @@ pub const REASONS: [&str; 11] = [
     "other:",
 ];
 
-/// What is said about a scenario that does not come to rest.
+/// The output for a scenario that does not come to rest.
 pub const HANG: &str = "HANG";
 
 /// Steps that are performed together.
@@ -173,18 +171,18 @@ pub enum Group {
     Burst(Vec<String>),
 }
 
-/// A scenario.
+/// A named list of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// What it is called: a rule, or a seed.
+    /// The name of a rule, or a seed.
     pub name: String,
-    /// How many actors there are at first.
+    /// The number of actors at the start.
     pub actors: usize,
-    /// What happens.
+    /// The steps.
     pub groups: Vec<Group>,
 }
 
-/// The lines that one side printed of one scenario, without its first and last.
+/// The lines that one side printed for one scenario, without its first and last line.
 pub type Trace = Vec<String>;
 
 impl Group {
@@ -197,7 +195,7 @@ impl Group {
     }
 }
 
-/// As the interpreters read it.
+/// Prints the form that the interpreters read.
 impl fmt::Display for Scenario {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "scenario {}", self.name)?;
@@ -215,7 +213,7 @@ impl fmt::Display for Scenario {
 }
 
 impl Scenario {
-    /// Reads a scenario from its lines, between `scenario` and `end`. Indented lines and comments are passed over.
+    /// Parses the lines of a scenario between `scenario` and `end`. Skips indented lines and comments.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         let mut scenario = Scenario {
             name: name.to_owned(),
@@ -249,7 +247,7 @@ impl Scenario {
     }
 }
 
-/// A step that nobody understands would be an error of the interpreters, each in its own way.
+/// Refuses unknown steps. Each interpreter would fail on them in its own way.
 fn check(step: &str) -> Result<()> {
     let mut words = step.split(' ');
     let actor = words.next().unwrap_or_default();
@@ -274,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scenario_is_read_as_it_is_written() {
+    fn a_printed_scenario_is_parsed_back() {
         let text = "actors 3\na0 link a1\npar 2\na0 send a1 5 1\na2 send a1 5 2\na1 drain\n";
         let scenario = Scenario::parse("some", text).unwrap();
         assert_eq!(scenario.groups.len(), 3);
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_is_no_step() {
+    fn expected_lines_are_not_steps() {
         let text = "# A rule.\nactors 1\n\na0 drain\n  => none\n";
         let scenario = Scenario::parse("some", text).unwrap();
         assert_eq!(scenario.groups, [Group::One("a0 drain".to_owned())]);

@@ -1,17 +1,17 @@
-//! Makes a scenario on which two sides disagree as small as it gets, by leaving steps out.
+//! Shrinks a scenario on which two sides disagree, by removing steps.
 //!
-//! Halves first, then quarters, down to single steps. All candidates of a round are run in one batch on each side; the first
-//! on which the sides still disagree is taken, and the round is repeated with it.
+//! It removes halves first, then quarters, down to single steps. All candidates of a round run in one batch on each side. The
+//! next round starts from the first candidate on which the sides still disagree.
 
 use crate::compare::difference;
 use crate::run::{Runner, Side};
 use crate::scenario::{Group, Scenario};
 use anyhow::Result;
 
-/// A scenario of forty steps takes a dozen rounds; one that shrinks in some runs only must come to an end, too.
+/// A scenario of forty steps takes a dozen rounds. The limit ends the search if the sides disagree only in some runs.
 const ROUNDS_MAX: usize = 200;
 
-/// The smallest scenario that was found on which the two sides disagree; the given one, if they agree about it now.
+/// The smallest scenario found on which the two sides disagree; the given one, if they agree about it now.
 pub fn shrink(runner: &Runner, sides: [Side; 2], scenario: &Scenario) -> Result<Scenario> {
     let mut smallest = scenario.clone();
     let mut size = smallest.groups.len().div_ceil(2);
@@ -27,7 +27,7 @@ pub fn shrink(runner: &Runner, sides: [Side; 2], scenario: &Scenario) -> Result<
     Ok(smallest)
 }
 
-/// The scenario without each run of so many steps; for single steps, also bursts without one of theirs.
+/// The scenario without each run of `size` steps; for single steps, also bursts without one of their steps.
 fn candidates(scenario: &Scenario, size: usize) -> Vec<Scenario> {
     let mut candidates = Vec::new();
     for start in (0..scenario.groups.len()).step_by(size) {
