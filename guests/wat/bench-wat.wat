@@ -17,7 +17,7 @@
 ;;     spawn-monitor-batch  the same, but all are spawned before the first down-signal is waited for
 ;;     ping-pong            n round trips of a payload of m bytes (60000 at most) with a process of its own
 ;;     ring                 m processes in a ring; a token goes n hops
-;;     selrecv-value        n requests, each answer received by its tag, while m messages wait that nobody takes
+;;     selrecv-value        n requests, each answer received by its tag, while m other messages wait
 ;;     selrecv-reference    the same, each answer received by a new reference
 ;;     fib                  fib(n), the naive way
 ;;     idle                 needs no argument: waits until any message comes, and ends
@@ -32,7 +32,7 @@
 ;;     3  stop
 ;;     4  next: the payload is the pid of a ring node's neighbour
 ;;     5  token: the payload is how many hops it has still to go (u32)
-;;     6  junk: nobody takes it
+;;     6  junk: stays in the mailbox
 ;;     16 and more: requests that are told apart by their tags, and the answers to them
 ;;
 ;; The memory. All memory that a process with a small payload touches lies in the first 4 KiB.

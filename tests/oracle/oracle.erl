@@ -6,7 +6,7 @@
 %%
 %%   conductor   reads a step, has an actor perform it, waits until everything that follows from it has happened, and
 %%               prints what it saw. It watches every actor.
-%%   actor       performs one command after another. What others send it stays in its mailbox until a step takes it.
+%%   actor       performs one command after another. Messages of others stay in its mailbox until a step takes them.
 %%
 %% Messages between the two can't be mistaken for messages between actors:
 %%

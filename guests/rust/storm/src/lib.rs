@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! main ── spawns, links, monitors ─▶ members ◀── talk with ── talkers        spinners
-//!   │  ◀── exits, downs ───────────────┘  ▲                     (nobody wants anything of them)
+//!   │  ◀── exits, downs ───────────────┘  ▲                     (only compute)
 //!   └── strikes ─▶ strikers ── end ───────┘
 //! ```
 //!
