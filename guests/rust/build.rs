@@ -1,10 +1,10 @@
 //! Links a guest with a stack of 61 KiB.
 //!
-//! The default is 1 MiB in front of the data, of which a process touches the upper end only: that spreads each process
-//! over more of the host's page tables. A guest that recurses deeply may want more.
+//! By default the stack is 1 MiB and lies in front of the data. A process touches only its upper end, so each process spreads
+//! over more of the host's page tables. A guest that recurses deeply may want a larger stack.
 //!
-//! Not 64 KiB, because 61 end 1 KiB above the start of a page of the host (4 KiB). That is enough for a process that
-//! waits, and the data begins in the same page: one page less for each process.
+//! The size is not 64 KiB, because 61 KiB end 1 KiB above the start of a page of the host (4 KiB). That kilobyte is enough
+//! for a process that waits, and the data begins in the same page, so each process takes one page less.
 
 fn main() {
     println!("cargo:rerun-if-changed=../build.rs");

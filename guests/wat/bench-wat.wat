@@ -1,5 +1,5 @@
-;; The bare guest of the benchmarks: one page of memory, no C library, nothing but the contract and a clock, so that what
-;; is measured is the host. Its twin on the guest SDK does the same and more; the difference is what the SDK costs.
+;; The bare guest of the benchmarks: one page of memory, no C library, only the contract and a clock. So the benchmarks
+;; measure the host. Its twin on the guest SDK does the same and more; the difference is the cost of the SDK.
 ;;
 ;; A benchmark is an exported function. Its argument has 24 bytes, little-endian:
 ;;
@@ -8,8 +8,8 @@
 ;;     offset 8   u64  node    \ the process to report to: the driver's mailbox
 ;;     offset 16  u64  id      /
 ;;
-;; It sends one message with tag 1 there when it is done: how many nanoseconds the work took (u64), what had to be made
-;; ready for it not counted.
+;; When the function has finished, it sends one message with tag 1 to that process: the duration of the work in nanoseconds
+;; (u64), without the preparation.
 ;;
 ;;     spawn-exit           n times: spawn a process, and wait for the message that it sends before it ends
 ;;     spawn-batch          spawn n processes that end at once, and one more that is waited for
@@ -17,13 +17,13 @@
 ;;     spawn-monitor-batch  the same, but all are spawned before the first down-signal is waited for
 ;;     ping-pong            n round trips of a payload of m bytes (60000 at most) with a process of its own
 ;;     ring                 m processes in a ring; a token goes n hops
-;;     selrecv-value        n requests, each answer received by its tag, while m messages wait that nobody takes
+;;     selrecv-value        n requests, each answer received by its tag, while m other messages wait
 ;;     selrecv-reference    the same, each answer received by a new reference
 ;;     fib                  fib(n), the naive way
 ;;     idle                 needs no argument: waits until any message comes, and ends
 ;;     run                  does nothing
 ;;
-;; Anything that goes wrong (no such argument, no process to be had) is a trap.
+;; Any error (no such argument, a spawn that fails) is a trap.
 ;;
 ;; The tags of the messages:
 ;;
@@ -32,10 +32,10 @@
 ;;     3  stop
 ;;     4  next: the payload is the pid of a ring node's neighbour
 ;;     5  token: the payload is how many hops it has still to go (u32)
-;;     6  junk: nobody takes it
+;;     6  junk: stays in the mailbox
 ;;     16 and more: requests that are told apart by their tags, and the answers to them
 ;;
-;; The memory. Whatever a process with a small payload touches lies in the first 4 KiB.
+;; The memory. All memory that a process with a small payload touches lies in the first 4 KiB.
 ;;
 ;;        0  the functions' names (data segment)
 ;;       64  this process's own pid (16 bytes)
@@ -67,13 +67,13 @@
   (data (i32.const 16) "echo")
   (data (i32.const 24) "ring-node")
 
-  ;; What the host hands out goes to the scratch buffer, always the same: it is good until the next call to the host.
+  ;; The host's lists go to the scratch buffer, always to the same address. They are valid until the next call of the host.
   (func $cabi_realloc (export "cabi_realloc")
     (param $old i32) (param $old-bytes i32) (param $align i32) (param $new-bytes i32) (result i32)
     (if (i32.gt_u (local.get $new-bytes) (i32.const 64512)) (then (unreachable)))
     (i32.const 1024))
 
-  ;; Puts the benchmark's argument where it stays: n at 96, m at 100, the pid to report to at 104.
+  ;; Copies the benchmark's argument to a fixed place: n at 96, m at 100, the pid to report to at 104.
   (func $read-argument
     (call $argument (i32.const 80))
     (if (i32.ne (i32.load (i32.const 84)) (i32.const 24)) (then (unreachable)))
@@ -122,7 +122,7 @@
       (i32.const 3) (i64.load (i32.const 304)) (i64.load (i32.const 312))
       (i32.const 0) (i64.const 0) (i32.const 192)))
 
-  ;; Spawns a function of this program, with so many options (0 or 1) from 296 on; the pid is at 136 then.
+  ;; Spawns a function of this program, with this many options (0 or 1) from 296 on. Then the pid is at 136.
   (func $start-with (param $name i32) (param $name-bytes i32) (param $argument i32) (param $argument-bytes i32)
     (param $options i32)
     (call $spawn
@@ -147,7 +147,7 @@
 
   ;; ---- spawn-exit, spawn-batch
 
-  ;; Its argument is the pid that waits for it.
+  ;; Its argument is the pid that waits for the message.
   (func $child (export "child")
     (local $parent i32)
     (call $argument (i32.const 80))
@@ -176,8 +176,8 @@
         (br $again)))
     (call $report))
 
-  ;; With one scheduler the last process runs after all the others. With more, a few of the others may still be on
-  ;; their way: too few to matter among many.
+  ;; With one scheduler the last process runs after all the others. With more, a few of the others may still run: too few to
+  ;; matter.
   (func $spawn-batch (export "spawn-batch")
     (local $left i32)
     (call $read-argument)
@@ -244,7 +244,7 @@
 
   ;; ---- ping-pong
 
-  ;; Sends every message back to where it came from, as it is, until it is told to stop.
+  ;; Sends every message back to its sender, unchanged, until it is told to stop.
   (func $echo (export "echo")
     (loop $next
       (call $receive-any)
@@ -257,18 +257,18 @@
             (i32.load (i32.const 260)) (i32.load (i32.const 264)))
           (br $next)))))
 
-  ;; The pid is at 136 then.
+  ;; Then the pid is at 136.
   (func $start-echo
     (call $start (i32.const 16) (i32.const 4) (i32.const 0) (i32.const 0)))
 
-  ;; The ball lies in the scratch buffer: zeros at first, and then whatever came back.
+  ;; The ball lies in the scratch buffer. At first it is zeros, then the payload that came back.
   (func $ping-pong (export "ping-pong")
     (local $left i32) (local $bytes i32) (local $node i64) (local $id i64)
     (call $read-argument)
     (local.set $left (i32.load (i32.const 96)))
     (local.set $bytes (i32.load (i32.const 100)))
     (if (i32.gt_u (local.get $bytes) (i32.const 60000)) (then (unreachable)))
-    (memory.fill (i32.const 1024) (i32.const 0) (i32.const 24))   ;; where the argument was
+    (memory.fill (i32.const 1024) (i32.const 0) (i32.const 24))   ;; the bytes of the argument
     (call $start-echo)
     (local.set $node (i64.load (i32.const 136)))
     (local.set $id (i64.load (i32.const 144)))
@@ -286,14 +286,14 @@
 
   ;; ---- ring
 
-  ;; Its argument is the pid that wants to know when the token has arrived.
+  ;; Its argument is the pid that waits for the token's arrival.
   (func $ring-node (export "ring-node")
     (local $root-node i64) (local $root-id i64) (local $next-node i64) (local $next-id i64) (local $payload i32)
     (call $argument (i32.const 80))
     (local.set $payload (i32.load (i32.const 80)))
     (local.set $root-node (i64.load (local.get $payload)))
     (local.set $root-id (i64.load offset=8 (local.get $payload)))
-    ;; Selector 1, tag 4: the neighbour first, whoever else may have written meanwhile.
+    ;; Selector 1, tag 4: the neighbour first, even if other messages have come meanwhile.
     (call $receive (i32.const 1) (i64.const 4) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 192))
     (local.set $payload (i32.load (i32.const 260)))
     (local.set $next-node (i64.load (local.get $payload)))
@@ -312,14 +312,14 @@
             (call $send-message
               (local.get $root-node) (local.get $root-id) (i32.const 1) (i32.const 0) (i32.const 0))))
         (br $again)))
-    ;; Round it goes; the first node is no more when it comes back, and then it is lost.
+    ;; Pass the stop on. It is lost when it comes back to the first node, which has ended.
     (call $send-message
       (local.get $next-node) (local.get $next-id) (i32.const 3) (i32.const 0) (i32.const 0)))
 
   (func $start-ring-node
     (call $start (i32.const 24) (i32.const 9) (i32.const 64) (i32.const 16)))
 
-  ;; Stands outside the ring: makes it, throws the token in (the first hop), waits, and stops it.
+  ;; The process outside of the ring: it makes the ring, sends the token into it (the first hop), waits, and stops the ring.
   (func $ring (export "ring")
     (local $left i32) (local $hops i32)
     (local $first-node i64) (local $first-id i64) (local $last-node i64) (local $last-id i64)
@@ -360,7 +360,7 @@
 
   ;; ---- selrecv-value, selrecv-reference
 
-  ;; Sends itself as many messages as the argument says in m: they wait for nobody.
+  ;; Sends itself m messages (from the argument), which stay in the mailbox.
   (func $fill-mailbox
     (local $left i32)
     (call $self (i32.const 64))

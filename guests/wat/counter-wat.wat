@@ -1,13 +1,13 @@
-;; The counter, by hand: what a compiler's output comes down to, and how little a process needs.
+;; The counter, written by hand. It shows the form of a compiler's output, and how little a process needs.
 ;;
-;; A process holds a count. The message INC (tag 1) adds one to it; GET (tag 2) is a question, answered by COUNT (tag 3)
-;; with the count as payload, four bytes. The main process spawns the counter, sends INC three times, asks, and prints
-;; `count is 3`. Run it as it is: `atoll run guests/wat/counter-wat.wat`.
+;; A process holds a count. The message INC (tag 1) adds one to it. GET (tag 2) is a question; the counter answers with COUNT
+;; (tag 3), whose payload is the count in four bytes. The main process spawns the counter, sends INC three times, asks, and
+;; prints `count is 3`. Run the file as it is: `atoll run guests/wat/counter-wat.wat`.
 ;;
 ;; The imports are the functions of the contract in `wit/` in their canonical-ABI lowering: records are flattened into
-;; parameters, an option is a flag before its value, a list is an address and a length, and a result that does not fit
-;; into one value is written where the last parameter points. Lists inside a result are put into memory that the host
-;; asks of `cabi_realloc`.
+;; parameters, an option is a flag before its value, and a list is an address and a length. If a result does not fit into one
+;; value, the host writes it where the last parameter points. The host asks `cabi_realloc` for the memory of lists inside a
+;; result.
 ;;
 ;; Every process has a memory of its own, laid out like this:
 ;;
@@ -43,12 +43,12 @@
   ;; Where the next block of cabi_realloc begins.
   (global $heap-next (mut i32) (i32.const 1024))
 
-  ;; The host calls this for memory to put a payload into. The simplest allocator: it goes on from where it stopped,
-  ;; and never frees; $take-event winds it back. Atoll asks for new blocks only, so the old one is of no interest.
+  ;; The host calls this for the memory of a payload. This is the simplest allocator: it advances from block to block and
+  ;; never frees; $take-event resets it. Atoll asks for new blocks only, so the old block does not matter.
   (func $cabi_realloc (export "cabi_realloc")
     (param $old i32) (param $old-bytes i32) (param $align i32) (param $new-bytes i32) (result i32)
     (local $block i32) (local $end i64) (local $memory-bytes i64)
-    ;; Up to the next multiple of the alignment, which is a power of two.
+    ;; Round up to a multiple of the alignment, which is a power of two.
     (local.set $block
       (i32.and
         (i32.add (global.get $heap-next) (i32.sub (local.get $align) (i32.const 1)))
@@ -59,7 +59,7 @@
     (local.set $memory-bytes (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
     (if (i64.gt_u (local.get $end) (local.get $memory-bytes))
       (then
-        ;; So many 64 KiB pages are missing. A process that gets none can't go on.
+        ;; Grow by the missing pages of 64 KiB. A process that gets no memory can't go on.
         (if (i32.eq (i32.const -1)
               (memory.grow
                 (i32.wrap_i64
@@ -70,12 +70,12 @@
     (global.set $heap-next (i32.wrap_i64 (local.get $end)))
     (local.get $block))
 
-  ;; Waits for the first event that fits and leaves it at 192, with its tag as result, or 0 for what isn't a message.
-  ;; Its payload is good until the next call, for then the heap starts afresh.
+  ;; Waits for the first fitting event and leaves it at 192. Returns its tag, or 0 if it is not a message. Its payload is
+  ;; valid until the next call, which resets the heap.
   (func $take-event (param $selector i32) (param $first i64) (param $second i64) (result i32)
     (global.set $heap-next (i32.const 1024))
     (call $receive (local.get $selector) (local.get $first) (local.get $second)
-      (i32.const 0) (i64.const 0)   ;; no timeout: wait as long as it takes
+      (i32.const 0) (i64.const 0)   ;; no timeout
       (i32.const 192))
     ;; The event begins 8 bytes in, with its case: 0 is a message. The message's tag comes after its sender.
     (if (result i32) (i32.eqz (i32.load8_u (i32.const 200)))
@@ -92,7 +92,7 @@
       (if (i32.eq (local.get $tag) (i32.const 2))
         (then
           (i32.store (i32.const 288) (local.get $count))
-          ;; To the sender of the question, with the question's reference, if it has one.
+          ;; To the sender of the question, with the question's reference if it has one.
           (call $send
             (i64.load (i32.const 208)) (i64.load (i32.const 216))
             (i32.const 3)
@@ -101,7 +101,7 @@
             (i32.const 288) (i32.const 4))))
       (br $next)))
 
-  ;; A message without reference and payload to the process whose pid is at 136.
+  ;; Sends a message without reference and payload to the process whose pid is at 136.
   (func $send-inc
     (call $send
       (i64.load (i32.const 136)) (i64.load (i32.const 144))
@@ -119,7 +119,7 @@
       (i32.const 1) (i64.load (i32.const 160)) (i64.load (i32.const 168))
       (i32.const 0)
       (i32.const 0) (i32.const 0))
-    ;; Selector 3: the event with this reference, whatever else may be waiting in front of it.
+    ;; Selector 3: the event with this reference, even if other events wait in front of it.
     (if (i32.ne (i32.const 3)
           (call $take-event (i32.const 3) (i64.load (i32.const 160)) (i64.load (i32.const 168))))
       (then (unreachable)))
@@ -140,19 +140,19 @@
     (memory.copy (local.get $start) (i32.const 16) (i32.const 9))
     (i32.store (i32.const 304) (local.get $start))
     (i32.store (i32.const 308) (i32.sub (i32.const 352) (local.get $start)))
-    ;; File 1 is the standard output. So short a line is written whole or not at all.
+    ;; File 1 is standard output. Such a short line is written as a whole or not at all.
     (if (call $fd_write (i32.const 1) (i32.const 304) (i32.const 1) (i32.const 312))
       (then (unreachable))))
 
   ;; The main process.
   (func $run (export "run")
     (call $spawn
-      (i32.const 0) (i32.const 0) (i32.const 0)   ;; no program: the one that this is
+      (i32.const 0) (i32.const 0) (i32.const 0)   ;; no program: this one
       (i32.const 0) (i32.const 7)                 ;; function "counter"
       (i32.const 0) (i32.const 0)                 ;; no argument
       (i32.const 0) (i32.const 0)                 ;; no options
       (i32.const 128))
-    ;; The result begins with 0 for a pid, which is at 136 then, and 1 for an error.
+    ;; The result begins with 0 for a pid, which is at 136 then, and with 1 for an error.
     (if (i32.load8_u (i32.const 128)) (then (unreachable)))
     (call $send-inc)
     (call $send-inc)

@@ -1,14 +1,14 @@
 %% The oracle's Erlang side: runs a batch of scenarios on OTP and prints what happened.
 %%
-%% The language, the form of the trace, and where Atoll differs from OTP on purpose (so that this module puts a wrapper
-%% around OTP's function) are described in tests/src/bin/atoll-oracle/scenario.rs. The guest `oracle` is this module's
-%% twin on Atoll: the same parts, under the same names.
+%% tests/src/bin/atoll-oracle/scenario.rs describes the language, the form of the trace, and the deliberate differences
+%% between Atoll and OTP, for which this module wraps OTP's functions. The guest `oracle` is this module's twin on Atoll: the
+%% same parts, under the same names.
 %%
 %%   conductor   reads a step, has an actor perform it, waits until everything that follows from it has happened, and
 %%               prints what it saw. It watches every actor.
-%%   actor       performs one command after another. What others send it stays in its mailbox until a step takes it.
+%%   actor       performs one command after another. Messages of others stay in its mailbox until a step takes them.
 %%
-%% What passes between the two can't be mistaken for what actors send each other:
+%% Messages between the two can't be mistaken for messages between actors:
 %%
 %%   {'$cmd', Operation, Arguments}      conductor -> actor
 %%   {'$ping', Round}                    conductor -> actor
@@ -20,7 +20,7 @@
 -module(oracle).
 -export([main/1]).
 
-%% A scenario whose steps don't come to rest within this is traced as HANG.
+%% If the steps of a scenario don't come to rest within this time, the trace says HANG.
 -define(HANG_MS, 5000).
 %% The delay called `short`.
 -define(SHORT_MS, 2).
@@ -29,12 +29,12 @@
 %% The delay called `long`: longer than any run.
 -define(LONG_MS, 3600000).
 
-%% One actor as the conductor sees it. `dirty`: events have come in an order that is not determined, while it could not
-%% be asked for them.
+%% One actor from the conductor's view. `dirty`: events have come in an undetermined order, while the conductor could not ask
+%% the actor for them.
 -record(actor, {pid, state = idle :: idle | blocked | dead, monitor, queue = 0, dirty = false, calls = false}).
 
-%% `actors`: by label. `labels`: of pids. `refs`: by label, each with the actor that made it. `refs_of`: labels of
-%% references. `woken`, `ended`: what this step has brought about. `moved`: something has happened in this round.
+%% `actors`: by label. `labels`: of pids. `refs`: by label, each with the actor that made it. `refs_of`: labels of references.
+%% `woken`, `ended`: the consequences of this step. `moved`: something has happened in this round.
 -record(st, {actors = #{}, labels = #{}, refs = #{}, ref_labels = #{}, woken = [], ended = [], moved = false, round = 0}).
 
 main([File]) ->
@@ -90,7 +90,7 @@ run([Group | Groups], St0, Said0) ->
         throw:{hang, Where, HungSt} -> throw({hang, Said, ["  HANG ", Where, "\n"], HungSt})
     end.
 
-%% Whether the order of several events of this step is determined: they come from one sender.
+%% Whether the order of several events of this step is determined, because they come from one sender.
 is_ordered({one, [_, "send-many" | _]}) -> true;
 is_ordered(_) -> false.
 
@@ -105,15 +105,15 @@ enlist(Label, Pid, St = #st{actors = Actors, labels = Labels}) ->
     Actor = #actor{pid = Pid, monitor = monitor(process, Pid)},
     St#st{actors = Actors#{Label => Actor}, labels = Labels#{Pid => Label}}.
 
-%% Sends a step to its actor. A step that can't be performed is skipped: its actor is not there, is dead, waits in a step
-%% of its own or is suspended, or a label means nothing yet, or has a meaning already.
+%% Sends a step to its actor, or skips a step that can't be performed. The conductor skips a step if its actor does not exist,
+%% is dead, waits in a step of its own or is suspended, or if a label has no meaning yet, or has one already.
 issue([Label, Operation | Words], St) ->
     try
         #actor{pid = Pid, state = idle} = Actor = maps:get(Label, St#st.actors),
         false = is_suspended(Pid),
         Arguments = [resolve(Word, St) || Word <- Words],
         Pid ! {'$cmd', Operation, completed(Operation, Arguments, St)},
-        % Until its answer has come it is busy, so that another step of the same burst is skipped.
+        % The actor is busy until its answer has come, so the conductor skips another step of the same burst.
         {{Label, Operation, Words}, put_actor(Label, Actor#actor{state = blocked}, St)}
     catch
         error:_ -> {skipped, St}
@@ -135,7 +135,7 @@ resolve(Word, _) -> Word.
 
 is_number_text(Text) -> Text =/= [] andalso lists:all(fun(C) -> C >= $0 andalso C =< $9 end, Text).
 
-%% What the conductor alone knows: whether the monitors of a call that waits are to be left out.
+%% Only the conductor knows this: whether to leave out the monitors of a call that waits.
 completed("info", Arguments, #st{actors = Actors}) ->
     Arguments ++ [lists:any(fun(#actor{calls = Calls}) -> Calls end, maps:values(Actors))];
 completed(_, Arguments, _) -> Arguments.
@@ -171,21 +171,21 @@ bind(Bindings, Maker, St) ->
 
 put_actor(Label, Actor, St) -> St#st{actors = (St#st.actors)#{Label => Actor}}.
 
-%% Notes a death, once all that follows from it has been sent.
+%% Notes a death once all its consequences have been sent.
 ended(Label, Reason, St) ->
     Actor = maps:get(Label, St#st.actors),
     await_farewells(),
     put_actor(Label, Actor#actor{state = dead, calls = false}, St#st{ended = [{Label, Reason} | St#st.ended], moved = true}).
 
-%% Returns when the processes of which a down signal has come have sent all their other signals, too. Those that are ending
-%% do so in no promised order, after they have left the list of processes. With all other schedulers stopped none is in
-%% the middle of it, and one that has to go on is in this one's queue.
+%% Returns when the processes whose down-signals have come have sent all their other signals, too. Processes that are ending
+%% do so in an undetermined order, after they have left the list of processes. With all other schedulers stopped, no process
+%% is in the middle of its end, and a process that has to go on is in this scheduler's queue.
 await_farewells() ->
     erlang:system_flag(multi_scheduling, block),
     [erlang:yield() || _ <- lists:seq(1, 4)],
     erlang:system_flag(multi_scheduling, unblock).
 
-%% Polls what nobody announces.
+%% Polls for changes that send no message.
 await(Holds, What, St) -> await(Holds, What, St, erlang:monotonic_time(millisecond) + ?HANG_MS).
 
 await(Holds, What, St, Deadline) ->
@@ -197,8 +197,8 @@ await(Holds, What, St, Deadline) ->
             await(Holds, What, St, Deadline)
     end.
 
-%% Returns when nothing moves any more: everybody has been asked after the last thing that happened, and nothing
-%% more happened.
+%% Returns when the scenario is at rest: the conductor has asked every actor after the last event, and no further event has
+%% come.
 settle(St0) ->
     settle_groups(),
     Round = St0#st.round + 1,
@@ -207,14 +207,14 @@ settle(St0) ->
     case collect(St2) of
         #st{moved = true} = St3 -> settle(St3);
         St3 ->
-            % Who has answered may not wait again yet, and would be seen running.
+            % An actor that has answered may not wait again yet, and would be seen running.
             [await_rest(Label, St3) || Label <- living(St3)],
             St3
     end.
 
 living(St) -> sort([Label || {Label, #actor{state = State}} <- maps:to_list(St#st.actors), State =/= dead]).
 
-%% Has an actor handle all that has been sent to it.
+%% Has an actor handle all its messages.
 ping(Label, Round, St) ->
     #actor{pid = Pid, state = State, monitor = Monitor} = maps:get(Label, St#st.actors),
     case process_info(Pid, status) of
@@ -227,7 +227,7 @@ ping(Label, Round, St) ->
             after ?HANG_MS -> throw({hang, ["no pong from ", Label], St})
             end;
         _ ->
-            % It waits, and what it waits for may have come.
+            % The actor waits, and the event that it waits for may have come.
             await_rest(Label, St),
             process_info(Pid, status) =/= undefined orelse receive
                 {'DOWN', Monitor, process, Pid, _} = Down -> self() ! Down
@@ -241,7 +241,7 @@ await_rest(Label, St) ->
     Resting = [{status, waiting}, {status, suspended}, undefined],
     await(fun() -> lists:member(process_info(Pid, status), Resting) end, ["no rest for ", Label], St).
 
-%% Takes what has come to the conductor meanwhile.
+%% Takes the messages that have come to the conductor meanwhile.
 collect(St) ->
     receive
         {'$ack', Pid, Result, Bindings} ->
@@ -253,7 +253,7 @@ collect(St) ->
     after 0 -> St
     end.
 
-%% Says how a group of steps went, and has those actors drained to whom events came in an order that nothing determines.
+%% Reports how a group of steps went, and drains those actors to which events came in an undetermined order.
 report(Results, IsOrdered, St0) ->
     Died = [Label || {Label, _} <- St0#st.ended],
     Woken = sort([W || {Label, _} = W <- St0#st.woken, not lists:member(Label, Died)]),
@@ -306,8 +306,8 @@ flush() -> receive _ -> flush() after 0 -> ok end.
 
 %%% Groups.
 
-%% All monitors of groups belong to one process, which passes on to each actor what it asked for: in OTP 25, the server of
-%% the groups crashes when a process ends that is a member and monitors a group.
+%% One process makes all monitors of groups, and passes the signals on to the actors that asked for them. In OTP 25 the
+%% groups' server crashes when a process ends that is a member and monitors a group.
 watch_groups(Watched) ->
     receive
         {From, Alias, {monitor, Group}} ->
@@ -338,14 +338,14 @@ ask_watcher(Request) ->
     oracle_watcher ! {self(), Alias, Request},
     receive {Alias, Answer} -> Answer end.
 
-%% The server of the groups learns of deaths as others do, and tells others.
+%% The groups' server learns of deaths as other processes do, and tells the monitoring processes.
 settle_groups() ->
     _ = sys:get_state(pg),
     ok = ask_watcher(settle).
 
 flush_group(Ref) -> receive {Ref, _, _, _} -> flush_group(Ref) after 0 -> true end.
 
-%%% How things are shown.
+%%% Formatting.
 
 show(Text, _) when is_list(Text) -> Text;
 show(Atom, _) when is_atom(Atom) -> atom_to_list(Atom);
@@ -411,19 +411,19 @@ idle() ->
             end
     end.
 
-%% Performs one step: its result, and the labels that it gives.
+%% Performs one step. Returns its result, and the labels that it gives.
 do("return", []) -> return;
 do("crash", []) -> erlang:error(crash);
 do("exit", [Reason]) -> exit(to_reason(Reason));
 do("exit-process", [Pid, Reason]) -> exit(Pid, to_reason(Reason)), {ok, []};
 do("trap-exit", [Wanted]) -> {process_flag(trap_exit, Wanted =:= "on"), []};
 do("link", [Pid]) ->
-    % OTP raises an error where Atoll sends an exit signal; the process ends with the same reason.
+    % OTP raises an error where Atoll sends an exit signal. The process ends with the same reason.
     try link(Pid), {ok, []} catch error:noproc -> exit(noproc) end;
 do("unlink", [Pid]) -> unlink(Pid), {ok, []};
 do("monitor", [Target, {new, Label}]) -> {ok, [{Label, monitor(process, destination(Target))}]};
 do("demonitor", [Ref | Options]) ->
-    % A reference of another process is an error in OTP, where that is cheap to find out.
+    % A reference of another process is an error in OTP, where the check is cheap.
     Flush = [flush || ["flush"] =:= Options],
     {try demonitor(Ref, [info | Flush]) catch error:badarg -> false end, []};
 do("spawn", [{new, Label} | Options]) -> do_spawn(Label, Options);
@@ -453,7 +453,7 @@ do("whereis", [Name]) ->
     {case whereis(list_to_atom(Name)) of undefined -> none; Pid -> {pid, Pid} end, []};
 do("registered", []) -> {{set, [Name || Name <- registered(), is_name(atom_to_list(Name))]}, []};
 do("join", [Group, Pid]) ->
-    % OTP lets a dead process join, and leave at once.
+    % OTP lets a dead process join, and removes it at once.
     {case is_process_alive(Pid) of true -> pg:join(list_to_atom(Group), Pid); false -> noproc end, []};
 do("leave", [Group, Pid]) -> {pg:leave(list_to_atom(Group), Pid) =:= ok, []};
 do("members", [Group]) -> {{set, pg:get_members(list_to_atom(Group))}, []};
@@ -481,7 +481,7 @@ do("set-priority", [Priority]) -> {process_flag(priority, list_to_atom(Priority)
 do("suspend", [Pid]) -> {try erlang:suspend_process(Pid) catch error:badarg -> false end, []};
 do("resume", [Pid]) -> {try erlang:resume_process(Pid) catch error:badarg -> false end, []};
 do("yield", []) -> erlang:yield(), {ok, []};
-% OTP's own does not return.
+% OTP's own function does not return.
 do("hibernate", []) -> {ok, []}.
 
 begun() -> get(conductor) ! {'$begun', self()}.
@@ -508,7 +508,7 @@ to_reason(Text) ->
         [Atom] -> list_to_atom(Atom)
     end.
 
-%% OTP has no option for a name, so a name that is taken is found out beforehand.
+%% OTP has no option for a name, so the actor checks beforehand whether the name is taken.
 do_spawn(Label, Words) ->
     {Options, Name, Ref} = spawn_options(Words, {[], none, none}),
     case Name =/= none andalso whereis(Name) =/= undefined of
@@ -532,7 +532,7 @@ spawn_options(["priority", Priority | Words], {Options, Name, Ref}) ->
     spawn_options(Words, {[{priority, list_to_atom(Priority)} | Options], Name, Ref});
 spawn_options([], Parsed) -> Parsed.
 
-%% OTP says only that it was refused. Where several of Atoll's reasons hold, any of them may be given.
+%% OTP says only that it refused. Where several of Atoll's reasons hold, the trace may give any of them.
 do_register(Name, Pid) ->
     Refusals = [Why || {Why, true} <- [
         {"taken", whereis(Name) =/= undefined},
@@ -567,7 +567,7 @@ wanted("tag:" ++ Tag) -> #{{tag, list_to_integer(Tag)} => true};
 wanted("tags:" ++ Tags) -> maps:from_list([{{tag, list_to_integer(Tag)}, true} || Tag <- string:lexemes(Tags, ",")]);
 wanted("kinds:" ++ Kinds) -> maps:from_list([{list_to_atom(Kind), true} || Kind <- string:lexemes(Kinds, ",")]).
 
-%% A message that carries a reference may be a request, to be answered by `reply`.
+%% A message with a reference may be a request, which `reply` answers.
 taken({_, Sender, _, _, Ref} = Event) ->
     _ = Ref =:= none orelse put(requests, requests() ++ [{Sender, Ref}]),
     {event, Event}.
@@ -580,7 +580,7 @@ drain() ->
         {event, Event} -> [Event | drain()]
     end.
 
-%% What gen_server:call does.
+%% The same as gen_server:call.
 call(Target, Tag, N, Timeout) ->
     begun(),
     Ref = monitor(process, Target, [{alias, reply_demonitor}]),
@@ -596,7 +596,7 @@ call(Target, Tag, N, Timeout) ->
 replied({r, Sender, Tag, N, _}) ->
     {words, [reply, {pid, Sender}, "tag", integer_to_list(Tag), "n", integer_to_list(N)]}.
 
-%% Answers the oldest request of a process that was taken and not answered, so many times.
+%% Answers the oldest request that a process has taken and not answered, a number of times.
 reply(Pid, Tag, N, Times) ->
     case lists:keytake(Pid, 1, requests()) of
         false -> none;
@@ -606,7 +606,7 @@ reply(Pid, Tag, N, Times) ->
             ok
     end.
 
-%% Groups' monitors and timers can be ended by their owner only; in OTP anybody can.
+%% Only the owner can end monitors of groups and timers. In OTP any process can.
 own(Ref, What) -> put({owned, Ref}, What).
 
 owns(Ref) -> get({owned, Ref}) =/= undefined.
@@ -616,7 +616,8 @@ started(Ref, Target, Delay, Label) ->
     Delay =:= "short" andalso await_end_of(Ref),
     {ok, [{Label, Ref}]}.
 
-%% Cancels a timer before it runs out, and waits until it would have. One that was faster than this process is received.
+%% Cancels a timer before it fires, and waits until its time is over. If the timer was faster than this process, the actor
+%% receives its message.
 cancel_early(Tag) ->
     Ref = erlang:start_timer(?SOON_MS, self(), Tag),
     case erlang:cancel_timer(Ref) of
@@ -629,14 +630,14 @@ cancel_early(Tag) ->
             Ref
     end.
 
-%% Nothing tells when a timer has sent its message to somebody else.
+%% No signal tells when a timer has sent its message to another process.
 await_end_of(Ref) ->
     case erlang:read_timer(Ref) of
         false -> true;
         _ -> receive after 1 -> await_end_of(Ref) end
     end.
 
-%% In OTP a timer ends with its receiver, in Atoll with its owner: there, one whose receiver is dead runs on.
+%% In OTP a timer ends with its receiver, in Atoll with its owner. So Atoll's timer goes on when its receiver is dead.
 is_running(Ref) ->
     case get({owned, Ref}) of
         {timer, Target, "long"} when is_pid(Target) -> erlang:read_timer(Ref) =/= false orelse not is_process_alive(Target);

@@ -1,11 +1,11 @@
-//! `cargo xtask bench`: measures, and prints each figure beside Erlang's and what it is to reach.
+//! `cargo xtask bench`: measures, and prints each figure beside Erlang's and its target.
 //!
-//! The measuring is done by the program `atoll-bench` of the crate `atoll-tests`, which prints `NAME VALUE UNIT` lines;
-//! this module knows only what to compare them with. With `--vs-erlang`, both sides take turns: a case of ours, and at
-//! once the Erlang program for the same work, so that they find the machine in the same state. The table and a picture of
-//! the ratios are left in `target/bench`.
+//! The program `atoll-bench` of the crate `atoll-tests` measures and prints `NAME VALUE UNIT` lines. This module knows only
+//! the figures to compare them with. With `--vs-erlang`, the two sides run in turn: an Atoll case, and then at once the
+//! Erlang program for the same work, so that both find the machine in the same state. It leaves the table and a picture of
+//! the ratios in `target/bench`.
 //!
-//! Names are Erlang's with the guest behind them: `fair_busy4_s2_p99_rust`, where `s2` stands for two schedulers.
+//! An Atoll name is Erlang's with the guest appended: `fair_busy4_s2_p99_rust`, where `s2` stands for two schedulers.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,20 +22,20 @@ use crate::workspace::{Workspace, capture, is_on_path};
 
 /// Where the Erlang programs are, from the root of the checkout.
 const ERLANG_FOLDER: &str = "tests/erlang";
-/// What our names end with.
+/// The suffixes of Atoll's names.
 const GUEST_SUFFIXES: [&str; 2] = ["_bare", "_rust"];
 
-/// What is measured on Erlang's side for figures of ours.
+/// The Erlang case for figures of Atoll's.
 struct Counterpart {
-    /// What our names begin with, in front of the schedulers.
+    /// The prefix of Atoll's names, in front of the schedulers.
     name: &'static str,
-    /// What stands there in the names that the Erlang program prints.
+    /// The prefix of the names that the Erlang program prints.
     erlang: &'static str,
     /// The program and its arguments, as they stand in Erlang's list of cases.
     program: &'static str,
-    /// What replaces the number of schedulers in the names that Erlang prints, if anything does.
+    /// Replaces the number of schedulers in the names that Erlang prints, if it is given.
     erlang_rest: Option<&'static str>,
-    /// What stands in front of the program in the list instead of the number of schedulers.
+    /// Stands in front of the program in the list, instead of the number of schedulers.
     mode: Option<&'static str>,
 }
 
@@ -52,7 +52,7 @@ const COUNTERPARTS: [Counterpart; 29] = [
     same("selrecv_none_0", "selrecv none "),
     same("selrecv_scan_10000", "selrecv scan 10000 "),
     same("selrecv_ref_10000", "selrecv ref 10000 "),
-    // A call in the contract is what `gen_server:call/2` is in Erlang.
+    // A call in the contract corresponds to `gen_server:call/2` in Erlang.
     Counterpart {
         name: "request_reply",
         erlang: "gen_server_call_c1",
@@ -90,7 +90,7 @@ const COUNTERPARTS: [Counterpart; 29] = [
         mode: Some("m"),
         ..same("million_asleep", "mem_idle 1000000 ")
     },
-    // Erlang's are not hibernated.
+    // Erlang's processes are not hibernated.
     Counterpart {
         erlang: "spawn_idle_plain_1000000",
         erlang_rest: Some("_s2"),
@@ -115,7 +115,7 @@ const fn same(name: &'static str, program: &'static str) -> Counterpart {
     }
 }
 
-/// What Erlang took on the machine that the design was measured on, by the names that Erlang prints.
+/// Erlang's figures on the machine that the design was measured on, by the names that Erlang prints.
 const ERLANG_RECORDED: [(&str, f64); 12] = [
     ("spawn_exit_seq_s1", 1.40),
     ("spawn_monitor_seq_s1", 853_000.0),
@@ -139,9 +139,9 @@ pub struct Figure {
     pub unit: String,
 }
 
-/// Builds, measures and prints the table. With `vs_erlang`, Erlang's figures are measured too, here and now.
+/// Builds, measures and prints the table. With `vs_erlang`, it also measures Erlang on this machine.
 pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Result<()> {
-    // What is missing for the comparison is said before minutes are spent on measuring.
+    // Report missing programs before minutes of measuring.
     let erlang_script = vs_erlang.then(|| find_erlang(workspace)).transpose()?;
     guests::build(workspace, &guests::find_all(workspace)?)?;
     let atoll_bench = workspace.build_dist()?.join("atoll-bench");
@@ -164,7 +164,7 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
         with_paths(workspace, &mut command)
             .arg("--exact")
             .args(&group.names);
-        // One that fails must not take with it what the others have measured for minutes.
+        // A case that fails must not discard minutes of other measurements.
         match capture(&mut command) {
             Ok(output) => figures.extend(figures_in(&output)),
             Err(error) => failures.push(format!("{error:#}")),
@@ -197,16 +197,16 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
     Ok(())
 }
 
-/// Cases of ours that have the same counterpart, and are therefore measured together.
+/// Atoll's cases that have the same counterpart. They are measured together.
 #[derive(Debug, PartialEq)]
 struct Group {
-    /// The first figure's name of each case.
+    /// For each case, the name of its first figure.
     names: Vec<String>,
-    /// What selects the counterpart in Erlang's list of cases.
+    /// Selects the counterpart in Erlang's list of cases.
     erlang_pattern: Option<String>,
 }
 
-/// Makes groups of the cases that `atoll-bench --list` prints: one in each line, by the names of its figures.
+/// Groups the cases that `atoll-bench --list` prints. Each line is a case, with the names of its figures.
 fn groups(cases: &str) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for name in cases.lines().filter_map(|line| line.split(' ').next()) {
@@ -224,10 +224,10 @@ fn groups(cases: &str) -> Vec<Group> {
     groups
 }
 
-/// The name of a figure of ours that has a counterpart: `NAME[_sSCHEDULERS][_PART]_GUEST`.
+/// The name of an Atoll figure that has a counterpart: `NAME[_sSCHEDULERS][_PART]_GUEST`.
 struct Name<'a> {
     counterpart: &'static Counterpart,
-    /// What stands between the counterpart's name and the guest.
+    /// The part between the counterpart's name and the guest.
     rest: &'a str,
 }
 
@@ -243,7 +243,7 @@ impl<'a> Name<'a> {
         })
     }
 
-    /// What Erlang calls the figure.
+    /// Erlang's name of the figure.
     fn erlang(&self) -> String {
         let rest = self.counterpart.erlang_rest.unwrap_or(self.rest);
         format!("{}{rest}", self.counterpart.erlang)
@@ -278,7 +278,7 @@ fn figures_in(output: &str) -> Vec<Figure> {
     output.lines().filter_map(figure).collect()
 }
 
-/// The script that measures Erlang, with Erlang there to run it.
+/// Finds the script that measures Erlang, and the Erlang to run it.
 fn find_erlang(workspace: &Workspace) -> Result<PathBuf> {
     let script = workspace.root.join(ERLANG_FOLDER).join("run_all.sh");
     if !is_on_path("erlc") && !packages::install(&["erlang-base"], "to measure Erlang") {
@@ -316,7 +316,7 @@ fn erlang_medians(output: &str) -> Vec<Figure> {
     output.lines().filter_map(median).collect()
 }
 
-/// How much faster two schedulers are than one, where both were measured and the work is the same.
+/// The speedup of two schedulers over one, where both were measured with the same work.
 fn speedups(figures: &[Figure]) -> Vec<Figure> {
     let value = |name: &str| figures.iter().find(|figure| figure.name == name);
     let speedup = |figure: &Figure| {
@@ -331,7 +331,7 @@ fn speedups(figures: &[Figure]) -> Vec<Figure> {
     figures.iter().filter_map(speedup).collect()
 }
 
-/// The figures with what they are compared with and what they are to reach.
+/// The figures with their counterparts and their targets.
 fn table(figures: &[Figure], measured_erlang: &[Figure]) -> String {
     let heading = if measured_erlang.is_empty() {
         "Erlang (recorded)"
@@ -395,7 +395,7 @@ fn bars(figures: &[Figure], measured_erlang: &[Figure]) -> Vec<Bar> {
     figures.iter().filter_map(bar).collect()
 }
 
-/// Erlang's figure for the same: a recorded one only if nothing at all was measured, so that a column has one heading.
+/// Erlang's figure for the same work. It is a recorded one only if nothing was measured, so that a column has one heading.
 fn erlang_of(figure: &Figure, measured: &[Figure]) -> Option<f64> {
     let name = Name::parse(&figure.name)?.erlang();
     if measured.is_empty() {
@@ -410,7 +410,7 @@ fn recorded(values: &[(&str, f64)], name: &str) -> Option<f64> {
     recorded.map(|(_, value)| *value)
 }
 
-/// How much more it costs than the reference: more time, or less done in the same time.
+/// The cost relative to the reference: more time, or less work in the same time.
 fn cost_ratio(figure: &Figure, reference: f64) -> f64 {
     if figure.unit.ends_with("/s") || figure.unit == "count" {
         reference / figure.value
@@ -419,7 +419,7 @@ fn cost_ratio(figure: &Figure, reference: f64) -> f64 {
     }
 }
 
-/// About three digits that mean something.
+/// About three significant digits.
 fn short(value: f64) -> String {
     let decimals = if value >= 100.0 {
         0

@@ -1,7 +1,7 @@
 //! The C compiler for guests: the WASI SDK's, or any clang that finds a C library for wasm.
 //!
-//! Whether a clang can compile for WASI depends on packages beside it (the C library, compiler-rt, wasm-ld), so each
-//! candidate is asked to compile and link a small program instead of being judged by its version.
+//! Whether a clang can compile for WASI depends on packages beside it (the C library, compiler-rt, wasm-ld). So xtask has
+//! each candidate compile and link a small program, and does not judge it by its version.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 use crate::packages;
 use crate::workspace::{Workspace, probe, run};
 
-/// What Debian needs to compile C for WASI.
+/// The packages that Debian needs to compile C for WASI.
 const DEBIAN_PACKAGES: [&str; 4] = [
     "clang-19",
     "lld-19",
     "wasi-libc",
     "libclang-rt-19-dev-wasm32",
 ];
-/// Names that clang goes by, best first.
+/// The names of clang, best first.
 const CLANGS: [&str; 5] = ["clang-19", "clang", "clang-22", "clang-21", "clang-20"];
 
 /// A clang that compiles and links for WASI.
@@ -70,7 +70,7 @@ impl Clang {
         }
         candidates.extend(CLANGS.map(|name| Self {
             program: name.into(),
-            // The name that Debian's C library goes by.
+            // The target's name for Debian's C library.
             arguments: vec!["--target=wasm32-wasi".to_owned()],
         }));
         candidates
@@ -98,8 +98,8 @@ impl Clang {
 
     /// Compiles the guest in `folder` to `module`.
     ///
-    /// A guest that includes `process.h` is one of Atoll's: it is linked with the generated `bindings`, and is a reactor
-    /// because its entry is the world's `run`. Any other is a plain WASI command with a `main`.
+    /// A guest that includes `process.h` uses Atoll's contract: it is linked with the generated `bindings`, and is a reactor
+    /// because its entry is the world's `run`. Any other guest is a plain WASI command with a `main`.
     pub fn compile(&self, folder: &Path, bindings: &Path, module: &Path) -> Result<()> {
         let mut sources = c_files(folder)?;
         let mut uses_bindings = false;

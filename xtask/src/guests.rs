@@ -1,6 +1,6 @@
-//! Which guests there are, and how each is built.
+//! Finds the guests, and builds each.
 //!
-//! Nothing is listed by hand: a guest exists because its source does.
+//! There is no list of guests: xtask finds them by their sources.
 //!
 //! | language | a guest is | its name | built by |
 //! |---|---|---|---|
@@ -8,7 +8,7 @@
 //! | C | a folder `guests/c/NAME/` with a `main.c` | the folder's | [`Clang`] |
 //! | WAT | a file `guests/wat/NAME.wat` | the file's | copying: `atoll` reads text |
 //!
-//! A Rust guest says what it needs in its manifest, and others say `atoll-run-args: …` in a comment:
+//! A Rust guest states its needs in its manifest, and other guests have `atoll-run-args: …` in a comment:
 //!
 //! ```toml
 //! [package.metadata.atoll]
@@ -26,17 +26,17 @@ use crate::c::Clang;
 use crate::toolchain::{RustToolchain, Target};
 use crate::workspace::{Workspace, capture, cargo_in, run};
 
-/// What stands before the options that a C or WAT guest wants from `atoll run`.
+/// The mark in front of the options that a C or WAT guest needs from `atoll run`.
 const RUN_ARGS_MARK: &str = "atoll-run-args:";
 
 /// A guest that can be built and run.
 #[derive(Debug)]
 pub struct Guest {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: String,
     /// The first line of its source's comment.
     pub description: String,
-    /// Options of `atoll run` that it needs.
+    /// The options of `atoll run` that it needs.
     pub run_args: Vec<String>,
     source: Source,
 }
@@ -152,7 +152,7 @@ fn find_rust(workspace: &Workspace) -> Result<Vec<Guest>> {
     Ok(found)
 }
 
-/// The guest that a package is, or `None` for a library that guests share.
+/// The guest of a package, or `None` for a library that guests share.
 fn rust_guest(package: &Value, manifest: PathBuf) -> Result<Option<Guest>> {
     let is_program =
         |target: &&Value| elements(&target["kind"]).any(|kind| kind == "cdylib" || kind == "bin");
@@ -182,7 +182,7 @@ fn rust_guest(package: &Value, manifest: PathBuf) -> Result<Option<Guest>> {
 
 /// Builds guests into [`Workspace::built_guests`].
 ///
-/// A language whose compiler is missing fails alone: the others are built before the error is returned.
+/// If a language's compiler is missing, only its guests fail: the others are built before the error is returned.
 pub fn build<'a>(workspace: &Workspace, guests: impl IntoIterator<Item = &'a Guest>) -> Result<()> {
     let built = workspace.built_guests();
     fs::create_dir_all(&built).with_context(|| format!("creating {}", built.display()))?;
@@ -211,7 +211,7 @@ pub fn build<'a>(workspace: &Workspace, guests: impl IntoIterator<Item = &'a Gue
     Err(anyhow!(messages.join("\n")).context("building guests"))
 }
 
-/// Builds the Rust guests of one target by one call of cargo.
+/// Builds the Rust guests of one target with one call of cargo.
 fn build_rust(workspace: &Workspace, target: Target, guests: &[&Guest]) -> Result<()> {
     if guests.is_empty() {
         return Ok(());
@@ -232,7 +232,7 @@ fn build_rust(workspace: &Workspace, target: Target, guests: &[&Guest]) -> Resul
         cargo.args(["--package", &guest.name]);
     }
     let messages = capture(&mut cargo)?;
-    // Cargo's own report says which file each package became, whatever the kind of its crate.
+    // Cargo's own report names the file of each package, for every kind of crate.
     let mut modules = Vec::new();
     for message in messages.lines() {
         let message: Value = serde_json::from_str(message).context("reading cargo's messages")?;
@@ -278,7 +278,7 @@ fn build_c(workspace: &Workspace, guests: &[&Guest]) -> Result<()> {
     Ok(())
 }
 
-/// Lints the Rust guests as they are compiled, for wasm. Warnings are errors.
+/// Lints the Rust guests for wasm, their target. Warnings are errors.
 pub fn lint_rust(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
     for target in Target::ALL {
         let mut of_target = guests
@@ -301,12 +301,12 @@ pub fn lint_rust(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
     Ok(())
 }
 
-/// Where cargo keeps what it compiles for guests: apart from the host's, because it is another compiler's.
+/// The folder of cargo's output for guests. It is not the host's, because another compiler makes it.
 fn rust_target_folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("guests-build")
 }
 
-/// Copies a built module into place. One that did not change is left alone: somebody may be running it.
+/// Copies a built module into place. It leaves an unchanged module alone, because a process may be running it.
 fn install(built: &Path, module: &Path) -> Result<()> {
     let bytes = fs::read(built).with_context(|| format!("reading {}", built.display()))?;
     if fs::read(module).is_ok_and(|old| old == bytes) {
@@ -332,7 +332,7 @@ fn first_comment(source: &str) -> String {
     };
     let line = source.lines().map(bare).find(|line| !line.is_empty());
     let line = line.unwrap_or_default();
-    // A sentence that goes on in the next line is cut where it pauses.
+    // Cut a sentence that goes on in the next line at its last pause.
     match line.rfind(['.', ':', ',']) {
         Some(pause) if !line.ends_with('.') => line[..pause].to_owned(),
         _ => line,
@@ -343,7 +343,7 @@ fn filled_in(argument: &str, folder: &Path) -> String {
     argument.replace("{guest}", &folder.to_string_lossy())
 }
 
-/// What is in a folder, sorted; nothing if there is no such folder.
+/// The entries of a folder, sorted. There are none if the folder does not exist.
 fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -356,7 +356,7 @@ fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The elements of a JSON array; none of anything else.
+/// The elements of a JSON array. Other values have none.
 fn elements(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }

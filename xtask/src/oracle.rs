@@ -1,7 +1,7 @@
-//! `cargo xtask oracle`: has the same scenarios performed on Atoll and on Erlang, and compares what happens.
+//! `cargo xtask oracle`: performs the same scenarios on Atoll and on Erlang, and compares what happens.
 //!
-//! The comparing is done by the program `atoll-oracle` of the crate `atoll-tests`, to which all options go; this module
-//! builds what it runs, and sees to it that Erlang is there. `cargo xtask oracle --help` lists the options.
+//! The program `atoll-oracle` of the crate `atoll-tests` compares; all options go to it. This module builds what that program
+//! runs, and makes sure that Erlang is there. `cargo xtask oracle --help` lists the options.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -15,17 +15,17 @@ use crate::workspace::{Workspace, is_on_path, run};
 
 /// The guest that performs scenarios.
 const GUEST: &str = "oracle";
-/// The feature of `atoll` with which it can be told to break a rule.
+/// The feature with which `atoll` can break a rule.
 const BREAKABLE: &str = "break-rules";
 
-/// Builds what is needed, and compares.
+/// Builds everything, and compares.
 pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
     let wants = |option: &str| {
         let is_it = |word: &OsString| word.to_string_lossy().split('=').next() == Some(option);
         options.iter().any(is_it)
     };
     if !wants("--help") {
-        // What is missing is said before minutes are spent on building.
+        // Report missing programs before minutes of building.
         find_erlang()?;
         let guests = guests::find_all(workspace)?;
         let guest = guests.iter().find(|guest| guest.name == GUEST);
@@ -40,7 +40,7 @@ pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
     run(with_paths(workspace, &mut cargo))
 }
 
-/// Builds the program `atoll`; so that rules can be broken only if one is to be.
+/// Builds the program `atoll`, with the feature that breaks rules only if the run breaks one.
 fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
     match breakable {
         true => workspace.build_atoll_with(&[BREAKABLE]),
@@ -48,7 +48,7 @@ fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
     }
 }
 
-/// Sees to it that there is an Erlang to ask.
+/// Makes sure that Erlang is there.
 fn find_erlang() -> Result<()> {
     let is_there = || is_on_path("erl") && is_on_path("erlc");
     if !is_there() {

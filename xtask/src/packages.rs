@@ -1,13 +1,14 @@
-//! Installs Debian packages where that is possible, and says so.
+//! Installs Debian packages where that is possible, and announces it.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::workspace::{is_on_path, probe, run};
 
-/// Tries to install Debian packages, announcing it. Returns whether they are there now.
+/// Announces and tries to install Debian packages. Returns whether they are there now.
 ///
-/// Only root on a machine with `apt-get` can; anyone else gets `false` and the caller's advice on what to install.
+/// This works only for root on a machine with `apt-get`. Otherwise it returns `false`, and the caller advises what to
+/// install.
 pub fn install(packages: &[&str], purpose: &str) -> bool {
     if !is_root() || !is_on_path("apt-get") {
         return false;
@@ -23,7 +24,7 @@ pub fn install(packages: &[&str], purpose: &str) -> bool {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["install", "-qq", "--no-install-recommends", "--yes"])
         .args(packages);
-    // A stale or partly unreachable package list may still be good enough: only the installation decides.
+    // A stale or incomplete package list may still be good enough, so only the installation decides.
     if let Err(error) = run(&mut update) {
         eprintln!("xtask: {error:#}");
     }
@@ -36,7 +37,7 @@ pub fn install(packages: &[&str], purpose: &str) -> bool {
     }
 }
 
-/// Whether the machine installs its packages by `apt`: decides which advice is given first.
+/// Whether the machine installs its packages by `apt`. This decides which advice comes first.
 pub fn is_debian() -> bool {
     Path::new("/etc/debian_version").exists()
 }

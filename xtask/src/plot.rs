@@ -1,13 +1,13 @@
-//! The ratios as a picture: a bar for each figure, on a logarithmic axis around 1.
+//! Draws the ratios: a bar for each figure, on a logarithmic axis around 1.
 
 use std::fmt::Write;
 
 /// A figure beside Erlang's.
 pub struct Bar {
     pub name: String,
-    /// What it costs here to what it costs there.
+    /// Atoll's cost relative to Erlang's.
     pub ratio: f64,
-    /// At most so much is wanted.
+    /// The target: the ratio must not exceed it.
     pub target: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: builds a guest and the program `atoll`, and runs the one on the other.
+//! `cargo xtask run`: builds a guest and the program `atoll`, and runs the guest on it.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow};
 use crate::guests::{self, Guest};
 use crate::workspace::Workspace;
 
-/// Runs the guest called `name`. Returns only if it could not be started: `atoll` takes the place of this process, so
-/// that its exit code, its terminal and the signals sent to it need no passing on.
+/// Runs the guest called `name`. Returns only if the start failed: `atoll` replaces this process, so xtask need not pass on
+/// its exit code, its terminal and its signals.
 pub fn run(workspace: &Workspace, name: &str, arguments: &[OsString]) -> Result<()> {
     let guests = guests::find_all(workspace)?;
     let guest = guests
@@ -29,7 +29,7 @@ pub fn run(workspace: &Workspace, name: &str, arguments: &[OsString]) -> Result<
     Err(atoll.exec()).with_context(|| format!("starting {}", workspace.atoll().display()))
 }
 
-/// The error for a name that no guest has: it lists those that there are.
+/// The error for an unknown name. It lists the guests.
 fn unknown(name: &str, guests: &[Guest]) -> anyhow::Error {
     let mut message = format!("there is no guest called `{name}`");
     if guests.is_empty() {

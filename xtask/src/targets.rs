@@ -1,21 +1,21 @@
-//! What each figure is to reach: the ratio to Erlang's, or a number of its own.
+//! The target of each figure: a ratio to Erlang's figure, or a number of its own.
 
 use crate::bench::Figure;
 
-/// What a figure is to reach.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// At most so many times what it costs in Erlang, measured beside it.
+    /// At most this ratio to the cost in Erlang, measured beside it.
     Ratio(f64),
-    /// At most so much, in the figure's unit.
+    /// At most this value, in the figure's unit.
     AtMost(f64),
-    /// At least so much.
+    /// At least this value.
     AtLeast(f64),
 }
 
 use Target::{AtLeast, AtMost, Ratio};
 
-/// By the figures' names.
+/// The targets, by the names of the figures.
 const TARGETS: &[(&str, Target)] = &[
     ("spawn_exit_seq_s1_bare", Ratio(0.5)),
     ("spawn_exit_seq_s1_rust", Ratio(1.0)),
@@ -67,7 +67,7 @@ impl Target {
         found.map(|(_, target)| *target)
     }
 
-    /// Is it met? `ratio` is what the figure costs beside Erlang's; without it a ratio can't be judged.
+    /// Whether the figure meets the target. `ratio` is its cost relative to Erlang's; without it a ratio can't be judged.
     pub fn is_met(self, figure: &Figure, ratio: Option<f64>) -> Option<bool> {
         match self {
             Ratio(most) => ratio.map(|ratio| ratio <= most),
@@ -76,7 +76,7 @@ impl Target {
         }
     }
 
-    /// As it stands in the table.
+    /// The target's text in the table.
     pub fn told(self) -> String {
         match self {
             Ratio(most) => format!("<= {most:.2}x"),

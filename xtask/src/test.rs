@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that has to hold before a change lands, the quick checks first.
+//! `cargo xtask test`: all checks that have to pass before a change lands, the quick ones first.
 //!
-//! Each step prints a headline and how long it took; the first that fails ends the run with its name. Tests find what
-//! they run by two variables: `ATOLL_BIN`, the program, and `ATOLL_GUESTS`, the folder of built guests.
+//! Each step prints a headline and its duration. The first step that fails ends the run with its name. Tests find the program
+//! and the guests by two variables: `ATOLL_BIN`, the program, and `ATOLL_GUESTS`, the folder of built guests.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::oracle;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo_in, run};
 
-/// Something that `cargo xtask test` does: its headline, and the deed.
+/// A step of `cargo xtask test`: its headline, and its function.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
 const STEPS: [Step; 10] = [
@@ -83,12 +83,12 @@ fn build_guests(workspace: &Workspace) -> Result<()> {
     guests::build(workspace, &guests::find_all(workspace)?)
 }
 
-/// The SDK's own tests run on the host: what can be tested without a process.
+/// Runs the SDK's own tests on the host. They test the code that needs no process.
 fn test_guest_sdk(workspace: &Workspace) -> Result<()> {
     run(&mut guest_sdk_cargo(workspace, "test"))
 }
 
-/// A cargo command on the SDK for the host, by the host's compiler.
+/// A cargo command on the SDK for the host, with the host's compiler.
 fn guest_sdk_cargo(workspace: &Workspace, subcommand: &str) -> Command {
     let mut cargo = cargo_in(&workspace.guests());
     cargo
@@ -106,7 +106,7 @@ fn test_host(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     run(with_paths(workspace, &mut cargo))
 }
 
-/// Tells tests and benchmarks where the program and the guests are.
+/// Tells tests and benchmarks the paths of the program and the guests.
 pub fn with_paths<'a>(workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
     command
         .env("ATOLL_BIN", workspace.atoll())

@@ -10,8 +10,8 @@
 //! an error that names both ways
 //! ```
 //!
-//! Debian ships the library's source but no wasm build of it, hence the private sysroot: built once for each compiler
-//! version and target, in about a minute, and used by every later build.
+//! Debian ships the library's source but no wasm build of it. So xtask builds a private sysroot once for each compiler
+//! version and target, in about a minute, and every later build uses it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ use anyhow::{Context, Result, bail};
 use crate::packages;
 use crate::workspace::{Workspace, capture, cargo_in, is_on_path, probe, run};
 
-/// Debian's compiler. Never the one on the search path: that is rustup's where both are installed.
+/// Debian's compiler. This path is fixed, because the search path may lead to rustup's compiler.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Clippy for Debian's compiler.
 const DEBIAN_CLIPPY: &str = "/usr/bin/clippy-driver";
 /// Where Debian's wasi-libc puts its library and start-up objects.
 const DEBIAN_WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
-/// What rustc takes from its own sysroot for a WASI program, and what we copy there from wasi-libc.
+/// The files that rustc takes from its own sysroot for a WASI program. xtask copies them there from wasi-libc.
 const WASI_LIBC_FILES: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"];
 
 /// A target that Rust guests are built for.
@@ -44,7 +44,7 @@ impl Target {
     /// Every target.
     pub const ALL: [Self; 2] = [Self::Bare, Self::Wasi];
 
-    /// The name that rustc and cargo know it by.
+    /// Its name for rustc and cargo.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "wasm32-unknown-unknown",
@@ -74,7 +74,7 @@ impl Target {
 pub enum RustToolchain {
     /// The toolchain that cargo uses anyway has the target's standard library.
     Installed,
-    /// Debian's compiler, with a standard library of our own.
+    /// Debian's compiler, with a standard library that xtask builds.
     Private {
         /// The folder to pass as `--sysroot`.
         sysroot: PathBuf,
@@ -104,7 +104,7 @@ impl RustToolchain {
     /// A `cargo` command that works on the workspace in `folder` with this toolchain.
     pub fn cargo(&self, target: Target, folder: &Path) -> Command {
         let mut cargo = cargo_in(folder);
-        // These would take the place of the flags below, and were meant for the host's programs.
+        // These variables would replace the flags below. They are meant for the host's programs.
         cargo
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -123,8 +123,8 @@ impl RustToolchain {
 
     /// Like [`RustToolchain::cargo`], for a `cargo check` that runs Clippy. Warnings are errors.
     ///
-    /// This is what `cargo clippy -- -D warnings` does. It can't be called by that name here, because Debian's Clippy
-    /// does not come with the cargo that we use, and rustup's can't read what Debian's compiler built.
+    /// It does the same as `cargo clippy -- -D warnings`. That command does not work here, because Debian's Clippy does not
+    /// come with the cargo that xtask uses, and rustup's can't read the output of Debian's compiler.
     pub fn cargo_clippy(&self, target: Target, folder: &Path) -> Result<Command> {
         let driver = match self {
             Self::Installed => "clippy-driver",
@@ -166,7 +166,7 @@ fn rustc_sysroot(workspace: &Workspace) -> Option<PathBuf> {
     Some(PathBuf::from(probe(&mut rustc)?.trim()))
 }
 
-/// Has rustup fetch the target. A machine that can't fetch is no error here: there is another way.
+/// Has rustup fetch the target. A failure is no error here, because there is another way.
 fn add_by_rustup(workspace: &Workspace, target: Target) -> bool {
     let may_fetch = std::env::var_os("RUSTUP_AUTO_INSTALL").is_none_or(|value| value != "0");
     if !may_fetch || !is_on_path("rustup") {
@@ -224,7 +224,7 @@ fn private_sysroot(workspace: &Workspace, target: Target) -> Result<PathBuf> {
         .join(debian_version()?);
     let library = sysroot.join("lib/rustlib").join(target.name()).join("lib");
     fs::create_dir_all(&sysroot).with_context(|| format!("creating {}", sysroot.display()))?;
-    // Two builds at once would write the same files: the second waits, and finds the work done.
+    // Two builds at once would write the same files. So the second one waits, and finds the sysroot finished.
     let lock =
         File::create(sysroot.join("lock")).context("creating the lock of the private sysroot")?;
     lock.lock().context("locking the private sysroot")?;
@@ -278,7 +278,7 @@ fn build_library(sysroot: &Path, target: Target, library: &Path) -> Result<()> {
         .arg("--target-dir")
         .arg(build.join("target")))?;
 
-    // Whatever is at `library` counts as complete, so it gets its name last.
+    // A folder at `library` counts as complete, so xtask renames it last.
     let unfinished = library.with_file_name("lib.unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;

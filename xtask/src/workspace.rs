@@ -1,7 +1,7 @@
-//! Where things are in this checkout, and how a command is started.
+//! The paths of this checkout, and how to start a command.
 //!
-//! Every path that other modules use comes from [`Workspace`]; every child process is started by [`run`] or [`capture`], so
-//! that a failure always names the command that failed.
+//! Other modules get every path from [`Workspace`], and start every child process by [`run`] or [`capture`], so that an error
+//! always names the command that failed.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl Workspace {
             .parent()
             .context("xtask lies in a folder of the workspace")?
             .to_owned();
-        // Cargo put this very program into `TARGET/PROFILE/`: that is right wherever the user moved the folder to.
+        // Cargo put this program into `TARGET/PROFILE/`, so its path leads to the target folder even if the user moved it.
         let program = std::env::current_exe().context("finding the path of xtask itself")?;
         let target = program
             .ancestors()
@@ -54,7 +54,7 @@ impl Workspace {
         self.build_atoll_with(&[])
     }
 
-    /// Builds it with these features as well.
+    /// Builds the program `atoll` with additional features.
     pub fn build_atoll_with(&self, features: &[&str]) -> Result<()> {
         let program = [
             "build",
@@ -68,9 +68,9 @@ impl Workspace {
         run(self.cargo().args(program).args(features))
     }
 
-    /// Builds `atoll` and the program that measures, as fast as users' builds are, and says in which folder they are.
+    /// Builds `atoll` and `atoll-bench` as fast as a user's build, and returns their folder.
     pub fn build_dist(&self) -> Result<PathBuf> {
-        // Together: cargo would compile for each alone what they have in common.
+        // Both in one call: separate calls would compile the common crates twice.
         let packages = ["--package", "atoll-rt", "--package", "atoll-tests"];
         let programs = ["--bin", "atoll", "--bin", "atoll-bench"];
         run(self
@@ -94,7 +94,7 @@ pub fn cargo_in(folder: &Path) -> Command {
     command
 }
 
-/// Runs a command to its end, its output shown.
+/// Runs a command to its end and shows its output.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -105,7 +105,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command to its end and returns what it wrote to standard output. Its standard error is shown.
+/// Runs a command to its end and returns its standard output. Its standard error is shown.
 pub fn capture(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
@@ -118,7 +118,7 @@ pub fn capture(command: &mut Command) -> Result<String> {
         .with_context(|| format!("reading the output of {}", shown(command)))
 }
 
-/// Runs a command for its answer only: `None` if it can't be started or fails. Nothing of it is shown.
+/// Runs a command for its answer only. Returns `None` if it can't start or fails, and shows nothing of it.
 pub fn probe(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     output

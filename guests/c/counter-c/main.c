@@ -1,7 +1,7 @@
 // The counter: the smallest process with a state of its own.
 //
-// A process holds a count. The message INC adds one to it; GET is a question, answered by the count. The main process
-// spawns the counter, adds three, asks, and prints `count is 3`:
+// A process holds a count. The message INC adds one to it. GET is a question; the counter answers with the count. The main
+// process spawns the counter, adds three, asks, and prints `count is 3`:
 //
 //     main                            counter
 //      |  -- spawn "counter" -------->   |    a process of its own, with a memory of its own
@@ -10,7 +10,7 @@
 //      |  <----- COUNT (reference) --    |    payload: the count
 //
 // The functions and types named `atoll_rt_process_…` are those of the contract in `wit/`, through the bindings in
-// `guests/c/bindings`. To build and run it, from the top of the repository:
+// `guests/c/bindings`. Build and run the program from the top of the repository:
 //
 //     clang-19 --target=wasm32-wasi -mexec-model=reactor -Os -Iguests/c/bindings
 //         -Wl,--stack-first -Wl,-z,stack-size=65536
@@ -24,19 +24,19 @@
 
 #include "process.h"
 
-// The generated names carry package and interface; a program reads better with short ones.
+// The generated names carry package and interface. Short names make the program easier to read.
 typedef atoll_rt_process_types_pid_t pid;
 typedef atoll_rt_process_types_reference_t reference;
 typedef atoll_rt_process_types_event_t event;
 typedef atoll_rt_process_types_message_t message;
 
-// What a message is: its tag.
+// The tags of messages.
 enum { INC = 1, GET = 2, COUNT = 3 };
 
-// How long main waits for the answer. Only a counter that is no more would take so long.
+// How long main waits for the answer. Only a counter that has ended would take so long.
 static const uint64_t ANSWER_TIMEOUT_NS = 5000000000;
 
-// Ends the program: when the main process ends, all others end with it. `exit` flushes what was printed.
+// Ends the program: when the main process ends, all others end with it. `exit` flushes the printed text.
 static void fail(const char *why) {
     fprintf(stderr, "counter-c: %s\n", why);
     exit(1);
@@ -48,30 +48,30 @@ static void send_message(pid to, uint32_t tag, const reference *reference, const
         envelope.reference.is_some = true;
         envelope.reference.val = *reference;
     }
-    // The bindings know no `const`, but a payload is only read: what arrives is a copy.
+    // The bindings have no `const`, but the host only reads a payload: the receiver gets a copy.
     process_list_u8_t bytes = {.ptr = (uint8_t *)payload, .len = payload_bytes};
     atoll_rt_process_mailbox_send(&to, &envelope, &bytes);
 }
 
-// The counter process. Its state is a variable: no other process can reach it but by a message. It runs until the
-// main process ends.
+// The counter process. Its state is a variable, which other processes reach only by messages. It runs until the main process
+// ends.
 __attribute__((export_name("counter"))) void counter(void) {
     atoll_rt_process_mailbox_selector_t any = {.tag = ATOLL_RT_PROCESS_MAILBOX_SELECTOR_ANY};
     uint32_t count = 0;
     for (;;) {
         event event;
-        atoll_rt_process_mailbox_receive(&any, NULL, &event);  // Without a timeout there always is an event.
+        atoll_rt_process_mailbox_receive(&any, NULL, &event);  // Without a timeout, receive always returns an event.
         if (event.tag == ATOLL_RT_PROCESS_TYPES_EVENT_MESSAGE) {
             message *message = &event.val.message;
             if (message->tag == INC) {
                 count += 1;
             } else if (message->tag == GET) {
-                // The question's reference goes back with the answer.
+                // The answer carries the question's reference.
                 reference *asked = message->reference.is_some ? &message->reference.val : NULL;
                 send_message(message->sender, COUNT, asked, &count, sizeof count);
             }
         }
-        // Every event has its payload in this process's memory, and the process is to live long.
+        // The payload of every event lies in this process's memory, and the process lives long, so it must be freed.
         atoll_rt_process_mailbox_event_free(&event);
     }
 }
@@ -83,7 +83,7 @@ static pid spawn_counter(void) {
     atoll_rt_process_spawning_list_spawn_option_t no_options = {0};
     pid counter;
     atoll_rt_process_spawning_spawn_error_t error;
-    // The NULL stands for the program that this is.
+    // NULL stands for this program.
     if (!atoll_rt_process_spawning_spawn(NULL, &function, &no_argument, &no_options, &counter, &error)) {
         fail("could not spawn the counter");
     }
@@ -95,7 +95,7 @@ static uint32_t ask(pid counter) {
     atoll_rt_process_mailbox_make_reference(&reference);
     send_message(counter, GET, &reference, NULL, 0);
 
-    // Takes the event with this reference, whatever else may be waiting in front of it.
+    // Takes the event with this reference, even if other events wait in front of it.
     atoll_rt_process_mailbox_selector_t answer = {
         .tag = ATOLL_RT_PROCESS_MAILBOX_SELECTOR_REFERENCE,
         .val = {.reference = reference},
@@ -121,5 +121,5 @@ void exports_process_run(void) {
         send_message(counter, INC, NULL, NULL, 0);
     }
     printf("count is %" PRIu32 "\n", ask(counter));
-    fflush(stdout);  // Nothing in a reactor does it at the end.
+    fflush(stdout);  // A reactor flushes nothing at its end.
 }

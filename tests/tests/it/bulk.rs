@@ -1,4 +1,5 @@
-//! `memory.fill`, `memory.copy` and their kin: the loader cuts large ones into pieces, which nobody may notice.
+//! `memory.fill`, `memory.copy` and similar instructions: the loader cuts large ones into pieces, and the guest must not
+//! notice.
 
 use crate::offenders::{Offender, check_with};
 use atoll_tests::{Atoll, Guest};
@@ -6,14 +7,14 @@ use std::fmt::Write;
 
 /// Four MiB.
 const MEMORY: &str = "(memory (export \"memory\") 64)";
-/// Where the operations work: behind all that the prelude uses.
+/// The address where the operations work, behind the prelude's data.
 const BASE: u32 = 1 << 20;
-/// How much there is to work in.
+/// The number of bytes from there on.
 const BYTES: u32 = 2 << 20;
-/// The loader's pieces.
+/// The size of the loader's pieces.
 const PIECE: u32 = 256 << 10;
 
-/// Fills the range with a pattern that depends on the address, and compares it byte by byte with what it should be.
+/// Fills the range with a pattern that depends on the address, and compares each byte with its expected value.
 const PATTERN: &str = "
     (func $pattern (param $at i32) (result i32)
       (i32.shr_u (i32.mul (local.get $at) (i32.const 0x9e3779b1)) (i32.const 24)))
@@ -25,7 +26,7 @@ const PATTERN: &str = "
         (br_if $next (i32.lt_u
           (local.tee $at (i32.add (local.get $at) (i32.const 1))) (i32.const 3145728)))))
 
-    ;; A byte that the operation did not touch.
+    ;; A byte outside of the operation's range.
     (func $untouched (param $at i32) (param $to i32) (param $bytes i32) (result i32)
       (i32.ge_u (i32.sub (local.get $at) (local.get $to)) (local.get $bytes)))
 
@@ -56,7 +57,7 @@ const PATTERN: &str = "
         (br_if $next (i32.lt_u
           (local.tee $at (i32.add (local.get $at) (i32.const 1))) (i32.const 3145728)))))";
 
-/// Lengths around the pieces' and their multiples.
+/// Lengths around a piece and its multiples.
 const LENGTHS: [u32; 9] = [
     0,
     1,
@@ -107,7 +108,7 @@ fn copy_of_overlapping_ranges_to_lower_addresses() {
     check_copies(|distance| (BASE + 5 + distance, BASE + 5));
 }
 
-/// Copies between ranges at every distance that matters.
+/// Copies between ranges, at every distance that makes a difference.
 #[track_caller]
 fn check_copies(range: impl Fn(u32) -> (u32, u32)) {
     let mut calls = String::new();
@@ -158,8 +159,8 @@ fn bulk_operations_out_of_bounds() {
     check_with(&pieces, &[], &offenders);
 }
 
-/// A process works long at something and then tells main; main takes eight turns meanwhile, which is nothing beside
-/// the work, and is not told yet. Then it waits.
+/// A process works long and then tells main. Meanwhile main takes eight turns, which is little beside the work, and must not
+/// have got the message yet. Then it waits.
 #[track_caller]
 fn check_is_preempted(declarations: &str, operation: &str) {
     let body = format!(
@@ -180,7 +181,7 @@ fn check_is_preempted(declarations: &str, operation: &str) {
            (call $take (i32.const 5))
            (call $print %\"the worker is ready\"))"
     );
-    // On one scheduler main's turns and the worker's take place one after the other.
+    // On one scheduler, main and the worker take turns.
     Atoll::run(atoll_tests::guest(&body))
         .options(["--schedulers", "1"])
         .outcome()
@@ -229,7 +230,7 @@ fn large_operations_on_other_memories_are_preempted() {
     );
 }
 
-/// One after the other, without a call or a loop between them: more work than main's few turns could ever take.
+/// One operation after the other, without a call or a loop between them: more work than fits into main's few turns.
 fn repeated(operation: &str) -> String {
     operation.repeat(100)
 }
@@ -263,7 +264,7 @@ fn large_initializations_of_memory_are_preempted() {
 
 #[test]
 fn fills_beside_a_neighbour() {
-    // On every scheduler memory is filled without end; the neighbour answers all the same.
+    // A process on every scheduler fills memory without end, and the neighbour still answers.
     let body = format!(
         "(func (export \"filler\")
            {GROW}

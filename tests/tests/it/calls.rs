@@ -17,7 +17,7 @@ fn a_call_is_answered() {
          (call $print-number (call $request (i32.const 272) (i32.const 5) (i32.const 0) (i32.const 0) (i64.const 60000)))
          (call $print-number (i32.load (i32.const 2152)))
          (call $print-number (i32.load (i32.const 2192)))
-         ;; Its end is nothing to who has called it.
+         ;; The server's end causes no signal to the caller.
          (call $end (i32.const 272))
          (call $must (call $is-empty))",
         "0\n5\n1\n0\npayload\n0\n6\n0\n",
@@ -26,7 +26,7 @@ fn a_call_is_answered() {
 
 #[test]
 fn a_call_takes_nothing_else_from_the_mailbox() {
-    // Messages, an exit-signal and a down-signal, before and during the call, stay where they are.
+    // Messages, an exit-signal and a down-signal that come before and during the call stay in the mailbox.
     let body = "(func (export \"busy-body\")
           (call $parent (i32.const 256))
           (drop (call $take-any))
@@ -76,7 +76,7 @@ fn a_server_that_ends_before_it_answers() {
           (call $call-one)
           (call $start %\"traps-out\" (i32.const 272))
           (call $call-one)
-          ;; And one that is no more.
+          ;; And a server that has ended.
           (call $call-one)
           (i64.store (i32.const 272) (i64.const -1))
           (call $call-one)
@@ -111,7 +111,7 @@ fn a_call_by_name() {
     prints(&body, "2\n5\n0\npayload\n");
 }
 
-/// A server that answers its first request when it gets a second message, says that it has (tag 10), and stays.
+/// A server that answers its first request when it gets a second message, reports that (tag 10), and stays.
 const SLOW: &str = "(func (export \"slow\")
     (drop (call $take-any))
     (memory.copy (i32.const 2208) (i32.const 112) (i32.const 48))
@@ -131,7 +131,7 @@ fn an_answer_that_is_late_is_dropped() {
            (call $post (i32.const 272) (i32.const 9))
            (call $take (i32.const 10))
            (call $must (call $is-empty))
-           ;; Nor does it answer the next call, nor is anything told of the end.
+           ;; The late answer does not answer the next call, and the server's end causes no signal.
            (call $start %\"slow\" (i32.const 272))
            (call $print-number (call $request (i32.const 272) (i32.const 4) %\"payload\" (i64.const 0)))
            (call $post (i32.const 272) (i32.const 9))
@@ -145,7 +145,7 @@ fn an_answer_that_is_late_is_dropped() {
 
 #[test]
 fn calls_that_time_out_at_the_moment_of_the_answer() {
-    // Whichever is first, the mailbox is empty afterwards.
+    // The mailbox is empty afterwards in both orders.
     let body = "(func (export \"run\")
           (local $count i32)
           (call $start %\"server\" (i32.const 272))
@@ -156,7 +156,7 @@ fn calls_that_time_out_at_the_moment_of_the_answer() {
               (i32.const 0) (i32.const 0) (i32.const 100)
               (i32.const 1) (i64.extend_i32_u (i32.mul (local.get $count) (i32.const 20))) (i32.const 2128))
             (call $must (i32.lt_u (call $answered) (i32.const 2)))
-            ;; The server has answered the request before it answers this one.
+            ;; The server has answered the earlier request before it answers this one.
             (call $must (i32.eqz (call $request (i32.const 272) (i32.const 5) (i32.const 0) (i32.const 0) (i64.const -1))))
             (call $must (i32.eq (i32.load (i32.const 2152)) (i32.const 6)))
             (call $must (call $is-empty))
@@ -205,8 +205,8 @@ fn another_process_answers() {
 }
 
 #[test]
-fn answers_to_what_nobody_asked() {
-    // A reference that is no request; one of another process; and a process that is not there.
+fn replies_without_a_request() {
+    // A reference without a request; one of another process; and a process that does not exist.
     main_prints(
         "(call $self (i32.const 16))
          (call $make-reference (i32.const 192))
@@ -225,7 +225,7 @@ fn answers_to_what_nobody_asked() {
 
 #[test]
 fn aliases() {
-    // A process answers to each alias that it is sent (as payload), twice, and then says so.
+    // A process gets aliases as payloads. It answers twice by each and then reports that.
     let body = "(func (export \"answers\")
           (loop $next
             (call $take (i32.const 8))
@@ -255,7 +255,7 @@ fn aliases() {
           (call $withdraw (i32.const 2224))
           (call $answered-to (i32.const 2224))
           (call $must (call $is-empty))
-          ;; What has arrived stays.
+          ;; A message that has arrived stays.
           (call $alias (i32.const 2208))
           (call $answered-to (i32.const 2208))
           (call $withdraw (i32.const 2208))
@@ -266,13 +266,13 @@ fn aliases() {
 
 #[test]
 fn a_call_of_oneself() {
-    // Nobody answers; the request is a message like any other.
+    // The process itself does not answer; the request is a message like any other.
     main_prints(
         "(call $self (i32.const 16))
          (call $print-number (call $request (i32.const 16) (i32.const 4) %\"payload\" (i64.const 5)))
          (call $print-number (call $take-any))
          (call $print (i32.load (i32.const 164)) (i32.load (i32.const 168)))
-         ;; Too late.
+         ;; This answer is too late.
          (call $answer (i32.const 5) %\"answer\")
          (call $must (call $is-empty))",
         "1\n4\npayload\n",
@@ -375,7 +375,7 @@ fn addresses_and_cases_that_are_not_there() {
             "(call $reply (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i32.const 1) (i32.const 0)
                (i32.const 0) (i32.const -1))"
                 .into(),
-            // Its size is looked at first.
+            // The host checks its size first.
             "exhausted: message".into(),
         ),
         (

@@ -1,4 +1,4 @@
-//! Options and what is said of wrong ones.
+//! Options, and the errors for wrong ones.
 
 use atoll_tests::{Atoll, built_guest, guest};
 

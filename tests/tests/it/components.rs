@@ -1,4 +1,4 @@
-//! Components: those that only wrap a module for the contract, and those that are run as components.
+//! Components: those that only wrap a module for the contract, and those that run as components.
 
 use crate::wrap::{Component, PROCESS_WORLD, printing_module};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, bare_guest, guest, tied_guest};
@@ -34,7 +34,7 @@ fn a_wrapped_module_runs_as_the_module_would() {
 
 #[test]
 fn a_component_sends_to_itself_and_waits() {
-    // By tag, by reference, with a timeout that runs out, and with one that does not.
+    // By tag, by reference, with a timeout that expires, and with one that does not.
     let body = "(func (export \"run\")
           (call $self (i32.const 16))
           (call $post-bytes (i32.const 16) (i32.const 1) %\"payload\")
@@ -100,7 +100,7 @@ fn components_and_modules_spawn_each_other() {
 
 #[test]
 fn a_component_uses_the_whole_contract() {
-    // Its server is one of its own processes, and then one of a module; what it does is the same.
+    // Its server is first one of its own processes and then one of a module, with the same behaviour.
     let body = format!(
         "{TIE_FUNCTIONS}
          (func (export \"run\")
@@ -194,7 +194,7 @@ fn offenders_that_are_components() {
 
 #[test]
 fn components_with_made_up_pointers() {
-    // wasmtime's own texts: what matters is that they trap.
+    // The texts are wasmtime's own. It matters only that the processes trap.
     let offenders = [
         ("payload", "(call $self (i32.const 16))
              (call $post-bytes (i32.const 16) (i32.const 1) (i32.const 0x1ffff) (i32.const 2))", "trap: "),
@@ -213,7 +213,7 @@ fn components_with_made_up_pointers() {
     check_offenders(&offenders, |found, expected| found.starts_with(expected));
 }
 
-/// Name, body, and reason of offenders in a component; main and the neighbour are in another program.
+/// Name, body, and reason of offenders in a component. Main and the neighbour are in another program.
 #[track_caller]
 fn check_offenders(offenders: &[(&str, &str, &str)], fits: impl Fn(&str, &str) -> bool) {
     let mut names = String::from("run");
@@ -246,7 +246,7 @@ fn check_offenders(offenders: &[(&str, &str, &str)], fits: impl Fn(&str, &str) -
             .any(|crash| crash.function == *name && fits(&crash.reason, reason));
         assert!(reported, "no report of {name}: {reason}\n{outcome}");
     }
-    // As main, each ends the program.
+    // As main, each offender ends the program.
     for (name, _, reason) in offenders {
         let code = if reason.starts_with("trap") { 134 } else { 138 };
         Atoll::run(&component)
@@ -351,7 +351,7 @@ fn a_component_grows_memory_for_ever() {
 
 #[test]
 fn many_instances_of_one_module_count_together() {
-    // Each instance has four MiB; that the component has 40 of them can be known before any process is made.
+    // Each instance has four MiB. The host can know before it makes a process that the component has 40 of them.
     let instances = "(core instance (instantiate $part))".repeat(40);
     let component = format!(
         "(component
@@ -363,7 +363,7 @@ fn many_instances_of_one_module_count_together() {
            (export \"run\" (func $run)))"
     );
     Atoll::run(&component).outcome().code(0).stderr("");
-    // Too much for the limit: an error where it is loaded, and no process that dies.
+    // The component exceeds the limit, so loading it is an error and no process dies.
     let main = guest(
         "(func (export \"run\")
            (call $print-number (call $try-start-in %\"component\" %\"run\" (i32.const 272))))",
@@ -409,7 +409,7 @@ fn a_component_of_several_modules_in_text() {
 
 #[test]
 fn a_components_exports_are_its_own_and_not_its_modules() {
-    // The module has a `run` too, but the component's is another function.
+    // The module has a `run`, too, but the component's `run` is another function.
     let component = "(component
         (core module $module
           (memory (export \"memory\") 1)
@@ -419,7 +419,7 @@ fn a_components_exports_are_its_own_and_not_its_modules() {
         (func $run (canon lift (core func $instance \"real\")))
         (export \"run\" (func $run)))";
     Atoll::run(component).outcome().code(0).stderr("");
-    // And here the component has none at all.
+    // Here the component has no `run` at all.
     let component = component.replace(
         "(export \"run\" (func $run))",
         "(export \"go\" (func $run))",
@@ -489,7 +489,7 @@ fn commands_of_wasi_that_are_components() {
             "wasi:cli/run",
             "trap: wasm trap: wasm `unreachable` instruction executed",
         );
-    // Arguments: their number, and the text of the second.
+    // The arguments: their number, and the text of the second one.
     let body = "(call $get-arguments (i32.const 1024))
         (call $print-number (i32.load (i32.const 1028)))
         (call $print
@@ -534,7 +534,7 @@ fn components_that_can_not_be_loaded() {
     }
     let binary = Component::printing("run", "(func (export \"run\"))");
     for bytes in (8..binary.len()).step_by(401) {
-        // A cut may remove no more than the names at the end.
+        // A cut may remove only the names at the end.
         if Validator::new_with_features(WasmFeatures::all())
             .validate_all(&binary[..bytes])
             .is_ok()
@@ -552,7 +552,7 @@ fn components_that_can_not_be_loaded() {
 
 #[test]
 fn many_pending_operations() {
-    // Alarms that are never waited for: each is a handle, and they are counted.
+    // Alarms that no process waits for. Each is a handle, and the host counts handles.
     let clocks = "
 package wasi:clocks@0.2.3;
 interface monotonic-clock {

@@ -1,9 +1,9 @@
-//! How a process may end, and what the program's exit code and standard error say of it.
+//! How a process may end, and the program's exit code and standard error in each case.
 
 use crate::prints;
 use atoll_tests::{Atoll, guest};
 
-/// A main with this body ends with this code and says this on standard error.
+/// A main with this body ends with this code and this text on standard error.
 #[track_caller]
 fn check(body: &str, code: i32, stderr: &str) {
     let guest = guest(&format!("(func (export \"run\") {body})"));
@@ -160,7 +160,7 @@ fn traps_of_main() {
 }
 
 #[test]
-fn a_crash_report_names_what_crashed() {
+fn a_crash_report_names_program_function_and_label() {
     let body = "(func $inner (param i32) (drop (i32.load (local.get 0))))
         (func $outer (call $inner (i32.const -4)))
         (func (export \"worker\") (call $outer))
@@ -257,7 +257,7 @@ fn exit_codes_of_wasi_programs_pass_through() {
         (126, 126),
         (134, 134),
         (255, 255),
-        // Of more than eight bits the lowest are kept, but a failure stays one.
+        // Only the lowest eight bits of a code are kept, but a failure stays a failure.
         (256, 1),
         (257, 1),
         (512, 1),
@@ -276,7 +276,7 @@ fn exit_codes_of_wasi_programs_pass_through() {
 }
 
 #[test]
-fn wasi_exits_of_other_processes_end_nobody_else() {
+fn a_wasi_exit_of_a_process_ends_only_that_process() {
     let body = "(func (export \"worker\") (call $proc_exit (i32.const 3)))
         (func (export \"run\")
           (call $start %\"worker\" (i32.const 272))
@@ -291,7 +291,7 @@ fn wasi_exits_of_other_processes_end_nobody_else() {
 
 #[test]
 fn the_system_ends_with_main() {
-    // Whoever still waits or runs is ended without a word.
+    // Processes that still wait or run are ended without output.
     let body = "(func (export \"waits\") (drop (call $take-any)))
         (func (export \"spins\") (loop $for-ever (br $for-ever)))
         (func (export \"prints\") (loop $for-ever (call $print %\"x\") (br $for-ever)))

@@ -1,9 +1,9 @@
-//! Files that are no programs, and programs that can't be loaded: what is said, and that nothing else happens.
+//! Files that are not programs, and programs that can't be loaded: the error, and that nothing else happens.
 
 use atoll_tests::{Atoll, Outcome, bare_guest, guest};
 
-/// Running a file of these bytes fails with this error and this hint; looking at it with `inspect` does too, unless
-/// only running it is wrong.
+/// Running a file of these bytes fails with this error and this hint. `inspect` fails, too, unless only running the file is
+/// wrong.
 #[track_caller]
 fn check(bytes: impl AsRef<[u8]>, error: &str, hint: &str) -> Outcome {
     let outcome = Atoll::run(&bytes).outcome().code(1).stdout("");
@@ -86,7 +86,7 @@ fn not_wasm() {
 
 #[test]
 fn too_large_a_file() {
-    // A file with no end to it.
+    // A file without an end.
     Atoll::run_file("/dev/zero")
         .outcome()
         .code(1)
@@ -119,7 +119,7 @@ fn text_with_mistakes() {
         "the module is not valid: unknown operator",
         INVALID_HINT,
     )
-    // Where: line and column.
+    // The place in the file: line and column.
     .stderr_has(":1:31");
 }
 
@@ -145,7 +145,7 @@ fn errors_in_long_lines_stay_short() {
 
 #[test]
 fn truncated_wasm() {
-    // A module without a name section: every cut leaves out something that is needed.
+    // A module without a name section: every cut removes something that is needed.
     let text = "(module
         (import \"atoll-rt:process/mailbox@0.2.0\" \"make-reference\" (func (param i32)))
         (memory (export \"memory\") 1)
@@ -154,7 +154,7 @@ fn truncated_wasm() {
     Atoll::run(&binary).outcome().code(0).stderr("");
     for bytes in (4..binary.len()).step_by(5) {
         let outcome = Atoll::run(&binary[..bytes]).outcome().code(1).stdout("");
-        // A cut between two sections leaves a module behind that is valid, but has no entry or no code.
+        // A cut between two sections leaves a valid module without an entry or without code.
         assert!(
             outcome.stderr.contains("can't be loaded: the module ")
                 && outcome.stderr.contains("\n  hint: "),
@@ -170,7 +170,7 @@ fn truncated_wasm() {
 
 #[test]
 fn spoiled_wasm() {
-    // Every byte is changed in turn, and the file looked at. What comes of it may be wasm; it must not be a surprise.
+    // The test changes every byte in turn and inspects the file. The result may be wasm. It must not crash the program.
     let binary = wat::parse_str(bare_guest("(func (export \"run\"))")).expect("the text is right");
     for index in (0..binary.len()).step_by(29) {
         let mut spoiled = binary.clone();
@@ -234,7 +234,7 @@ fn wrong_world_and_no_entry_point() {
             ENTRY_HINT,
         );
     }
-    // An import that is exported again is no function of the module's own.
+    // An import that is exported again is not a function of the module's own.
     check(
         "(module (import \"atoll-rt:process/lifecycle@0.2.0\" \"yield-now\" (func $yield))
            (memory (export \"memory\") 1) (export \"run\" (func $yield)))",
@@ -379,7 +379,7 @@ fn imports_with_a_wrong_signature() {
             hint,
         );
     }
-    // Every function of the contract, each with a parameter too many.
+    // Every function of the contract, each with one parameter too many.
     for (interface, name) in [
         ("lifecycle", "self"),
         ("lifecycle", "argument"),
@@ -442,7 +442,7 @@ fn no_memory_and_no_realloc() {
 
 #[test]
 fn a_module_that_would_be_too_large_for_its_limit() {
-    // Two pages, where one is allowed.
+    // Two pages, where the limit is one.
     let outcome = Atoll::run(bare_guest("(func (export \"run\"))"))
         .options(["--max-memory", "64KiB"])
         .outcome()
@@ -462,7 +462,7 @@ fn another_program_that_can_not_be_loaded() {
 
 #[test]
 fn names_in_a_file_can_do_nothing_to_a_terminal() {
-    // Names of imports and exports are a stranger's texts: escape sequences and line breaks must not get through.
+    // Names of imports and exports come from a stranger: escape sequences and line breaks must not get through.
     let escaped = "\\1b[2J\\0aerror: no";
     let imports = format!("(module (import \"env\" \"{escaped}\" (func)) (func (export \"run\")))");
     let exports = format!("(module (func (export \"{escaped}\")))");
@@ -532,7 +532,7 @@ fn compiled_code_is_kept_between_runs() {
     }
     let kept = std::fs::read_dir(home.path()).expect("it is there").count();
     assert!(kept > 0, "nothing was kept");
-    // Where nothing can be kept, the program runs all the same.
+    // If nothing can be kept, the program still runs.
     Atoll::run(&text)
         .cached()
         .env("XDG_CACHE_HOME", "/proc/no/such/folder")

@@ -1,4 +1,4 @@
-//! What WASI programs are granted: nothing, and what the command line says.
+//! Grants for WASI programs: none by default, and the ones on the command line.
 
 use crate::wrap::Component;
 use atoll_tests::{Atoll, Guest};
@@ -28,12 +28,12 @@ const IMPORTS: &str = r#"
 "#;
 
 const FUNCTIONS: &str = r#"
-  ;; Opens what a path below a granted directory names, following links; answers the error, with the file at 1024.
+  ;; Opens a path below a granted directory, following links. Returns the error, with the file at 1024.
   (func $open (param $directory i32) (param $path i32) (param $bytes i32) (param $how i32) (param $rights i64)
     (result i32)
     (call $path_open (local.get $directory) (i32.const 1) (local.get $path) (local.get $bytes)
       (local.get $how) (local.get $rights) (i64.const 0) (i32.const 0) (i32.const 1024)))
-  ;; Opens a file of the first directory for reading, and prints what is in it or the error's number.
+  ;; Opens a file of the first directory for reading, and prints its contents or the error number.
   (func $show (param $path i32) (param $bytes i32)
     (local $error i32)
     (local.set $error
@@ -55,10 +55,10 @@ fn guest(run: &str) -> String {
     .text()
 }
 
-/// The numbers of errors that say no: access, bad file, operation not permitted, read-only, not capable.
+/// The numbers of errors that refuse access: access, bad file, operation not permitted, read-only, not capable.
 const REFUSALS: [&str; 5] = ["2", "8", "63", "69", "76"];
 
-/// Each line of the output is an error's number that says no.
+/// Each line of the output is an error number that refuses access.
 #[track_caller]
 fn check_refused(atoll: Atoll, count: usize) {
     let outcome = atoll.outcome().code(0).stderr("");
@@ -75,7 +75,8 @@ fn granting(atoll: Atoll, host: &Path, how: &str) -> Atoll {
         .option(format!("{}{how}", host.display()))
 }
 
-/// A folder with a file, a folder in it with another, and, outside of it, a secret; with links of every kind.
+/// A folder with a file and with a subfolder that has another file. Outside of it lies a secret. There are links of every
+/// kind.
 fn folders() -> tempfile::TempDir {
     let outer = tempfile::tempdir().expect("a temporary folder can be made");
     let granted = outer.path().join("granted");
@@ -105,8 +106,8 @@ fn folders() -> tempfile::TempDir {
 }
 
 #[test]
-fn nothing_is_granted_if_nothing_is_said() {
-    // No variables, no directory, no socket; one argument: the program's own name.
+fn nothing_is_granted_by_default() {
+    // No variables, no directory, no socket, and one argument, the program's own name.
     let run = "
         (call $must (i32.eqz (call $environ_sizes_get (i32.const 1024) (i32.const 1028))))
         (call $print-number (i32.load (i32.const 1024)))
@@ -265,7 +266,7 @@ fn no_way_out_of_a_directory() {
             .collect();
         check_refused(granting(Atoll::run(guest(&run)), &host, how), paths.len());
     }
-    // Nor for what writes.
+    // The same holds for operations that write.
     let attempts = [
         "(call $open (i32.const 3) %\"../new\" (i32.const 1) (i64.const 64))",
         "(call $path_unlink_file (i32.const 3) %\"../secret\")",
@@ -303,7 +304,7 @@ fn links_that_a_guest_makes_lead_nowhere_else() {
         .code(0)
         .stderr("");
     for line in outcome.stdout.lines() {
-        // A link that could not be made is not there (44).
+        // If a link could not be made, it does not exist (44).
         assert!(REFUSALS.contains(&line) || line == "44", "\n{outcome}");
     }
 }

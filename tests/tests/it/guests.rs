@@ -1,4 +1,4 @@
-//! The guests of this repository, as `cargo xtask run` would start them, but smaller.
+//! The guests of this repository, with the options of `cargo xtask run`, but smaller.
 
 use atoll_tests::{Atoll, Outcome, built_guest};
 
@@ -102,9 +102,9 @@ fn a_million_in_small() {
         )
     );
     assert!(outcome.stdout.starts_with("million: 2500 processes sleep"));
-    // Each of them in each wait, and what they took is given back.
+    // Each process in each wait, and the host gets back its resources.
     outcome.stderr_has("times (deep), 0 times without the memory, 0 now with 0 bytes in all");
-    // Without the grant it says what it misses.
+    // Without the grant the guest names the missing grant.
     run("million.wasm", &["1000"])
         .code(1)
         .stdout("")
@@ -186,7 +186,7 @@ fn crasher_dies_in_every_way_and_its_neighbour_stays() {
         ("mailbox", "exhausted: mailbox"),
     ]
     .map(|(label, reason)| (format!("{label:?}"), reason.to_owned()));
-    // Reports are written by the schedulers on which processes end, in no particular order.
+    // Each scheduler writes the report of the processes that end on it, so the order is open.
     crashes.sort();
     expected.sort();
     assert_eq!(crashes, expected, "\n{outcome}");
@@ -392,7 +392,7 @@ all:
   names: 1
 ",
         );
-    // Without the grants it is not even loaded.
+    // Without the grants the host does not load it.
     run("inspect.wasm", &[])
         .code(1)
         .stdout("")
@@ -401,7 +401,7 @@ all:
 
 #[test]
 fn programs_of_different_languages_talk() {
-    // By name, from a guest in WAT: the entry of each is another process that prints.
+    // By name, from a guest in WAT: the entry of each program is a process that prints.
     let main = atoll_tests::guest(
         "(func $run-to-its-end (param $name i32) (param $bytes i32)
            (call $must (i32.eq (i32.const -1)

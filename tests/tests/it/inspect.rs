@@ -1,4 +1,4 @@
-//! `atoll inspect`: what it says of each kind of file, as text and as JSON.
+//! `atoll inspect`: its output for each kind of file, as text and as JSON.
 
 use crate::wrap::{Component, PROCESS_WORLD};
 use atoll_tests::{Atoll, bare_guest, built_guest, guest};
@@ -107,7 +107,7 @@ imports    env print: NOT PROVIDED: the program can't be loaded
 }
 
 #[test]
-fn functions_that_wasi_has_not_are_not_called_provided() {
+fn unknown_functions_of_wasi_are_not_listed_as_provided() {
     let module = inspected(
         "(module (import \"wasi_snapshot_preview1\" \"nonsense\" (func)) (func (export \"run\")))",
     );
@@ -170,7 +170,7 @@ fn a_component_that_needs_to_be_one() {
 
 #[test]
 fn inspect_runs_nothing_and_wants_no_permission() {
-    // What could not be run for its size is looked at all the same.
+    // A file that is too large to run can still be inspected.
     let large = guest("(func (export \"run\") (call $print %\"runs\"))")
         .replace("(export \"memory\") 2", "(export \"memory\") 65536");
     let inspection = inspected(large);

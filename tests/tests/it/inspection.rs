@@ -1,12 +1,12 @@
-//! Looking at processes and suspending them: what has to be granted, what is told, and what a suspended process does.
+//! Inspection and suspension: the grants, the information, and the behaviour of a suspended process.
 
 use crate::offenders::check_traps;
 use crate::wrap::{Component, PROCESS_WORLD};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, TOOLS};
 
-/// Information about a process, at 2400: is there any, status at 2408, priority, trap-exit, hibernates; reductions at
-/// 2416, memory, events, bytes, timers, age at 2456; parent at 2464, name at 2488, label at 2500; program at 2512,
-/// function, current function at 2528; links at 2536, monitors, monitored-by at 2552. The counters at 2600.
+/// Information about a process, at 2400: is there any, status at 2408, priority, trap-exit, hibernates; reductions at 2416,
+/// memory, events, bytes, timers, age at 2456; parent at 2464, name at 2488, label at 2500; program at 2512, function,
+/// current function at 2528; links at 2536, monitors, monitored-by at 2552. The counters are at 2600.
 const LOOKING: &str = "
   (func $look (param $slot i32) (result i32)
     (global.set $heap (i32.const 32768))
@@ -68,7 +68,7 @@ const INSPECTS: &str =
 const DEBUGS: &str = "(import \"atoll-rt:process/debugging@0.2.0\" \"resume\" (func $resume (param i64 i64) (result i32)))";
 
 #[test]
-fn what_is_not_granted_is_not_loaded() {
+fn a_program_without_a_grant_is_not_loaded() {
     let uses = |imports: &str| {
         let mut body = String::new();
         if imports.contains("counters") {
@@ -126,7 +126,7 @@ fn what_is_not_granted_is_not_loaded() {
 }
 
 #[test]
-fn all_that_is_told_of_a_process() {
+fn all_information_about_a_process() {
     let body = "(func (export \"child\")
           (call $trap-exits)
           (call $parent (i32.const 256))
@@ -176,12 +176,12 @@ fn all_that_is_told_of_a_process() {
           ;; Links.
           (call $print-number (i32.load (i32.const 2540)))
           (call $must (call $same (i32.load (i32.const 2536)) (i32.const 16)))
-          ;; Two monitors, in no particular order: one is of a pid, one of a name. Elements of 24 bytes.
+          ;; Two monitors in no particular order, one of a pid and one of a name. Elements of 24 bytes.
           (call $print-number (i32.load (i32.const 2548)))
           (if (i32.load8_u (i32.load (i32.const 2544)))
             (then (call $check (i32.add (i32.load (i32.const 2544)) (i32.const 24)) (i32.load (i32.const 2544))))
             (else (call $check (i32.load (i32.const 2544)) (i32.add (i32.load (i32.const 2544)) (i32.const 24)))))
-          ;; Who monitors it.
+          ;; The processes that monitor it.
           (call $print-number (i32.load (i32.const 2556)))
           (call $must (call $same (i32.load (i32.const 2552)) (i32.const 16)))
           (call $unlink-from (i32.const 272))
@@ -198,7 +198,7 @@ fn all_that_is_told_of_a_process() {
 }
 
 #[test]
-fn what_is_told_of_main_and_of_nobody() {
+fn information_about_main_and_about_dead_processes() {
     main_prints(
         "(call $print-number (call $status (i32.const 16)))
          (call $print-number (i32.load8_u (i32.const 2409)))
@@ -215,11 +215,11 @@ fn what_is_told_of_main_and_of_nobody() {
          (call $hibernate)
          (call $must (call $look (i32.const 16)))
          (call $print-number (i32.load8_u (i32.const 2411)))
-         ;; The advice is for one wait.
+         ;; The advice holds for one wait.
          (call $pass (i64.const 1))
          (call $must (call $look (i32.const 16)))
          (call $print-number (i32.load8_u (i32.const 2411)))
-         ;; Of a process of that is no more, and one that never was.
+         ;; Information about a process that has ended, and about one that never existed.
          (call $start %\"stays\" (i32.const 272))
          (call $end (i32.const 272))
          (call $print-number (call $look (i32.const 272)))
@@ -231,8 +231,8 @@ fn what_is_told_of_main_and_of_nobody() {
 
 #[test]
 fn every_status() {
-    // Running (0), runnable (1), waiting (2), waiting for the host (3), suspended (4). On one scheduler, whoever is
-    // looked at does not run.
+    // Running (0), runnable (1), waiting (2), waiting for the host (3), suspended (4). On one scheduler, an inspected process
+    // does not run.
     let guest = looking_guest(
         "(import \"wasi_snapshot_preview1\" \"poll_oneoff\" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))",
         "(func (export \"sleeps\")
@@ -253,7 +253,7 @@ fn every_status() {
            (call $await-status (i32.const 288) (i32.const 2))
            (call $start %\"sleeps\" (i32.const 304))
            (call $await-status (i32.const 304) (i32.const 3))
-           ;; Whoever waits can be suspended as well.
+           ;; A waiting process can be suspended as well.
            (call $must (call $suspends (i32.const 288)))
            (call $print-number (call $status (i32.const 288)))
            (call $must (call $suspends (i32.const 304)))
@@ -326,7 +326,7 @@ fn all_processes_and_counters() {
 
 #[test]
 fn a_suspended_process_does_nothing_until_it_is_resumed() {
-    // What is sent to it waits in its mailbox. It was suspended twice, and must be resumed twice.
+    // Messages to it wait in its mailbox. It was suspended twice, and must be resumed twice.
     main_prints(
         "(call $start %\"neighbour\" (i32.const 272))
          (call $must (i32.eq (call $ask (i32.const 272)) (i32.const 1)))
@@ -374,7 +374,7 @@ fn a_busy_process_makes_no_progress_while_it_is_suspended() {
 }
 
 #[test]
-fn whoever_suspended_a_process_ends() {
+fn the_end_of_a_suspender() {
     let body = "(func (export \"suspender\")
           (call $argument (i32.const 176))
           (call $copy-id (i32.load (i32.const 176)) (i32.const 272))
@@ -392,7 +392,7 @@ fn whoever_suspended_a_process_ends() {
           (call $must (i32.eq (i32.const -1) (call $spawned (i32.const 288))))
           (call $take (i32.const 7))
           (call $print-number (call $status (i32.const 272)))
-          ;; Nobody else's suspension can be undone, but there can be more of them.
+          ;; A process can't undo the suspension of another one, but it can add its own.
           (call $print-number (call $resumes (i32.const 272)))
           (call $print-number (call $suspends (i32.const 272)))
           (call $end (i32.const 288))
@@ -416,7 +416,7 @@ fn a_suspended_process_can_be_ended() {
          (call $must (call $suspends (i32.const 272)))
          (call $signal (i32.const 272) (i32.const 3))
          (call $print-number (call $take-down-of (i32.const 192)))
-         ;; Main ends, and one is still suspended.
+         ;; Main ends while a process is still suspended.
          (call $start %\"stays\" (i32.const 272))
          (call $must (call $suspends (i32.const 272)))",
         "4\n0\n4\n",
@@ -424,7 +424,7 @@ fn a_suspended_process_can_be_ended() {
 }
 
 #[test]
-fn who_can_not_be_suspended() {
+fn processes_that_can_not_be_suspended() {
     main_prints(
         "(call $print-number (call $suspends (i32.const 16)))
          (call $start %\"stays\" (i32.const 272))
@@ -440,7 +440,7 @@ fn who_can_not_be_suspended() {
 
 #[test]
 fn two_processes_that_suspend_each_other() {
-    // One of them is faster, or neither comes back from it; both can be ended.
+    // One of them is faster, or neither returns from the call. Both can be ended.
     let body = "(func (export \"suspender\")
           (call $parent (i32.const 256))
           (call $take (i32.const 3))

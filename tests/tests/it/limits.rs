@@ -1,10 +1,10 @@
-//! Guests that want more than there is: memory, tables, processes, mailboxes, messages, stack, handles.
+//! Guests that exceed limits: memory, tables, processes, mailboxes, messages, stack, handles.
 
 use crate::offenders::{Offender, check, check_with};
 use crate::prints;
 use atoll_tests::{Atoll, Guest, bare_guest, guest};
 
-/// Grows something until that fails, prints how large it is then, and asks a neighbour.
+/// Grows a memory or table until that fails, prints its size, and calls a neighbour.
 fn grow_for_ever(grow: &str, size: &str) -> String {
     format!(
         "(func (export \"run\")
@@ -26,7 +26,7 @@ fn memory_that_starts_with_4_gib() {
         .code(1)
         .stderr_has("can't be loaded: the module's memory is too large: ")
         .stderr_has("hint: raise --max-memory");
-    // Beside a program that can be run, as well.
+    // The same beside a program that can run.
     Atoll::run(atoll_tests::guest("(func (export \"run\"))"))
         .program("large", &guest)
         .outcome()
@@ -61,7 +61,7 @@ fn grows_memory_for_ever() {
             .stdout(&format!("{pages}\ngoes on\n"))
             .stderr("");
     }
-    // The system's limit is 1 GiB if nothing is said.
+    // The system's limit is 1 GiB by default.
     let steps = grow_for_ever("(memory.grow (i32.const 256))", "(memory.size)");
     Atoll::run(guest(&steps))
         .outcome()
@@ -85,7 +85,7 @@ fn grows_a_table_for_ever() {
 
 #[test]
 fn memory_and_tables_that_refuse_to_grow_use_nothing_up() {
-    // The module's own maximum is far below the system's: what is refused for it must not count as taken.
+    // The module's own maximum is far below the system's. A growth beyond it must not count as used.
     let body = "(table $table 1 100 funcref)
         (func (export \"run\")
           (call $must (i32.eq (i32.const -1) (memory.grow (i32.const 16382))))
@@ -125,7 +125,7 @@ fn all_memories_of_a_process_count_together() {
 
 #[test]
 fn a_spawn_may_limit_memory() {
-    // Option 4 is `max-memory`; main tries limits on a child that says how many pages it got.
+    // Option 4 is `max-memory`. Main tries limits on a child that reports its number of pages.
     let body = "(func (export \"child\")
           (loop $again (br_if $again (i32.ne (i32.const -1) (memory.grow (i32.const 1)))))
           (call $print-number (memory.size)))
@@ -154,8 +154,8 @@ fn a_spawn_may_limit_memory() {
 
 #[test]
 fn spawns_for_ever() {
-    // Main spawns until it is refused, with too-many-processes (case 2): main, the neighbour and 98 others. They are
-    // alive, all of them; when they have been told to end there is room again.
+    // Main spawns until the spawn fails with too-many-processes (case 2). There are main, the neighbour and 98 others, all of
+    // them alive. When main has told them to end, there is room again.
     let body = "(func (export \"child\") (drop (call $take-any)))
         (func (export \"run\")
           (local $count i32) (local $slot i32) (local $error i32)
@@ -190,8 +190,8 @@ fn spawns_for_ever() {
 
 #[test]
 fn processes_that_spawn_processes_for_ever() {
-    // Each spawns as many as it can, each of which does the same. The neighbour is asked all the while. At the end they
-    // are killed if they spawn faster than they can be told to end.
+    // Each process spawns as many as it can, and each of those does the same. Meanwhile the test keeps calling the neighbour.
+    // At the end main kills them if they spawn faster than it can tell them to end.
     let body = "(func (export \"child\")
           (loop $again
             (call $self (i32.const 16))
@@ -255,7 +255,7 @@ fn floods_its_own_mailbox() {
 
 #[test]
 fn floods_the_mailbox_of_another() {
-    // The receiver ends, as is documented, and neither the sender nor the neighbour. What is sent after that is lost.
+    // The receiver ends, as documented, and the sender and the neighbour do not. Later messages are lost.
     let body = "(func (export \"receiver\")
           (loop $again (drop (call $poll (i32.const 1000000))) (call $yield-now) (br $again)))
         (func (export \"run\")
@@ -272,7 +272,7 @@ fn floods_the_mailbox_of_another() {
         .code(0)
         .stdout("1\n")
         .crash("receiver", "exhausted: mailbox");
-    // With the limit that holds if nothing is said.
+    // With the default limit.
     Atoll::run(guest(body))
         .outcome()
         .code(0)
@@ -280,8 +280,8 @@ fn floods_the_mailbox_of_another() {
 }
 
 #[test]
-fn a_mailbox_holds_what_was_not_received_and_gives_room_back() {
-    // 64 KiB twice fit into 160 KiB, three times don't; what is received leaves room.
+fn a_mailbox_counts_waiting_messages_and_frees_received_ones() {
+    // 64 KiB twice fit into 160 KiB, three times don't. A received message leaves room.
     let body = "(func (export \"run\")
           (local $count i32)
           (call $self (i32.const 16))
@@ -375,7 +375,7 @@ fn the_limit_of_a_message_is_exact() {
             },
         ],
     );
-    // An argument is refused to who spawns: argument-too-large is case 4.
+    // The spawn of a process with a large argument fails: argument-too-large is case 4.
     let spawn = |bytes: u32| {
         format!(
             "(call $spawn (i32.const 0) (i32.const 0) (i32.const 0) %\"neighbour\"
@@ -409,7 +409,7 @@ fn recurses_without_end() {
 
 #[test]
 fn host_calls_at_the_end_of_the_stack() {
-    // Recurses until little is left, and calls each function there: either it has room, or the guest traps.
+    // Recurses until little stack is left, and calls each function there: the function has room, or the guest traps.
     let calls = [
         ("own-pid", "(call $self (i32.const 16))"),
         ("argument", "(call $argument (i32.const 176))"),
@@ -467,7 +467,7 @@ fn many_handles() {
                 (br_if $again (i32.eqz (local.tee $error
                   (call $path_open (i32.const 3) (i32.const 0) %\"file\" (i32.const 0)
                     (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 1024))))))
-              ;; Too many open files.
+              ;; The error for too many open files.
               (call $must (i32.eq (local.get $error) (i32.const 33)))
               (call $print %\"refused\"))
             (func (export \"run\")
@@ -495,7 +495,7 @@ fn many_handles() {
 
 #[test]
 fn unfinished_lines_of_many_processes() {
-    // Each leaves an unfinished line behind; they are shown, each on a line of its own.
+    // Each process leaves an unfinished line. Atoll prints each on a line of its own.
     let body = "(func (export \"child\")
           (call $must (i32.eqz (call $write %\"unfinished\"))))
         (func (export \"run\")
@@ -514,7 +514,7 @@ fn unfinished_lines_of_many_processes() {
 }
 
 #[test]
-fn what_can_not_be_instantiated_is_no_process() {
+fn a_failed_instance_is_no_process() {
     let cases = [
         ("(table 2000000 funcref)", "exceeds table limits"),
         ("(table 4000000000 funcref)", "exceeds table limits"),
@@ -536,7 +536,7 @@ fn what_can_not_be_instantiated_is_no_process() {
             .stdout("")
             .stderr_has("main.wat` can't be started: the program can't be instantiated: ")
             .stderr_has(text);
-        // The error's case is `other`, in words; the process that spawned goes on, and so does its neighbour.
+        // The error's case is `other`, with a text. The process that spawned goes on, and so does its neighbour.
         let main = guest(
             "(func (export \"run\")
                (call $start %\"neighbour\" (i32.const 256))
@@ -556,7 +556,7 @@ fn what_can_not_be_instantiated_is_no_process() {
 
 #[test]
 fn failed_spawns_use_nothing_up() {
-    // As many as there may be processes, many times over, each failing in another way.
+    // Many times as many spawns as there may be processes. They fail in different ways.
     let bad = bare_guest("(table 2000000 funcref) (func (export \"run\"))");
     let body = "(func (export \"run\")
           (local $count i32)

@@ -1,8 +1,9 @@
-//! Large payloads, which a sender lends until somebody has taken them: nobody may notice, whoever ends in between.
+//! Large payloads, which a sender lends until a receiver takes them. Guests must not notice, even if a process ends in
+//! between.
 
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, TOOLS};
 
-/// A buffer of 100,000 bytes at 512 KiB, which is filled and sent whole; what is received lies below it.
+/// A buffer of 100,000 bytes at 512 KiB, which is filled and sent as a whole. Received payloads lie below it.
 const LARGE: &str = "
   (func $fill (param $with i32) (memory.fill (i32.const 524288) (local.get $with) (i32.const 100000)))
 
@@ -11,7 +12,7 @@ const LARGE: &str = "
     (call $fill (local.get $with))
     (call $post-bytes (local.get $slot) (local.get $tag) (i32.const 524288) (i32.const 100000)))
 
-  ;; Is the event that was received last a message of 100,000 such bytes?
+  ;; Is the last received event a message of 100,000 such bytes?
   (func $must-be-filled (param $with i32)
     (local $at i32) (local $end i32)
     (call $must (i32.eq (i32.load (i32.const 168)) (i32.const 100000)))
@@ -21,7 +22,7 @@ const LARGE: &str = "
       (call $must (i32.eq (i32.load8_u (local.get $at)) (local.get $with)))
       (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1))) (local.get $end)))))";
 
-/// Runs this on one scheduler, where the order of turns is known, and on two.
+/// Runs this on one scheduler, where the order of turns is fixed, and on two.
 #[track_caller]
 fn check(body: &str, stdout: &str, crashes: usize) {
     for schedulers in ["1", "2"] {
@@ -50,7 +51,7 @@ fn check(body: &str, stdout: &str, crashes: usize) {
 
 #[test]
 fn the_sender_may_overwrite_what_it_has_sent() {
-    // Whether the receiver takes each at once, or all of them when the sender is done.
+    // The receiver takes each message at once, or all of them when the sender has finished.
     let body = "
         (func $takes
           (local $count i32)
@@ -101,7 +102,7 @@ fn a_memory_that_grows_and_moves_after_sending() {
 }
 
 #[test]
-fn a_sender_that_has_ended_leaves_what_it_sent() {
+fn a_large_message_outlives_its_sender() {
     for (end, crashes) in [
         ("", 0),
         ("(call $exit (i32.const 1) (i32.const 0) (i32.const 0))", 0),
@@ -125,8 +126,8 @@ fn a_sender_that_has_ended_leaves_what_it_sent() {
 
 #[test]
 fn a_sender_that_is_killed_while_it_lends() {
-    // Tells the killer that it will send, and sends to main, who looks when the killer is done. On one scheduler its turn
-    // ends while it lends, and the killer's is the next.
+    // The process tells the killer that it will send, and sends to main. Main looks when the killer has finished. On one
+    // scheduler the sender's turn ends while it lends, and the killer's turn is next.
     let body = "
         (func (export \"killer\")
           (call $parent (i32.const 256))
@@ -149,7 +150,7 @@ fn a_sender_that_is_killed_while_it_lends() {
             (call $post-bytes (i32.const 272) (i32.const 3) (i32.const 288) (i32.const 16))
             (call $take (i32.const 6))
             (call $await-end (i32.const 272))
-            ;; It may have been killed before it sent.
+            ;; The process may have been killed before it sent.
             (if (call $poll (i32.const 1)) (then (call $must-be-filled (i32.const 7))))
             (br_if $again (i32.lt_u
               (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 30))))
@@ -193,9 +194,9 @@ fn receivers_that_take_nothing() {
           (call $post-filled (i32.const 272) (i32.const 1) (i32.const 8))
           (call $post (i32.const 272) (i32.const 99))
           (call $await-end (i32.const 272))
-          ;; There is nobody any more.
+          ;; The receiver has ended.
           (call $post-filled (i32.const 272) (i32.const 1) (i32.const 9))
-          ;; It sends to itself.
+          ;; The process sends to itself.
           (call $post-filled (i32.const 16) (i32.const 1) (i32.const 10))
           (call $fill (i32.const 0))
           (call $take (i32.const 1))
@@ -245,7 +246,7 @@ fn large_answers() {
           (call $start %\"answers\" (i32.const 272))
           (loop $next
             (global.set $heap (i32.const 32768))
-            ;; The answer lies where a message does in an event.
+            ;; The answer is at the same offset as a message in an event.
             (call $call (i32.const 0) (i64.load (i32.const 272)) (i64.load (i32.const 280))
               (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0)
               (i32.const 0) (i64.const 0) (i32.const 104))

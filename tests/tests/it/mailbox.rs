@@ -1,15 +1,15 @@
-//! What the mailbox promises: order, selection, timeouts, who sent it, and that the bytes are those that were sent.
+//! The guarantees of the mailbox: order, selection, timeouts, the sender, and unchanged payloads.
 
 use crate::prints;
 use atoll_tests::{Atoll, guest};
 
-/// Main runs this, with its own pid at 16.
+/// Main has this body, and its own pid at 16.
 #[track_caller]
 fn check(body: &str, stdout: &str) {
     prints(&format!("(call $self (i32.const 16)) {body}"), stdout);
 }
 
-/// Posts a message with each of these tags to itself.
+/// Sends a message with each of these tags to itself.
 fn post(tags: &[u32]) -> String {
     tags.iter()
         .map(|tag| format!("(call $post (i32.const 16) (i32.const {tag}))"))
@@ -54,7 +54,7 @@ fn a_tag_selects_and_leaves_the_others_in_order() {
 
 #[test]
 fn only_the_low_half_of_a_joined_number_is_the_tag() {
-    // Some toolchains extend the tag with its sign.
+    // Some toolchains sign-extend the tag.
     let body = post(&[0xffff_fff0])
         + &poll("(i32.const 1) (i64.const -16) (i64.const 0)")
         + &post(&[0xffff_fff0])
@@ -103,7 +103,7 @@ fn a_reference_selects_its_answer() {
             "(i32.const 3) (i64.load (i32.const {reference})) (i64.load offset=8 (i32.const {reference}))"
         ))
     };
-    // Two references; one is asked for before there is an answer, and one that was never made.
+    // Two references: the process asks for one before there is an answer, and one was never made.
     let body = [
         "(call $make-reference (i32.const 1024)) (call $make-reference (i32.const 1040))"
             .to_owned(),
@@ -191,7 +191,7 @@ fn a_message_that_is_there_is_taken_whatever_the_timeout() {
 
 #[test]
 fn a_wait_that_ran_out_leaves_no_timer_to_the_next() {
-    // Many short waits, some of which end by a message; then one that has to wait for its message.
+    // Many short waits, some of which end by a message, and then one that has to wait for its message.
     let body = "(func (export \"echo\")
           (loop $next
             (drop (call $take-any))
@@ -220,8 +220,8 @@ fn a_wait_that_ran_out_leaves_no_timer_to_the_next() {
 }
 
 #[test]
-fn the_sender_is_who_sent_it() {
-    // The child tells its own pid in the payload; main compares it with the envelope's and with what spawn answered.
+fn a_message_names_its_sender() {
+    // The child sends its own pid in the payload. Main compares it with the envelope's pid and with the result of the spawn.
     let body = "(func (export \"child\")
           (call $parent (i32.const 256))
           (call $self (i32.const 272))
@@ -244,7 +244,7 @@ fn the_sender_is_who_sent_it() {
 
 #[test]
 fn format_and_payload_arrive_as_they_were_sent() {
-    // Sizes around the host's inline payload and up to a MiB; the format goes along.
+    // Sizes around the host's inline payload and up to a MiB. The format must arrive, too.
     let body = "(func $byte (param $at i32) (result i32)
           (i32.shr_u (i32.mul (local.get $at) (i32.const 0x9e3779b1)) (i32.const 24)))
         (func $check (param $bytes i32) (param $format i32)
@@ -286,8 +286,8 @@ fn format_and_payload_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn sends_to_nobody_are_nothing() {
-    // A process that has ended, one that never was, ids beyond all bounds, and a right id of another node.
+fn sends_to_dead_processes_have_no_effect() {
+    // A process that has ended, one that never existed, ids beyond all bounds, and a valid id of another node.
     let body = "(func (export \"child\"))
         (func $lost (param $node i64) (param $id i64)
           (call $must (i32.eqz (call $is-alive (local.get $node) (local.get $id))))
@@ -310,7 +310,7 @@ fn sends_to_nobody_are_nothing() {
 
 #[test]
 fn order_holds_between_two_processes_on_several_schedulers() {
-    // Tags count up; main takes them with any, and by tag, in turn.
+    // Tags count up. Main takes them with any, and by tag, in turn.
     let body = "(func (export \"counter\")
           (local $tag i32)
           (call $parent (i32.const 256))

@@ -1,18 +1,18 @@
-//! Tests of the program `atoll`, as its users have it: guests go in as WAT, what comes out is compared.
+//! Tests of the program `atoll` from outside: guests go in as WAT, and the tests compare the output.
 //!
-//! One file is about one theme. Guests are put together by the crate's own small library; nothing here knows the host's
-//! insides, waits for a length of time, or asserts one.
+//! Each file covers one theme. The crate's own small library builds the guests. No test knows the host's internals, waits for
+//! a length of time, or asserts one.
 
-// What the tests are made of.
+// Helpers of the tests.
 mod offenders;
 mod wrap;
 
-// What is a program, and what is said of files that are none.
+// Files that are programs, and the errors for other files.
 mod command_line;
 mod files;
 mod inspect;
 
-// Guests that mean harm, or were built by mistake, and their neighbours.
+// Guests that are hostile or defective, and their neighbours.
 mod attacks;
 mod bulk;
 mod hostile;
@@ -22,7 +22,7 @@ mod realloc;
 mod start;
 mod wasi_pointers;
 
-// What processes may rely on.
+// The guarantees for processes.
 mod calls;
 mod components;
 mod exits;
@@ -38,7 +38,7 @@ mod spawning;
 mod stopping;
 mod timers;
 
-// What WASI programs may rely on.
+// The guarantees for WASI programs.
 mod edges;
 mod grants;
 mod output;

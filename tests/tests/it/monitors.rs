@@ -1,4 +1,4 @@
-//! Monitors, and that what is told of an end arrives whole and in order.
+//! Monitors: the down-signal of an end arrives whole and in order.
 
 use crate::signals::{main_prints, prints};
 
@@ -20,13 +20,13 @@ fn monitors_tell_of_an_end_once_each() {
          (call $must (call $same (i32.const 136) (i32.const 272)))
          (call $print-number (call $take-down-of (i32.const 2208)))
          (call $must (call $is-empty))
-         ;; The dead are down at once, each time anew.
+         ;; A monitor of a dead process fires at once, each time.
          (call $watch (i32.const 272) (i32.const 2208))
          (call $print-number (call $take-down-of (i32.const 2208)))
          (call $watch (i32.const 272) (i32.const 2208))
          (call $must (call $same (i32.const 136) (i32.const 272)))
          (call $print-number (call $take-down-of (i32.const 2208)))
-         ;; Who was never there, too.
+         ;; The same for a process that never existed.
          (i64.store (i32.const 272) (i64.const 0x123456789abcdef))
          (call $watch (i32.const 272) (i32.const 2208))
          (call $print-number (call $take-down-of (i32.const 2208)))
@@ -37,10 +37,10 @@ fn monitors_tell_of_an_end_once_each() {
 }
 
 #[test]
-fn demonitoring_and_what_has_arrived() {
+fn demonitoring_and_signals_that_have_arrived() {
     main_prints(
         "(call $start %\"stays\" (i32.const 272))
-         ;; A monitor that is ended in time.
+         ;; A monitor that is removed in time.
          (call $watch (i32.const 272) (i32.const 2208))
          (call $print-number (call $unwatch (i32.const 2208) (i32.const 1)))
          (call $watch (i32.const 272) (i32.const 2208))
@@ -49,7 +49,7 @@ fn demonitoring_and_what_has_arrived() {
          (call $watch (i32.const 272) (i32.const 2224))
          (call $end (i32.const 272))
          (call $must (call $is-one-of-three))
-         ;; One that has told already: its signal stays, or is flushed.
+         ;; A monitor that has fired already: its signal stays, or is flushed.
          (call $watch (i32.const 272) (i32.const 2208))
          (call $watch (i32.const 272) (i32.const 2224))
          (call $print-number (call $unwatch (i32.const 2208) (i32.const 0)))
@@ -57,17 +57,17 @@ fn demonitoring_and_what_has_arrived() {
          (call $print-number (call $take-down))
          (call $must (call $same (i32.const 112) (i32.const 2208)))
          (call $must (call $is-empty))
-         ;; One that was received, and none at all.
+         ;; A monitor whose signal was received, and none at all.
          (call $print-number (call $unwatch (i32.const 2208) (i32.const 1)))
          (call $make-reference (i32.const 192))
          (call $print-number (call $unwatch (i32.const 192) (i32.const 1)))
-         ;; Flushing takes nothing else that has this reference.
+         ;; A flush removes no other event with this reference.
          (call $self (i32.const 16))
          (call $send (i64.load (i32.const 16)) (i64.load (i32.const 24)) (i32.const 3) (i32.const 1)
            (i64.load (i32.const 192)) (i64.load (i32.const 200)) (i32.const 0) (i32.const 0) (i32.const 0))
          (call $print-number (call $unwatch (i32.const 192) (i32.const 1)))
          (call $print-number (call $take-any)))
-       ;; `$end` has taken its own signal; the two that were there before have come before.
+       ;; `$end` has taken its own signal. The two earlier signals have come before it.
        (func $is-one-of-three (result i32)
          (drop (call $take-down-of (i32.const 2224)))
          (drop (call $take-down-of (i32.const 2208)))
@@ -87,7 +87,7 @@ fn monitors_by_name() {
          (call $start %\"stays\" (i32.const 288))
          (call $must (i32.eq (i32.const -1) (call $name %\"one\" (i32.const 272))))
          (call $watch-name %\"one\" (i32.const 2208))
-         ;; The name goes to another process; the monitor stays with the first.
+         ;; The name goes to another process. The monitor stays with the first one.
          (call $must (call $unregister %\"one\"))
          (call $must (i32.eq (i32.const -1) (call $name %\"one\" (i32.const 288))))
          (call $end (i32.const 288))
@@ -118,7 +118,7 @@ fn monitors_of_oneself_mean_nothing() {
 
 #[test]
 fn reasons_and_names_arrive_whole() {
-    // A name of 255 bytes, and a reason of 100,000, each byte of which depends on its place.
+    // A name of 255 bytes, and a reason of 100,000 bytes, each of which depends on its offset.
     let body = "(func (export \"run\")
           (local $at i32)
           (drop (memory.grow (i32.const 10)))
@@ -139,7 +139,7 @@ fn reasons_and_names_arrive_whole() {
           (call $check (i32.load (i32.const 156)) (i32.load (i32.const 160)))
           (call $print-number (call $take-exit))
           (call $check (i32.load (i32.const 132)) (i32.load (i32.const 136)))
-          ;; No bytes are none.
+          ;; An empty reason arrives empty.
           (call $start %\"stays\" (i32.const 272))
           (call $watch (i32.const 272) (i32.const 2208))
           (call $signal-bytes (i32.const 272) (i32.const 0) (i32.const 0))
@@ -157,7 +157,7 @@ fn reasons_and_names_arrive_whole() {
 }
 
 #[test]
-fn what_a_process_sent_arrives_before_its_end() {
+fn messages_of_a_process_arrive_before_its_down_signal() {
     let body = "(func (export \"sends\")
           (local $count i32)
           (call $parent (i32.const 256))

@@ -1,5 +1,5 @@
-//! Processes that end badly, each in three places: as main, beside a neighbour in the same program, and beside one in
-//! another program that imports no WASI.
+//! Processes that end badly, in three places each: as main, beside a neighbour in the same program, and beside one in another
+//! program that imports no WASI.
 
 use atoll_tests::{Atoll, Guest, Outcome};
 
@@ -7,13 +7,13 @@ use atoll_tests::{Atoll, Guest, Outcome};
 pub struct Offender<'a> {
     /// Its function's name.
     pub name: &'a str,
-    /// What it does.
+    /// Its body.
     pub body: &'a str,
-    /// What its crash report says of it.
+    /// The text in its crash report.
     pub reason: &'a str,
 }
 
-/// The exit code of a main that ends so.
+/// The exit code of a main that ends this way.
 fn code(reason: &str) -> i32 {
     match reason.split_once(':') {
         Some(("trap", _)) => 134,
@@ -22,14 +22,14 @@ fn code(reason: &str) -> i32 {
     }
 }
 
-/// Each offender ends for its reason and is reported; as main it ends the program with the right code; and its
-/// neighbour goes on answering.
+/// Each offender ends for its reason, and Atoll reports it. As main it ends the program with the right code. Its neighbour
+/// goes on answering.
 #[track_caller]
 pub fn check(offenders: &[Offender<'_>]) {
     check_with(&Guest::default(), &[], offenders);
 }
 
-/// The same for a guest with other pieces than usual, whose body is declarations for the offenders to use, and options.
+/// The same for a guest of other pieces than usual, with options. Its body holds declarations for the offenders.
 #[track_caller]
 pub fn check_with(pieces: &Guest<'_>, options: &[&str], offenders: &[Offender<'_>]) {
     let mut functions = pieces.body.to_owned();
@@ -58,7 +58,7 @@ pub fn check_with(pieces: &Guest<'_>, options: &[&str], offenders: &[Offender<'_
             .stdout("")
             .crash(name, reason);
     }
-    // The neighbour and main are built as usual, whatever the offenders are built of.
+    // The neighbour and main are built as usual, for any pieces of the offenders.
     let main = atoll_tests::guest(&main(offenders, "other"));
     let outcome = Atoll::run(main)
         .program("other", &bare)
@@ -71,7 +71,7 @@ pub fn check_with(pieces: &Guest<'_>, options: &[&str], offenders: &[Offender<'_
     check_neighbour(outcome, offenders);
 }
 
-/// The same for bodies, each with the text that it traps with, or with a budget that it exhausts: `exhausted: …`.
+/// The same for bodies, each with its trap's text, or with the budget that it exhausts: `exhausted: …`.
 #[track_caller]
 pub fn check_traps<T: AsRef<str>>(pieces: &Guest<'_>, options: &[&str], cases: &[(T, T)]) {
     let named = cases.iter().enumerate().map(|(index, (body, text))| {
@@ -93,7 +93,7 @@ fn main(offenders: &[Offender<'_>], program: &str) -> String {
     format!("(func (export \"run\") {})", run(offenders, program))
 }
 
-/// Main: a neighbour is asked before the first offender, and after each.
+/// Main calls a neighbour before the first offender, and after each.
 fn run(offenders: &[Offender<'_>], program: &str) -> String {
     let mut run = String::from(
         "(call $start %\"neighbour\" (i32.const 256))
@@ -113,7 +113,7 @@ fn run(offenders: &[Offender<'_>], program: &str) -> String {
 #[track_caller]
 fn check_neighbour(outcome: Outcome, offenders: &[Offender<'_>]) {
     let outcome = outcome.code(0).stdout("the neighbour answers\n");
-    // In no particular order: each report is written by the scheduler on which its process ended.
+    // The order is open: each scheduler writes the reports of the processes that end on it.
     let mut reported: Vec<_> = outcome
         .crashes()
         .into_iter()

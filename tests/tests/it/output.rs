@@ -1,4 +1,4 @@
-//! Standard output, error and input: whole lines of one process each, nothing lost, and readers that go away.
+//! Standard output, error and input: whole lines of one process each, no lost bytes, and readers that go away.
 
 use atoll_tests::{Atoll, Guest, guest};
 
@@ -80,7 +80,7 @@ fn standard_output_and_error_are_apart() {
 
 #[test]
 fn bytes_go_through_as_they_are() {
-    // All of them, and a line of 100,000 bytes without an end.
+    // All bytes, and a line of 100,000 bytes without an end.
     let body = "(func (export \"run\")
           (local $at i32)
           (loop $next
@@ -101,7 +101,7 @@ fn bytes_go_through_as_they_are() {
         .stderr("");
 }
 
-/// Main prints lines until that fails, and exits with the error's number.
+/// Main prints lines until that fails, and exits with the error number.
 const PRINTS_FOR_EVER: &str = "(func (export \"run\")
       (local $error i32)
       (loop $again
@@ -114,7 +114,7 @@ fn a_reader_that_goes_away_is_an_error_that_the_guest_sees() {
     let body = PRINTS_FOR_EVER.replace("\\n", "");
     for bytes in [0, 1, 100_000] {
         let outcome = Atoll::run(guest(&body)).outcome_if_output_closes_after(bytes);
-        // EPIPE is 64, EIO 29: that the stream is closed is all that can be known.
+        // EPIPE is 64, EIO 29. The guest can learn only that the stream is closed.
         assert!(
             matches!(outcome.code, Some(64 | 29)),
             "no error that says so\n{outcome}"
@@ -140,7 +140,7 @@ fn a_guest_that_ignores_closed_output_goes_on() {
 
 #[test]
 fn processes_that_wait_for_output_end_with_main() {
-    // Nobody reads; children fill every buffer and wait. Main ends all the same, and the reader is gone by then.
+    // There is no reader. Children fill every buffer and wait. Main still ends, and then the reader has gone.
     let body = "(func (export \"child\")
           (loop $again (drop (call $write %\"a line of text that nobody reads to its end\")) (br $again)))
         (func (export \"run\")

@@ -1,4 +1,4 @@
-//! Addresses, lengths and cases that a guest makes up, given to every function of the contract and of WASI.
+//! Made-up addresses, lengths and cases, passed to every function of the contract and of WASI.
 
 use crate::offenders::{self, Offender, check};
 
@@ -8,17 +8,17 @@ fn check_traps(cases: &[(&str, &str)]) {
     offenders::check_traps(&atoll_tests::Guest::default(), &[], cases);
 }
 
-/// What is said of a result's address; the memory has two pages.
+/// The text for a result's address. The memory has two pages.
 fn outside(what: &str, address: u32, bytes: u32) -> String {
     format!(
         "{what} (address {address:#x}, {bytes} bytes) lies outside of the memory (0x20000 bytes)"
     )
 }
 
-/// Gives a function with a result of so many bytes every bad address for it.
+/// Passes a function with a result of this size every bad address for it.
 #[track_caller]
 fn check_result(call: impl Fn(&str) -> String, what: &str, bytes: u32) {
-    // A bare list is aligned to its words, a record with a u64 in it to eight bytes.
+    // A bare list is aligned to its words, a record with a u64 to eight bytes.
     let alignment = if bytes == 8 { 4 } else { 8 };
     let outside_addresses = [
         0x20000 - bytes + alignment,
@@ -71,7 +71,7 @@ fn make_reference_with_a_bad_result_address() {
 
 #[test]
 fn receive_with_a_bad_result_address() {
-    // A message waits, which must not be taken for nothing.
+    // A message waits, and the failed call must not take it.
     check_result(
         |address| {
             format!(
@@ -98,7 +98,7 @@ fn spawn_with_a_bad_result_address() {
     );
 }
 
-/// Ranges that are not in memory, whatever they are read for.
+/// Ranges that are not in memory, for every use.
 const RANGES: [(u32, u32); 7] = [
     (0x20001, 0),
     (0x1ffff, 2),
@@ -109,7 +109,7 @@ const RANGES: [(u32, u32); 7] = [
     (0xffff_fff0, 0x3ff_0000),
 ];
 
-/// Gives a function that reads memory every bad range.
+/// Passes every bad range to a function that reads memory.
 #[track_caller]
 fn check_range(call: impl Fn(&str) -> String, what: &str) {
     let cases: Vec<(String, String)> = RANGES
@@ -232,7 +232,7 @@ fn spawn_options_and_selector_tags_outside_of_memory() {
         .map(|(call, text)| (call.as_str(), text.as_str()))
         .collect();
     check_traps(&cases);
-    // An option at the end of memory whose next one is outside: the first is label "" (case 6), the second is not there.
+    // An option at the end of memory, with the next one outside: the first is label "" (case 6), the second does not exist.
     let last = format!(
         "(i32.store (i32.const 0x1ffe8) (i32.const 6)) {}",
         options(0x1ffe8, 2)
@@ -275,7 +275,7 @@ fn lies_about_lengths() {
             "spawn: the argument (address 0x0, 4294967295 bytes) lies outside of the memory (0x20000 bytes)",
         ),
     ]);
-    // Over the limit of a message, which is looked at first.
+    // Over the limit of a message, which the host checks first.
     check(&[
         Offender {
             name: "send",

@@ -1,9 +1,9 @@
-//! What a guest's `cabi_realloc` may do to itself and to nobody else: the host asks it for room, and gets anything.
+//! The host asks a guest's `cabi_realloc` for memory, and it may return or do anything. It can harm only its own process.
 
 use crate::offenders::{Offender, check_with};
 use atoll_tests::{Atoll, Guest};
 
-/// A `cabi_realloc` that is a good one until `$bad` is set, and then has this body.
+/// A `cabi_realloc` that works until `$bad` is set, and then has this body.
 fn realloc(body: &str) -> String {
     format!(
         "(global $bad (mut i32) (i32.const 0))
@@ -16,14 +16,14 @@ fn realloc(body: &str) -> String {
     )
 }
 
-/// Turns bad and receives a message of twenty bytes, for which there has to be room.
+/// Turns bad and receives a message of twenty bytes, which needs memory.
 const RECEIVE: &str = "(global.set $bad (i32.const 1))
     (call $self (i32.const 16))
     (i32.store (i32.const 1024) (i32.const 0x12345678))
     (call $post-bytes (i32.const 16) (i32.const 1) (i32.const 1024) (i32.const 20))
     (drop (call $take-any))";
 
-/// A process whose `cabi_realloc` has this body ends when it receives something.
+/// A process whose `cabi_realloc` has this body ends when it receives a message.
 #[track_caller]
 fn check_ends(body: &str, reason: &str) {
     let realloc = realloc(body);
@@ -39,7 +39,7 @@ fn check_ends(body: &str, reason: &str) {
     check_with(&pieces, &[], &[offender]);
 }
 
-/// A main whose `cabi_realloc` has this body receives a message and then does what is given.
+/// A main whose `cabi_realloc` has this body receives a message and then runs the given code.
 #[track_caller]
 fn check_prints(body: &str, then: &str, stdout: &str) {
     let realloc = realloc(body);
@@ -68,7 +68,7 @@ fn realloc_returns_addresses_outside_of_memory() {
     }
 }
 
-/// Short payloads are stored by the guest's own code.
+/// The guest's own code stores short payloads.
 #[test]
 fn realloc_returns_addresses_outside_of_memory_for_short_payloads() {
     for bytes in [1u32, 3, 4, 7, 8, 15, 16] {
@@ -89,7 +89,7 @@ fn realloc_returns_addresses_outside_of_memory_for_short_payloads() {
     }
 }
 
-/// Payloads of every length around the longest short one come whole, and nothing is written around them.
+/// Payloads of every length around the longest short one arrive whole, and the host writes nothing around them.
 #[test]
 fn payloads_of_every_length_come_whole() {
     let body = "(func (export \"run\") (local $length i32) (local $at i32)
@@ -144,7 +144,7 @@ fn realloc_recurses_without_end() {
 
 #[test]
 fn realloc_receives_again() {
-    // Each call of it sends itself a message and receives that, for which it is called.
+    // Each call of it sends a message to its own process and receives that, which calls it again.
     check_ends(
         &format!("{RECEIVE} (i32.const 1024)"),
         "trap: cabi_realloc called an imported function that returns a list",
@@ -183,7 +183,7 @@ fn realloc_never_ends() {
 
 #[test]
 fn realloc_waits_for_a_message_without_a_payload() {
-    // It is the guest's own code, and may do what it likes that leaves no list behind.
+    // It is the guest's own code, and may do anything that leaves no list behind.
     check_prints(
         "(call $post (i32.const 16) (i32.const 9))
          (call $receive (i32.const 1) (i64.const 9) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 96))
@@ -206,7 +206,7 @@ fn realloc_ends_the_process() {
 
 #[test]
 fn realloc_grows_memory_so_that_it_moves() {
-    // From two pages to the last address of 65 MiB: three size classes.
+    // From two pages to the last address of 65 MiB: three sizes of slots.
     check_prints(
         "(drop (memory.grow (i32.const 1038))) (i32.const 0x40f0000)",
         "(call $must (i32.eq (i32.load (i32.const 164)) (i32.const 0x40f0000)))
@@ -218,7 +218,7 @@ fn realloc_grows_memory_so_that_it_moves() {
 
 #[test]
 fn realloc_returns_addresses_that_overlap_the_result() {
-    // The payload, and then its address and length, overwrite each other: the guest's own affair.
+    // The payload and its address and length overwrite each other, which harms only the guest.
     for address in [0, 1, 96, 162, 164, 168, 0x1ffec] {
         check_prints(
             &format!("(i32.const {address})"),
@@ -241,7 +241,7 @@ fn arguments_and_error_texts_need_room_as_well() {
         body: "(func (export \"reader\") (global.set $bad (i32.const 1)) (call $argument (i32.const 176)))",
         ..Guest::default()
     };
-    // As main it has no argument: a list of no bytes needs no room.
+    // As main it has no argument, and an empty list needs no memory.
     Atoll::run(pieces.text().replace("\"reader\"", "\"run\""))
         .outcome()
         .code(0);
@@ -251,7 +251,7 @@ fn arguments_and_error_texts_need_room_as_well() {
         .code(134)
         .crash("run", outside);
 
-    // A name (case 2 of an option) that is empty is refused, in words.
+    // The host refuses an empty name (case 2 of an option) with an error text.
     let offender = Offender {
         name: "spawner",
         body: "(global.set $bad (i32.const 1))

@@ -3,7 +3,7 @@
 use crate::offenders::{Offender, check_traps, check_with};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, tied_guest};
 
-/// Prints every text of the list at 2096, and how many there are.
+/// Prints every text of the list at 2096, and their number.
 const PRINT_TEXTS: &str = "(func $print-texts
     (local $at i32) (local $count i32)
     (local.set $at (i32.load (i32.const 2096)))
@@ -63,7 +63,7 @@ fn names_that_are_given_and_taken_away() {
          (call $must (call $is-nobody %\"one\"))
          (call $print-number (call $name %\"two\" (i32.const 256)))
          (call $print-number (call $name %\"one\" (i32.const 272)))
-         ;; A name is not the beginning of another, and case counts.
+         ;; A name does not match its own beginning, and case matters.
          (call $must (call $is-nobody %\"on\"))
          (call $must (call $is-nobody %\"one \"))
          (call $must (call $is-nobody %\"One\"))
@@ -76,7 +76,7 @@ fn names_that_are_given_and_taken_away() {
 
 #[test]
 fn names_of_the_dead_are_free() {
-    // When the down-signal has come, the name has been free before.
+    // When the down-signal has come, the name has become free before.
     prints(
         "(loop $again
            (call $must (i32.eq (i32.const -1) (call $name %\"one\" (i32.const 272))))
@@ -93,7 +93,7 @@ fn names_of_the_dead_are_free() {
 
 #[test]
 fn the_length_of_a_name() {
-    // bad-name is case 3. Whoever asks for a name that nobody can have is told so.
+    // bad-name is case 3. A lookup of an impossible name gets that error.
     prints(
         "(call $print-number (call $name (i32.const 0x10000) (i32.const 0) (i32.const 256)))
          (call $print-number (call $name (i32.const 0x10000) (i32.const 256) (i32.const 256)))
@@ -192,7 +192,7 @@ fn members_of_groups() {
 
 #[test]
 fn a_monitored_group() {
-    // Change and process of each signal are compared with what has happened: joined (0), left (1).
+    // Change and process of each signal are compared with the real changes: joined (0), left (1).
     let expect = |change: u32, slot: u32| {
         format!(
             "(call $take-kinds (i32.const 16))
@@ -217,10 +217,10 @@ fn a_monitored_group() {
              (drop (call $quit %\"one\" (i32.const 256))) {left}
              (drop (call $enter %\"one\" (i32.const 256))) {joined}
              (call $must (call $is-empty))
-             ;; Its end undoes each of its joins.
+             ;; The end of a process undoes each of its joins.
              (call $end (i32.const 256)) {left} {left}
              (call $must (call $is-empty))
-             ;; What has arrived goes with the monitor.
+             ;; Signals that have arrived go with the monitor.
              (call $end (i32.const 272))
              (drop (call $enter %\"one\" (i32.const 16)))
              (call $print-number (call $demonitor-group (i64.load (i32.const 2104)) (i64.load (i32.const 2112))))
@@ -228,7 +228,7 @@ fn a_monitored_group() {
              (drop (call $quit %\"one\" (i32.const 16)))
              (call $print-number (call $demonitor-group (i64.load (i32.const 2104)) (i64.load (i32.const 2112))))
              (call $must (call $is-empty))
-             ;; Nobody has to be in it, and it is not there for being monitored.
+             ;; A group without members can be monitored, and a monitor does not create the group.
              (call $monitor-group %\"empty\" (i32.const 2104))
              (call $print-number (i32.load (i32.const 2124)))
              (call $print-groups)
@@ -241,7 +241,7 @@ fn a_monitored_group() {
 
 #[test]
 fn ten_thousand_members() {
-    // Every list is longer than a page, and is made room for.
+    // Every list is longer than a page, and gets memory from `cabi_realloc`.
     let body = format!(
         "{PRINT_TEXTS}
          (func (export \"run\")
@@ -274,7 +274,7 @@ fn ten_thousand_members() {
         .stderr("");
 }
 
-/// A guest whose `cabi_realloc` is good until `$bad` has come down to 1; then it answers this.
+/// A guest whose `cabi_realloc` works until `$bad` has counted down to 1. Then it returns this.
 fn realloc(answer: &str) -> String {
     format!(
         "(global $bad (mut i32) (i32.const 0))
@@ -343,7 +343,7 @@ fn realloc_returns_room_that_is_not_aligned() {
                 "(global.set $bad (i32.const 1)) (call $monitor-group %\"group\" (i32.const 2104))",
                 unaligned,
             ),
-            // A text may lie anywhere: the second list is no mistake.
+            // A text may have any address, so the second list is valid.
             (
                 "text",
                 "(global.set $bad (i32.const 2)) (call $registered (i32.const 2096))
@@ -394,7 +394,7 @@ fn realloc_asks_for_lists_between_lists() {
 
 #[test]
 fn realloc_puts_all_lists_in_one_place() {
-    // The texts overwrite the list that points to them, and the result: that is the guest's own affair.
+    // The texts overwrite the list that points to them, and the result, which harms only the guest.
     let realloc = realloc("(global.get $place)");
     for place in ["0x8000", "2096", "2100", "0x1fff8"] {
         let body = format!(

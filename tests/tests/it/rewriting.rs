@@ -1,4 +1,4 @@
-//! The loader rewrites modules; nothing of that may be seen from inside, whatever the module is made of.
+//! The loader rewrites modules. A guest can't see that from inside, for any module.
 
 use crate::prints;
 use atoll_tests::{Atoll, Guest, guest};
@@ -80,8 +80,8 @@ fn instructions_of_every_kind_survive() {
         .stderr("");
 }
 
-/// Functions that answer with their number and what they are given, in a table whose places are filled twice, left empty,
-/// or hold a function of another type.
+/// Functions that return their number and their arguments, in a table. Some elements of the table are filled twice, some are
+/// left empty, and some hold a function of another type.
 const BY_TABLE: &str = "
     (type $unary (func (param i32) (result i32)))
     (type $same (func (param i32) (result i32)))
@@ -105,7 +105,7 @@ const BY_TABLE: &str = "
     (func $tail-unit (param i32)
       (return_call_indirect $table (type $unit) (local.get 0)))";
 
-/// What keeps a table as it is: none, code that changes it, and code that refers to functions.
+/// Reasons to keep a table as it is: none, code that changes it, and code that refers to functions.
 const KEEPERS: [&str; 4] = [
     "",
     "(func (table.set $table (i32.const 4) (table.get $table (i32.const 4))))",
@@ -194,7 +194,7 @@ fn calls_by_table_trap_as_ever() {
 }
 
 #[test]
-fn tables_that_code_changes_are_what_it_makes_of_them() {
+fn tables_that_code_changes_hold_its_changes() {
     let body = "
         (type $unary (func (param i32) (result i32)))
         (func $ten (type $unary) (i32.add (local.get 0) (i32.const 10)))
@@ -218,7 +218,7 @@ fn tables_that_code_changes_are_what_it_makes_of_them() {
         .code(0)
         .stdout("10\n20\n2\n10\n10\n10\n")
         .stderr("");
-    // What does not fit into the table is found when the instance is made.
+    // Elements that do not fit into the table are an error when the host makes the instance.
     let body = "(table 1 funcref) (func $f) (elem (i32.const 1) func $f) (func (export \"run\"))";
     Atoll::run(guest(body))
         .outcome()
@@ -228,8 +228,8 @@ fn tables_that_code_changes_are_what_it_makes_of_them() {
 }
 
 #[test]
-fn what_a_module_says_of_its_branches_is_left_out() {
-    // The hints are for places where there are no branches any more, and for a function that there is not.
+fn branch_hints_of_a_module_are_dropped() {
+    // The hints are for places without a branch, and for a function that does not exist.
     let hinted = "(func $hinted (param i32) (result i32)
         (block $out
           (@metadata.code.branch_hint \"\\00\") (br_if $out (local.get 0))
@@ -251,7 +251,7 @@ fn what_a_module_says_of_its_branches_is_left_out() {
 }
 
 #[test]
-fn what_this_host_has_not_is_refused_with_its_name() {
+fn unsupported_proposals_are_refused_by_name() {
     for (module, name) in [
         (
             "(memory (export \"memory\") i64 1) (func (export \"run\"))",
@@ -291,7 +291,7 @@ fn what_this_host_has_not_is_refused_with_its_name() {
 
 #[test]
 fn every_way_to_go_on_for_ever_is_preempted() {
-    // Of each there is one; the neighbour answers in between.
+    // There is one of each, and the neighbour answers in between.
     let body = "
         (type $unit (func))
         (table $table funcref (elem $by-table $by-mutual-calls))
@@ -343,7 +343,7 @@ fn every_way_to_go_on_for_ever_is_preempted() {
 
 #[test]
 fn preemption_is_not_seen_from_inside() {
-    // A long computation gives the same whatever the slice is: locals, operands and memory survive each pause.
+    // A long computation gives the same result for every length of the slice: locals, operands and memory survive each pause.
     let body = "(local $state i64) (local $round i32)
         (local.set $state (i64.const 1))
         (loop $again
@@ -386,7 +386,7 @@ fn large_modules() {
     );
     Atoll::run(guest(&body)).outcome().code(0).stdout("right\n");
 
-    // The last one of the most that can be spawned, and one more.
+    // The last of the most functions that can be spawned, and one more.
     let exported = |count: u32| -> String {
         let function = |index: u32| {
             format!("(func (export \"f{index}\") (call $print-number (i32.const {index})))\n")

@@ -2,7 +2,7 @@
 
 use atoll_tests::{Atoll, bare_guest, guest};
 
-/// Main starts busy loops that never end, and then does this.
+/// Main starts busy loops that never end, and then runs this.
 fn beside_busy_loops(run: &str) -> String {
     format!(
         "(func (export \"spins\") (loop $for-ever (br $for-ever)))
@@ -70,7 +70,7 @@ fn output_is_written_while_busy_loops_occupy_every_scheduler() {
 
 #[test]
 fn processes_that_yield_and_send_are_no_more_than_their_share() {
-    // Not only loops: some flood the neighbour's peer, some yield, some spawn. Main gets its turns.
+    // Other processes than loops: some flood the neighbour's peer, some yield, some spawn. Main still gets its turns.
     let body = "(func (export \"yields\") (loop $again (call $yield-now) (br $again)))
         (func (export \"sends\")
           (call $self (i32.const 16))
@@ -96,7 +96,7 @@ fn processes_that_yield_and_send_are_no_more_than_their_share() {
     check_on_schedulers(body, "300\n");
 }
 
-/// A main that calls, loops, sends and spawns, so many times.
+/// A main that calls, loops, sends and spawns a number of times.
 fn work(rounds: u32) -> String {
     guest(&format!(
         "(func $fib (param i32) (result i32)
@@ -151,7 +151,7 @@ fn where_a_slice_ends_makes_no_difference_to_the_count() {
                (call $number (i32.sub (local.get 0) (i32.const 2)))))))",
     );
     let first = reductions(&guest, &[]);
-    // 21,891 calls of the naive way to the 20th number, and main's own.
+    // 21,891 calls for the 20th number by the naive recursion, and main's own.
     assert!((21_891..21_900).contains(&first), "{first} reductions");
     for slice in ["1", "7", "1000000"] {
         assert_eq!(
@@ -164,7 +164,7 @@ fn where_a_slice_ends_makes_no_difference_to_the_count() {
 
 #[test]
 fn loops_are_counted_whichever_way_they_are_left() {
-    // In each of 100 rounds: to the end, by a branch out of two, by a table, by a return; 10 rounds of loops each time.
+    // 100 iterations leave the loops in turn at the end, by a branch out of two loops, by a table, and by a return.
     let guest = bare_guest(
         "(func $many (param $way i32) (result i32)
            (local $outer i32) (local $inner i32)
@@ -193,8 +193,8 @@ fn loops_are_counted_whichever_way_they_are_left() {
                (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const 100))))
            (if (i32.ne (local.get $sum) (i32.const 500)) (then (unreachable))))",
     );
-    // A call and an edge for each round; in a quarter of them two rounds of the first loop and ten of the second, in the others
-    // one and five. And the call of what is exported.
+    // A call and an edge for each iteration. A quarter of the iterations run two iterations of the first loop and ten of the
+    // second, and the others run one and five. And the call of the export.
     let expected = 100 * 2 + 25 * (2 + 10) + 75 * (1 + 5) + 1;
     for slice in ["1", "7", "50", "4000"] {
         assert_eq!(
@@ -235,7 +235,7 @@ fn each_loop_edge_and_call_is_one_reduction() {
 }
 
 #[test]
-fn large_code_and_bulk_operations_cost_what_they_are() {
+fn large_code_and_bulk_operations_cost_by_their_size() {
     let run = |fields: &str, body: &str| {
         let guest = bare_guest(&format!("{fields} (func (export \"run\") {body})"));
         reductions(&guest, &[])
@@ -244,13 +244,13 @@ fn large_code_and_bulk_operations_cost_what_they_are() {
     // 3000 instructions, and the end: 1 for each 256.
     let large = "(nop)".repeat(3000);
     assert_eq!(run("", &large) - nothing, 11);
-    // Those of a loop are paid for in each round.
+    // A process pays for those of a loop in each iteration.
     let rounds = "(local $count i32) (loop $again (br_if $again
         (i32.lt_u (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 100)))";
     assert_eq!(run("", &format!("{rounds} )")) - nothing, 100);
     assert_eq!(run("", &format!("{rounds} {large} )")) - nothing, 1200);
-    // A byte is a sixty-fourth, an element of a table is one. An instruction that is a call of the rewriter's is one more, one
-    // that is a call of wasmtime's library eight, and one that grows something sixty-four.
+    // A byte costs a sixty-fourth, an element of a table costs one. An instruction that the rewriter turns into a call costs
+    // one more, a call of wasmtime's library eight, and an instruction that grows something sixty-four.
     let fill = |bytes: u32| {
         run(
             "",
@@ -305,7 +305,7 @@ fn counters_at_the_end() {
     let body = "(func (export \"worker\") unreachable)
         (func (export \"run\")
           (call $start %\"neighbour\" (i32.const 256))
-          ;; It has had a turn before it is looked at.
+          ;; The process has had a turn before the inspection.
           (drop (call $ask (i32.const 256)))
           (call $start %\"worker\" (i32.const 272))
           (call $await-end (i32.const 272)))";
@@ -313,7 +313,7 @@ fn counters_at_the_end() {
         .options(["--stats", "--schedulers", "2"])
         .outcome()
         .code(0)
-        // Of who is left there is a table.
+        // The table lists the processes that are left.
         .stderr_has(" take-any ")
         .stderr_has("stats: 3 processes spawned, 0 left, 1 crashed, ")
         .stderr_has("\n  scheduler 0: ")
@@ -323,7 +323,7 @@ fn counters_at_the_end() {
 
 #[test]
 fn a_thousand_processes_take_turns() {
-    // Each passes a token on as often as there are processes, one after the other, on every number of schedulers.
+    // Each process passes a token on as often as there are processes, one after the other, on every number of schedulers.
     let body = "(func (export \"member\")
           (call $parent (i32.const 256))
           (loop $next

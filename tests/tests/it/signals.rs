@@ -1,9 +1,9 @@
-//! Exit signals and links, and what is said of bad arguments to them and to monitors.
+//! Exit signals and links, and the errors for bad arguments to them and to monitors.
 
 use crate::offenders::{Offender, check_traps, check_with};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, tied_guest};
 
-/// This prints that, and ends well; of crashes nothing is said.
+/// A main with this body prints this and ends well. Crash reports are off.
 #[track_caller]
 pub fn prints(body: &str, stdout: &str) {
     for schedulers in ["1", "2"] {
@@ -16,13 +16,13 @@ pub fn prints(body: &str, stdout: &str) {
     }
 }
 
-/// The same for what main does.
+/// The same for the body of main.
 #[track_caller]
 pub fn main_prints(run: &str, stdout: &str) {
     prints(&format!("(func (export \"run\") {run})"), stdout);
 }
 
-/// What main sends to a process, as each case of `exit-reason`.
+/// Main sends this to a process, as each case of `exit-reason`.
 fn for_each_reason(then: &str) -> String {
     format!(
         "(local $case i32)
@@ -38,7 +38,7 @@ fn for_each_reason(then: &str) -> String {
 
 #[test]
 fn exit_signals_to_a_process_that_does_not_trap_them() {
-    // `normal` means nothing, `kill` becomes `killed`, and everything else is the reason.
+    // `normal` has no effect, `kill` becomes `killed`, and every other reason arrives as it is.
     let run = for_each_reason(
         "(if (i32.eqz (local.get $case))
            (then (call $must (call $lives (i32.const 272))))
@@ -58,7 +58,7 @@ fn exit_signals_to_a_process_that_does_not_trap_them() {
 
 #[test]
 fn exit_signals_to_a_process_that_traps_them() {
-    // The process tells each: case, and what it carries, which is "abc" at 0x10000. `kill` can't be trapped.
+    // The process reports each: its case, and its text, which is "abc" at 0x10000. `kill` can't be trapped.
     let run = for_each_reason(
         "(if (i32.ne (local.get $case) (i32.const 3))
            (then
@@ -108,7 +108,7 @@ fn exit_signals_to_a_process_that_traps_them() {
 }
 
 #[test]
-fn trapping_exits_answers_what_was_set_before() {
+fn trap_exit_returns_its_old_value() {
     main_prints(
         "(call $print-number (call $trap-exit (i32.const 0)))
          (call $print-number (call $trap-exit (i32.const 1)))
@@ -121,7 +121,7 @@ fn trapping_exits_answers_what_was_set_before() {
 
 #[test]
 fn exit_signals_to_oneself() {
-    // Case, exit code, and what is said of it. Not even `normal` is ignored.
+    // Case, exit code, and output. Not even `normal` is ignored.
     for (case, code, stderr) in [
         (0, 0, ""),
         (1, 0, ""),
@@ -157,8 +157,8 @@ fn exit_signals_to_oneself() {
 
 #[test]
 fn a_link_works_both_ways() {
-    // A child links itself to main, and main links itself to a child. In both cases the one's end is the other's event,
-    // or its end.
+    // A child links itself to main, and main links itself to a child. In both cases the end of one is an event for the other,
+    // or ends it.
     let body = "(func (export \"links\")
           (call $parent (i32.const 256))
           (call $link-to (i32.const 256))
@@ -204,7 +204,7 @@ fn a_link_works_both_ways() {
 fn links_to_the_living() {
     main_prints(
         "(call $trap-exits)
-         ;; Twice is once, and one unlink undoes both.
+         ;; A second link is the same link, and one unlink removes it.
          (call $start %\"stays\" (i32.const 272))
          (call $link-to (i32.const 272)) (call $link-to (i32.const 272))
          (call $signal (i32.const 272) (i32.const 1))
@@ -214,7 +214,7 @@ fn links_to_the_living() {
          (call $link-to (i32.const 272)) (call $link-to (i32.const 272)) (call $unlink-from (i32.const 272))
          (call $end (i32.const 272))
          (call $must (call $is-empty))
-         ;; Unlinking what is not linked means nothing.
+         ;; An unlink without a link has no effect.
          (call $unlink-from (i32.const 272))
          (call $start %\"stays\" (i32.const 272))
          (call $unlink-from (i32.const 272))
@@ -227,7 +227,7 @@ fn links_to_the_living() {
          (call $end (i32.const 272))
          (call $unlink-from (i32.const 272))
          (call $print-number (call $take-exit))
-         ;; With oneself it means nothing.
+         ;; A link to oneself has no effect.
          (call $self (i32.const 16))
          (call $link-to (i32.const 16)) (call $unlink-from (i32.const 16)) (call $link-to (i32.const 16))
          (call $must (call $is-empty))",
@@ -266,7 +266,7 @@ fn links_to_the_dead() {
 }
 
 #[test]
-fn a_linked_process_that_ends_normally_ends_nobody() {
+fn a_normal_end_does_not_end_linked_processes() {
     let body =
         "(func (export \"ends\") (call $parent (i32.const 256)) (call $link-to (i32.const 256)))
         (func (export \"run\")
@@ -277,7 +277,7 @@ fn a_linked_process_that_ends_normally_ends_nobody() {
           (call $trap-exits)
           (call $start %\"ends\" (i32.const 272))
           (call $print-number (call $take-exit))
-          ;; `kill` through a link is a reason like any other.
+          ;; `kill` over a link is a reason like any other.
           (call $start %\"kills\" (i32.const 272))
           (call $print-number (call $take-exit)))
         (func (export \"kills\")
@@ -287,10 +287,10 @@ fn a_linked_process_that_ends_normally_ends_nobody() {
     prints(body, "0\n3\n");
 }
 
-/// A chain of linked processes, each of which spawns the next; the last one is linked to the first if `cycle` is 1.
-/// Main counts members of a group that have come and gone, then signals the process that it is given.
+/// A chain of linked processes, each of which spawns the next. The last one is linked to the first if `cycle` is 1. Main
+/// counts the members of a group that have come and gone, then signals the given process.
 fn chain(length: u32, cycle: u32, which: &str) -> String {
-    // The argument, at 2208: how many are to follow, is it a cycle, main's pid at 8, the first one's at 24.
+    // The argument, at 2208: how many processes follow, is it a cycle, main's pid at 8, the pid of the first one at 24.
     format!(
         "(func $next
            (i32.store8 (i32.const 2304) (i32.const 0))
@@ -337,7 +337,7 @@ fn chain(length: u32, cycle: u32, which: &str) -> String {
 
 #[test]
 fn the_end_of_one_is_the_end_of_a_thousand() {
-    // From the end to the beginning, and the other way round.
+    // From the end to the beginning, and in reverse.
     prints(&chain(1000, 0, "288"), "the reason\n0\n");
     prints(&chain(1000, 0, "256"), "the reason\n0\n");
     prints(&chain(1000, 1, "288"), "the reason\n0\n");
@@ -367,7 +367,7 @@ fn ten_thousand_links_of_one_process() {
           (call $signal-bytes (i32.const 256) %\"the reason\")
           (call $count (i32.const 1))
           (call $print-number (call $lives (i32.const 256)))
-          ;; The other way: one leaf takes the hub along, and so all others.
+          ;; In reverse: the end of one leaf ends the hub, and so all other leaves.
           (call $start %\"hub\" (i32.const 256))
           (call $count (i32.const 0))
           (call $signal-bytes (i32.const 136) %\"the reason\")
@@ -462,7 +462,7 @@ fn a_reason_larger_than_a_message_ends_the_sender() {
 }
 
 #[test]
-fn pids_and_references_of_nobody_and_of_others() {
+fn pids_and_references_of_dead_processes_and_of_others() {
     let body = "(func (export \"thief\")
           ;; Its argument is a reference of main's.
           (call $argument (i32.const 176))
@@ -524,13 +524,13 @@ fn more_ties_than_there_may_be() {
         body,
         reason: "exhausted: resources",
     });
-    // As main, an offender ends with processes left that it has started; they end at once.
+    // As main, an offender leaves processes that it has started. They end at once.
     check_with(&tied(), &["--max-ties", "100"], &offenders);
 }
 
 #[test]
 fn exactly_as_many_ties_as_there_may_be() {
-    // What has been undone or used up counts no more.
+    // A removed or used tie counts no more.
     let body = "(func (export \"run\")
           (local $count i32)
           (call $start %\"stays\" (i32.const 272))
@@ -564,7 +564,7 @@ fn exactly_as_many_ties_as_there_may_be() {
 }
 
 #[test]
-fn a_process_that_is_watched_by_many_has_no_fewer_ties_of_its_own() {
+fn monitors_by_others_do_not_use_up_a_process_s_ties() {
     let body = "(func (export \"watches\")
           (local $count i32)
           (call $parent (i32.const 256))

@@ -1,12 +1,12 @@
-//! Programs, functions and arguments: what can be spawned, and what a process is given.
+//! Programs, functions and arguments: what a process can spawn, and what the new process gets.
 
 use crate::prints;
 use atoll_tests::{Atoll, bare_guest, guest, tied_guest};
 
 #[test]
 fn functions_that_are_not_there() {
-    // unknown-program is case 0, unknown-function case 1. Exports that take or return something are none that can be
-    // spawned, nor are imports that are exported again, nor memories.
+    // unknown-program is case 0, unknown-function case 1. Exports with parameters or results can't be spawned, nor can
+    // exported imports or memories.
     let body = "(func (export \"takes\") (param i32))
         (func (export \"returns\") (result i32) (i32.const 1))
         (export \"imported\" (func $yield-now))
@@ -30,7 +30,7 @@ fn functions_that_are_not_there() {
 
 #[test]
 fn the_empty_name_is_the_entry() {
-    // The spawned entry is told from main by its argument.
+    // The argument tells the spawned entry from main.
     let body = "(func (export \"run\")
           (call $argument (i32.const 176))
           (if (i32.load (i32.const 180))
@@ -63,7 +63,7 @@ fn processes_of_other_programs() {
         reports(11),
         reports(12)
     ));
-    // This one spawns a worker of the other program in turn, and main by the name of its file.
+    // This process spawns a worker of the other program, and main by the name of its file.
     let third = guest(&format!(
         "(func (export \"run\")
            (call $must (i32.eq (i32.const -1)
@@ -128,7 +128,7 @@ fn the_argument_of_the_first_process() {
 
 #[test]
 fn arguments_of_other_processes_are_copied() {
-    // The spawner changes its memory at once; the child has what was there when it was spawned.
+    // The parent changes its memory at once. The child has the contents from the moment of the spawn.
     let body = "(func (export \"child\")
           (call $argument (i32.const 176))
           (call $print (i32.load (i32.const 176)) (i32.load (i32.const 180)))
@@ -169,7 +169,7 @@ fn processes_share_no_memory_globals_or_tables() {
             (br_if $again (i32.lt_u
               (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 200))))
           (call $print-number (local.get $count)))";
-    // Memory that is used again for the next process holds nothing of the last one's, large or small.
+    // Memory that a later process uses again holds nothing of the process before, for small and large memories.
     Atoll::run(guest(body)).outcome().code(0).stdout("200\n");
     let grown = body.replace(
         "(func (export \"child\")",
@@ -205,7 +205,7 @@ fn pids_are_never_used_again() {
 
 #[test]
 fn labels_are_cut() {
-    // 300 times "a" is kept as 255.
+    // A text of 300 times "a" is cut to 255.
     let body = "(func (export \"worker\") unreachable)
         (func (export \"run\")
           (memory.fill (i32.const 0x10000) (i32.const 97) (i32.const 300))
@@ -231,8 +231,8 @@ fn a_process_knows_itself_alive() {
 
 #[test]
 fn a_spawn_links_monitors_names_and_prioritises() {
-    // Elements of 24 bytes at 2208: link (0), monitor (1) with a reference, name (2), priority (3) high (2). The child
-    // ends at once, with a reason: it was linked, monitored and named before that.
+    // Elements of 24 bytes at 2208: link (0), monitor (1) with a reference, name (2), priority (3) high (2). The child ends
+    // at once, with a reason. It was linked, monitored and named before that.
     let body = "(func (export \"child\")
           (call $print-number (call $set-priority (i32.const 0)))
           (call $self (i32.const 16))
@@ -282,7 +282,7 @@ fn a_link_of_a_spawn_ends_a_parent_that_does_not_trap_exits() {
 
 #[test]
 fn names_that_a_spawn_can_not_give() {
-    // name-taken is case 5; a bad name is `other`, case 7, in words. Nothing is left of the process that was not made.
+    // name-taken is case 5; a bad name is `other`, case 7, with a text. The failed spawn leaves nothing behind.
     let body = "(func $try (param $name i32) (param $bytes i32)
           (i32.store8 (i32.const 2208) (i32.const 2))
           (i32.store (i32.const 2216) (local.get $name)) (i32.store (i32.const 2220) (local.get $bytes))
@@ -318,8 +318,9 @@ fn names_that_a_spawn_can_not_give() {
 }
 
 #[test]
-fn a_reference_that_is_in_use_monitors_nobody_else() {
-    // The same twice in one spawn is one monitor; in a second spawn it is refused (7, `other`), until it has been used up.
+fn a_reference_in_use_can_not_start_another_monitor() {
+    // The same reference twice in one spawn is one monitor. A second spawn with it fails (7, `other`) until the reference has
+    // been used up.
     let body = "(func $try (param $count i32)
           (call $print-number
             (call $try-start-with %\"stays\" (i32.const 2208) (local.get $count) (i32.const 272))))

@@ -1,8 +1,8 @@
-//! Code that runs before a process's function: start functions and `_initialize`. It is the process's own.
+//! Code that runs before a process's function: start functions and `_initialize`. It is the process's own code.
 
 use atoll_tests::{Atoll, Guest, bare_guest, guest};
 
-/// The two ways to have code run first.
+/// The two ways to run code first.
 const FIRST: [&str; 2] = [
     "(func $first BODY) (start $first)",
     "(func $first (export \"_initialize\") BODY)",
@@ -12,7 +12,8 @@ fn first(way: &str, body: &str) -> String {
     way.replace("BODY", body)
 }
 
-/// Main asks a neighbour, starts `victim` of the program `other`, and asks until the neighbour has answered 100 times.
+/// Main calls a neighbour, starts `victim` of the program `other`, and goes on calling until the neighbour has answered 100
+/// times.
 fn main_with_neighbour(wait: &str) -> String {
     guest(&format!(
         "(func (export \"run\")
@@ -79,7 +80,7 @@ fn a_start_function_that_recurses_without_end() {
 
 #[test]
 fn nothing_of_a_program_runs_when_it_is_loaded() {
-    // Both would trap, but no process is made of the program.
+    // Both would trap, but no process of the program runs.
     for way in FIRST {
         let idle = bare_guest(&format!(
             "{} (func (export \"run\"))",
@@ -142,7 +143,7 @@ fn every_process_starts_with_code_of_its_own() {
 
 #[test]
 fn a_command_initializes_itself() {
-    // WASI's reactors have `_initialize` and its commands `_start`; where there are both, `_start` calls what it needs.
+    // WASI's reactors have `_initialize` and its commands `_start`. If there are both, `_start` calls what it needs.
     let body = "(func (export \"_initialize\") (call $print %\"initialized\"))
         (func (export \"_start\") (call $print %\"started\"))
         (func (export \"other\") (call $print %\"other\"))";

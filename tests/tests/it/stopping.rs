@@ -1,9 +1,8 @@
-//! The end of a whole system: by a signal of the operating system, or because its first process has ended.
+//! The end of a whole system: by a signal of the operating system, or by the end of its first process.
 
 use atoll_tests::{Atoll, Running, Signal, guest, tied_guest};
 
-/// Processes that trap exits: one that says so and ends when it is asked to, and one that says so and does not. The
-/// reason's case is printed.
+/// Processes that trap exits. Both report the exit signal and print the reason's case. One then ends, and the other does not.
 const TRAPPING: &str = "
   (func (export \"obedient\")
     (call $trap-exits)
@@ -21,14 +20,14 @@ const TRAPPING: &str = "
       (br $next)))
   (func (export \"spins\") (loop $for-ever (br $for-ever)))";
 
-/// A main that does this, says that it is ready, and waits.
+/// A main that runs this, reports that it is ready, and waits.
 fn waiting(run: &str) -> String {
     tied_guest(&format!(
         "{TRAPPING} (func (export \"run\") {run} (call $print %\"ready\") (drop (call $take-any)))"
     ))
 }
 
-/// Starts it, and returns when it is ready.
+/// Starts the program, and returns when it is ready.
 #[track_caller]
 fn ready(atoll: Atoll) -> Running {
     let mut running = atoll.start();
@@ -39,7 +38,7 @@ fn ready(atoll: Atoll) -> Running {
 #[test]
 fn signals_end_a_system() {
     for signal in [Signal::TERM, Signal::INT] {
-        // One that waits, and one that is busy on every scheduler.
+        // A process that waits, and one that is busy on every scheduler.
         let busy = "(call $start %\"spins\" (i32.const 272))".repeat(8);
         for run in ["", &busy] {
             let mut running = ready(Atoll::run(waiting(run)));
@@ -97,7 +96,7 @@ fn processes_that_trap_exits_may_clean_up() {
 
 #[test]
 fn children_are_asked_to_end_when_their_parents_have_ended() {
-    // Each says so by the number it was given: main first, the last child last.
+    // Each process reports its number: main first, the last child last.
     let body = "(func (export \"child\")
           (call $trap-exits)
           (call $argument (i32.const 176))
@@ -131,7 +130,7 @@ fn children_are_asked_to_end_when_their_parents_have_ended() {
 }
 
 #[test]
-fn who_does_not_end_in_time_is_killed() {
+fn processes_that_do_not_end_in_time_are_killed() {
     let start = "(call $start %\"deaf\" (i32.const 272)) (call $take (i32.const 7))";
     for grace in ["100ms", "0.1s", "0"] {
         let mut running = ready(Atoll::run(waiting(start)).options(["--grace", grace]));
@@ -144,7 +143,7 @@ fn who_does_not_end_in_time_is_killed() {
             outcome.stdout("ready\nasked to end\n");
         }
     }
-    // At the end of main as well.
+    // The same at the end of main.
     let run = format!("{TRAPPING} (func (export \"run\") {start})");
     Atoll::run(tied_guest(&run))
         .options(["--grace", "100ms"])
@@ -171,7 +170,7 @@ fn a_second_signal_kills_at_once() {
 }
 
 #[test]
-fn the_end_of_main_is_a_shutdown_for_who_is_left() {
+fn the_end_of_main_sends_shutdown_to_the_remaining_processes() {
     let start = "(call $start %\"obedient\" (i32.const 272)) (call $take (i32.const 7))";
     for (end, code) in [
         ("", 0),
@@ -188,7 +187,7 @@ fn the_end_of_main_is_a_shutdown_for_who_is_left() {
 
 #[test]
 fn a_signal_while_main_has_ended_already() {
-    // What is left of the time is for those who are asked; the first signal does not take it away.
+    // The processes that got the exit signal may use the rest of the time. The first signal does not shorten it.
     let start = "(call $start %\"deaf\" (i32.const 272)) (call $take (i32.const 7))";
     let body = format!("{TRAPPING} (func (export \"run\") {start})");
     let mut running = Atoll::run(tied_guest(&body))
@@ -198,7 +197,7 @@ fn a_signal_while_main_has_ended_already() {
     running.signal(Signal::TERM);
     running.signal(Signal::INT);
     let outcome = running.outcome();
-    // Whichever is handled first.
+    // In any order of handling.
     assert!(
         outcome.is_stopped_by(Signal::TERM) || outcome.is_stopped_by(Signal::INT),
         "{outcome}"
@@ -291,7 +290,7 @@ fn nothing_is_held_at_the_end() {
 }
 
 #[test]
-fn lengths_of_time_that_are_none() {
+fn malformed_lengths_of_time() {
     for text in ["", "soon", "-1s", "1h", "5 m", "inf", "1e400s"] {
         Atoll::run(guest("(func (export \"run\"))"))
             .option(format!("--grace={text}"))

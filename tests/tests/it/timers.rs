@@ -1,9 +1,9 @@
-//! Timers that processes start, read and cancel. No test asks for more of a timer than that it is not early.
+//! Timers that processes start, read and cancel. The tests only require that a timer is not early.
 
 use crate::offenders::{Offender, check_traps, check_with};
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES};
 
-/// A timer-signal, and a message with a reference and a payload, in so many milliseconds.
+/// A timer-signal, and a message with a reference and a payload, after this many milliseconds.
 const STARTING: &str = "
   (func $signal-in (param $milliseconds i64) (param $slot i32) (param $tag i32) (param $timer i32)
     (call $start-timer (i64.mul (local.get $milliseconds) (i64.const 1000000)) (i32.const 0)
@@ -70,7 +70,7 @@ fn messages_in_some_time() {
          (call $must (i64.eq (i64.load (i32.const 152)) (i64.const 12)))
          (call $must (i32.eq (i32.load8_u (i32.const 160)) (i32.const 1)))
          (call $print (i32.load (i32.const 164)) (i32.load (i32.const 168)))
-         ;; No time at all.
+         ;; A delay of zero.
          (call $send-in (i64.const 0) (i32.const 16) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 2304))
          (call $print-number (call $take-any))
          (call $must (call $is-empty))",
@@ -87,7 +87,7 @@ fn signals_in_some_time() {
          (call $must (i64.ge_u (i64.sub (call $now) (local.get $begin)) (i64.const 5000000)))
          (call $must (call $same (i32.const 112) (i32.const 2304)))
          (call $print-number (i32.load (i32.const 128)))
-         ;; By its reference, past another one that has come before.
+         ;; By its reference, while another one that came before waits.
          (call $signal-in (i64.const 0) (i32.const 16) (i32.const 4) (i32.const 2304))
          (call $signal-in (i64.const 1) (i32.const 16) (i32.const 5) (i32.const 2320))
          (call $take-reference (i32.const 2320))
@@ -117,7 +117,7 @@ fn timers_that_are_cancelled_do_nothing() {
          (drop (call $take-any))
          (call $print-number (i32.load (i32.const 128)))
          (call $must (call $is-empty))
-         ;; What is none.
+         ;; References without a timer.
          (call $make-reference (i32.const 192))
          (call $print-number (call $cancel (i32.const 192)))
          (i64.store (i32.const 192) (i64.const -1)) (i64.store (i32.const 200) (i64.const -1))
@@ -151,7 +151,7 @@ fn timers_that_never_run_out() {
 
 #[test]
 fn a_timer_ends_with_the_process_that_started_it() {
-    // One starts a timer for main and stays, the other one starts a shorter one and ends.
+    // One process starts a timer for main and stays. The other one starts a shorter timer and ends.
     let body = "(func (export \"owner\")
           (call $parent (i32.const 256))
           (call $signal-in (i64.const 20) (i32.const 256) (i32.const 3) (i32.const 2304))
@@ -174,7 +174,8 @@ fn a_timer_ends_with_the_process_that_started_it() {
 
 #[test]
 fn timers_for_others() {
-    // Whoever has the name when the time has come gets it; nobody, if nobody has it; and the sender is who started it.
+    // The process that has the name when the timer fires gets the message; if no process has it, the message is lost. The
+    // sender is the process that started the timer.
     let body = "(func (export \"tells\")
           (call $parent (i32.const 256))
           (drop (call $take-any))
@@ -192,7 +193,7 @@ fn timers_for_others() {
           (call $must (i32.eq (i32.const -1) (call $name %\"one\" (i32.const 272))))
           (call $take (i32.const 9))
           (call $print-number (i32.load (i32.load (i32.const 164))))
-          ;; To the dead, to a name that nobody has, and to one that nobody can have.
+          ;; To a dead process, to a free name, and to an invalid name.
           (call $end (i32.const 288))
           (call $send-in (i64.const 1) (i32.const 288) (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 2304))
           (call $start-timer (i64.const 1000000) (i32.const 1)
@@ -208,7 +209,7 @@ fn timers_for_others() {
 
 #[test]
 fn ten_thousand_timers() {
-    // Of every three one is cancelled. What comes is counted by its tag, and summed up.
+    // Main cancels one of every three timers. It counts the messages by their tags, and adds them up.
     main_prints(
         "(loop $next
            (call $signal-in (i64.extend_i32_u (i32.rem_u (i32.mul (local.get $count) (i32.const 7919)) (i32.const 50)))
@@ -236,7 +237,7 @@ fn pieces<'a>(body: &'a str) -> Guest<'a> {
     }
 }
 
-/// What a bare guest can use of the functions here: it has no clock.
+/// The functions here that a bare guest can use. It has no clock.
 fn bare() -> String {
     let (functions, _) = STARTING
         .split_once("(func $now")
@@ -261,7 +262,7 @@ fn payloads_of_timers_are_bounded_as_a_mailbox_is() {
             reason: "exhausted: resources",
         }],
     );
-    // What has been cancelled, or has run out, leaves room.
+    // Cancelled and expired timers leave room.
     let run = hoard
         .replace("(br $again)", "(br_if $again (i32.lt_u (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 1000)))");
     main_prints(

@@ -1,4 +1,4 @@
-//! Made-up addresses and lengths given to functions of WASI preview 1: a trap or an error's number, and no harm done.
+//! Made-up addresses and lengths for functions of WASI preview 1: the result is a trap or an error number, without harm.
 
 use crate::offenders::{Offender, check_with};
 use atoll_tests::{Atoll, Guest};
@@ -68,7 +68,7 @@ fn addresses_outside_of_memory_trap() {
 
 #[test]
 fn every_bad_address_is_a_trap_or_an_error() {
-    // Whatever each function makes of it: main asks the neighbour after each.
+    // Each function may succeed or fail: main calls the neighbour after each.
     let bad = ["0x1fffd", "0x20000", "0x7fffffff", "-1", "-4", "-16"];
     let calls = [
         "(call $wasi-write (i32.const 1) (i32.const BAD) (i32.const 1) (i32.const 16))",

@@ -1,4 +1,4 @@
-//! Makes components of core modules, as the tools of guest authors do it.
+//! Makes components from core modules, as the tools of guest authors do.
 
 use atoll_tests::Guest;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -8,7 +8,7 @@ use wit_parser::Resolve;
 pub const PROCESS_WORLD: &str =
     "package test:guest; world guest { include atoll-rt:process/process@0.2.0; }";
 
-/// What of WASI these guests know. The host has more; a component takes what it needs.
+/// The functions of WASI that these guests use. The host has more; a component imports those that it needs.
 const WASI: &str = "
 package wasi:cli@0.2.3;
 interface stdout {
@@ -35,7 +35,7 @@ interface streams {
 }
 ";
 
-/// A component, made of a core module as the tools of guest authors do it.
+/// A component, made from a core module as the tools of guest authors do.
 pub struct Component<'a> {
     /// A WIT package with one world.
     pub world: &'a str,
@@ -49,7 +49,7 @@ impl Component<'_> {
         self.bytes_with(&[])
     }
 
-    /// The binary, where the world knows more packages.
+    /// The binary, if the world uses more packages.
     pub fn bytes_with(&self, packages: &[&str]) -> Vec<u8> {
         let mut resolve = Resolve::default();
         let contract = include_str!("../../../wit/process.wit");
@@ -82,7 +82,7 @@ impl Component<'_> {
             .expect("the component can be encoded")
     }
 
-    /// A component for the contract that prints by WASI 0.2, which only a component can, and exports these functions.
+    /// A component for the contract that prints by WASI 0.2, which only a component can, and that exports these functions.
     pub fn printing(functions: &str, body: &str) -> Vec<u8> {
         Component::printing_with("", functions, body)
     }

@@ -1,10 +1,10 @@
-//! Work that needs no messages: what a processor is kept busy with.
+//! Work without messages, which keeps a processor busy.
 
 use std::hint::black_box;
 
 use crate::{Argument, Outcome, measure, numbers};
 
-/// The sieve of Eratosthenes over an array of bytes; fails if it does not find so many primes.
+/// The sieve of Eratosthenes over an array of bytes. It fails if it does not find the expected number of primes.
 pub fn sieve(argument: Argument) -> Outcome {
     let [n, m] = numbers(&argument);
     measure(&argument, || {
@@ -30,7 +30,7 @@ fn primes(n: usize) -> usize {
 const SOLAR_MASS: f64 = 4.0 * std::f64::consts::PI * std::f64::consts::PI;
 const DAYS_PER_YEAR: f64 = 365.24;
 const STEP: f64 = 0.01;
-/// What the energy of the bodies is before the first step, and how exactly.
+/// The energy of the bodies before the first step, and the tolerance.
 const ENERGY: f64 = -0.169_075_164;
 const EXACTNESS: f64 = 1e-8;
 
@@ -98,7 +98,7 @@ const BODIES: [([f64; 3], [f64; 3], f64); 5] = [
     ),
 ];
 
-/// The five bodies of the Benchmarks Game, so many steps.
+/// Simulates the five bodies of the Benchmarks Game for a number of steps.
 pub fn nbody(argument: Argument) -> Outcome {
     let [n, _] = numbers(&argument);
     measure(&argument, || {

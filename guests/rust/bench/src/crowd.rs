@@ -1,10 +1,11 @@
-//! A crowd that sleeps, and who spawns it and wakes it. In between it waits for the host, which looks at the memory.
+//! A crowd of hibernated processes, and the process that spawns and wakes it. In between that process waits for the host,
+//! which measures the memory.
 
 use atoll_guest::{Envelope, Event, Pid, Selector, Spawn, receive_event, self_pid, send_bytes};
 
 use crate::{Argument, Outcome, numbers, report, timed};
 
-/// The tag of what wakes a member of the crowd, who sends it back.
+/// The tag of the message that wakes a member of the crowd. The member sends it back.
 const WAKE: u32 = 4;
 
 pub fn crowd(argument: Argument) -> Outcome {
@@ -12,7 +13,7 @@ pub fn crowd(argument: Argument) -> Outcome {
     let Ok(program) = String::from_utf8(from_host()) else {
         panic!("a program's name is text");
     };
-    // There from the start, so that it is no part of what the crowd takes.
+    // Allocated at the start, so that it does not count as memory of the crowd.
     let mut crowd = vec![self_pid(); members as usize];
     report(&argument, 0, &[]);
 
@@ -40,7 +41,7 @@ pub fn crowd(argument: Argument) -> Outcome {
     Ok(())
 }
 
-/// Sends each member its number, and takes all answers, which must be those numbers.
+/// Sends each member its number, receives all answers, and checks that they are those numbers.
 fn wake(members: &[Pid], first: u32) {
     for (member, number) in members.iter().zip(first..) {
         send_bytes(*member, Envelope::tagged(WAKE), &number.to_le_bytes());

@@ -1,4 +1,4 @@
-//! A pair that talks beside busy loops.
+//! A pair of processes that exchange messages beside busy loops.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use atoll_guest::{
 
 use crate::{Argument, BALL, Outcome, echo, numbers, report, stop};
 
-/// How long the busy loops run before anybody looks.
+/// How long the busy loops run before the measurement starts.
 const HEAD_START: Duration = Duration::from_millis(100);
-/// Room for so many samples is there from the start, so that moving them to a larger place is in none of them.
+/// The samples' vector has its capacity from the start, so that no sample includes a reallocation.
 const SAMPLES_EXPECTED: usize = 1 << 20;
 
 pub fn fairness(argument: Argument) -> Outcome {
@@ -32,9 +32,9 @@ pub fn fairness(argument: Argument) -> Outcome {
     Ok(())
 }
 
-/// A loop that does nothing but go round, as Erlang's: in registers, without a look at memory.
+/// A busy loop like Erlang's: in registers, without access to memory.
 fn go_round_for_ever(_: ()) {
-    // Counting would be seen through. This gets there in some centuries, if ever, which no compiler knows.
+    // The compiler would optimize a plain counter away. It can't tell whether this loop ends; the loop would take centuries.
     let far = black_box(0);
     let mut state = 1_u64;
     while state != far {
@@ -42,7 +42,7 @@ fn go_round_for_ever(_: ()) {
     }
 }
 
-/// Takes the time of every round trip for so many milliseconds.
+/// Measures the time of every round trip for a number of milliseconds.
 fn talk((root, partner, milliseconds): (Pid, Pid, u32)) {
     let end_ns = time::now_ns() + u64::from(milliseconds) * 1_000_000;
     let mut samples_ns = Vec::with_capacity(SAMPLES_EXPECTED);

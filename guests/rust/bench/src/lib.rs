@@ -1,9 +1,8 @@
-//! bench: what the benchmarks start, on the guest SDK. What `bench-wat` does, this does too, with the same functions and
-//! arguments: the difference between the two is what the SDK costs. The others do the work of Erlang programs.
+//! bench: the functions that the benchmarks start, on the guest SDK. It has all functions of `bench-wat`, with the same
+//! arguments; the difference between the two is the cost of the SDK. Its other functions do the same work as Erlang programs.
 //!
-//! The argument has 24 bytes, little-endian: n and m (u32), node and id (u64) of the process to report to. The report has
-//! tag 1, and holds numbers (u64): the nanoseconds that the whole took, and those of each sample, where the function takes
-//! samples.
+//! The argument has 24 bytes, little-endian: n and m (u32), node and id (u64) of the process to report to. The report has tag
+//! 1 and holds numbers (u64): the nanoseconds of the whole work, and those of each sample if the function takes samples.
 //!
 //! | function | n | m |
 //! |---|---|---|
@@ -73,23 +72,23 @@ fn main() {
     println!("`cargo xtask bench` starts this program's functions; this one has nothing to do");
 }
 
-/// An array of bytes is encoded as just these bytes, whoever wrote them.
+/// An array of bytes is encoded as just these bytes, so the host can write it.
 type Argument = [u8; 24];
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// n and m.
+/// The numbers n and m.
 fn numbers(argument: &Argument) -> [u32; 2] {
     [0, 4].map(|at| u32::from_le_bytes(std::array::from_fn(|index| argument[at + index])))
 }
 
-/// Does the work and reports how long it took.
+/// Does the work and reports its duration.
 fn measure(argument: &Argument, work: impl FnOnce() -> Outcome) -> Outcome {
     let elapsed_ns = timed(work)?;
     report(argument, elapsed_ns, &[]);
     Ok(())
 }
 
-/// How many nanoseconds the work took.
+/// Measures the work in nanoseconds.
 fn timed(work: impl FnOnce() -> Outcome) -> Result<u64, Box<dyn Error>> {
     let start_ns = time::now_ns();
     work()?;
@@ -106,7 +105,7 @@ fn report(argument: &Argument, elapsed_ns: u64, samples_ns: &[u64]) {
     send_bytes(Pid { node, id }, Envelope::tagged(REPORT), &payload);
 }
 
-/// Sends every message back to where it came from, as it is.
+/// Sends every message back to its sender, unchanged.
 fn echo(_: ()) {
     while let Some(Event::Message(message)) = receive_event(&Selector::Any, None)
         && message.tag != STOP

@@ -1,4 +1,4 @@
-//! Messages that go to and fro, and round in a ring.
+//! Messages back and forth between two processes, and around a ring.
 
 use std::hint::black_box;
 
@@ -16,7 +16,7 @@ pub fn ping_pong(argument: Argument) -> Outcome {
     measure(&argument, || {
         for _ in 0..n {
             send_bytes(partner, Envelope::tagged(BALL), &ball);
-            // As in Erlang, what was sent is not needed any more.
+            // As in Erlang, the sender needs the sent message no more.
             drop(ball);
             ball = next_ball();
         }
@@ -33,18 +33,18 @@ fn next_ball() -> Vec<u8> {
     }
 }
 
-/// What members of a ring hear.
+/// The messages to members of a ring.
 #[derive(Serialize, Deserialize)]
 enum Step {
-    /// Here is your neighbour.
+    /// The member's neighbour.
     Next(Pid),
-    /// Pass it on: so many hops are left.
+    /// Pass the token on: this many hops are left.
     Token(u32),
-    /// Pass it on and end.
+    /// Pass this on and end.
     Stop,
 }
 
-/// Stands outside the ring: makes it, throws the token in (the first hop), and waits.
+/// The process outside of the ring: it makes the ring, sends the token into it (the first hop), and waits.
 pub fn ring(argument: Argument) -> Outcome {
     let root = self_pid();
     let [n, m] = numbers(&argument);
@@ -105,10 +105,10 @@ fn send_many((receiver, count): (Pid, u32)) {
     }
 }
 
-/// Turns that each of a pair computes before it answers.
+/// Iterations that each process of a pair computes before it answers.
 const COMPUTING: u32 = 20_000;
 
-/// m pairs that know nothing of each other, each of which does n / m round trips and computes in between.
+/// Starts m independent pairs. Each pair does n / m round trips and computes in between.
 pub fn pairs(argument: Argument) -> Outcome {
     let [n, m] = numbers(&argument);
     measure(&argument, || {

@@ -1,4 +1,4 @@
-//! Requests and answers beside messages that nobody takes.
+//! Requests and answers beside messages that stay in the mailbox.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use atoll_guest::{
 
 use crate::{Argument, BALL, Outcome, echo, measure, numbers, stop};
 
-/// The tag of messages that nobody takes.
+/// The tag of the messages that stay in the mailbox.
 const JUNK: u32 = 6;
-/// Requests are told apart by tags from here on.
+/// The tags of requests start here.
 const FIRST_VALUE: u32 = 16;
-/// As in `gen_server:call/2`.
+/// The timeout of `gen_server:call/2`.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each answer is selected by the tag of its request: all that waits has to be looked at.
+/// Selects each answer by the tag of its request, so the search passes over all waiting messages.
 pub fn by_value(argument: Argument) -> Outcome {
     beside_junk(&argument, |server, number| {
         let tag = FIRST_VALUE + number;
@@ -25,7 +25,7 @@ pub fn by_value(argument: Argument) -> Outcome {
     })
 }
 
-/// Each answer is selected by a reference that is newer than all that waits.
+/// Selects each answer by a reference that is newer than all waiting messages.
 pub fn by_reference(argument: Argument) -> Outcome {
     beside_junk(&argument, |server, _| {
         let reference = make_reference();
@@ -56,7 +56,7 @@ fn beside_junk(argument: &Argument, ask: impl Fn(Pid, u32)) -> Outcome {
     Ok(())
 }
 
-/// What a program would write: typed requests, monitored, with a timeout.
+/// As a program would write it: typed requests, monitored, with a timeout.
 pub fn request_reply(argument: Argument) -> Outcome {
     let [n, _] = numbers(&argument);
     let server = spawn(answer, ())?;

@@ -68,7 +68,8 @@ fn await_down(selector: &Selector) {
     }
 }
 
-/// The processes are gone when the system counts as many fewer: asking each of them would be part of what is measured.
+/// The linked processes are gone when the system's count has dropped by n. Asking each process would add to the measured
+/// time.
 pub fn link_cascade(argument: Argument) -> Outcome {
     let [n, _] = numbers(&argument);
     let (hub, monitor) = spawn_monitor(hub, (self_pid(), n))?;
@@ -84,7 +85,7 @@ pub fn link_cascade(argument: Argument) -> Outcome {
     })
 }
 
-/// Links many processes to itself, says so, waits, and ends in a way that they don't survive.
+/// Links n processes to itself, tells the root, waits, and ends with a reason that ends the linked processes, too.
 fn hub((root, n): (Pid, u32)) -> Outcome {
     for _ in 0..n {
         spawn_link(crate::idle, ())?;

@@ -1,4 +1,4 @@
-//! Timers: what setting one costs, and how late they are.
+//! Timers: the cost of setting one, and how late they fire.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use atoll_guest::{Selector, receive, receive_event, self_pid, send_after, time};
 
 use crate::{Argument, Outcome, numbers, report, timed};
 
-/// The shortest and the longest time that a timer is set to, in milliseconds.
+/// The shortest and the longest delay of a timer, in milliseconds.
 const DELAYS_MS: std::ops::RangeInclusive<u64> = 100..=599;
 
-/// Sets n timers as fast as it can, and then receives what they send: the time when each was due.
+/// Sets n timers as fast as it can. Then it receives their messages, each of which holds the time when its timer was due.
 pub fn timers(argument: Argument) -> Outcome {
     let [n, _] = numbers(&argument);
     let delays_ms = delays_ms(n);
@@ -24,14 +24,14 @@ pub fn timers(argument: Argument) -> Outcome {
     let mut late_ns = Vec::with_capacity(delays_ms.len());
     for _ in 0..n {
         let due_ns = receive::<u64>()?.message;
-        // A timer that ran out early would be a defect, and a figure of many years shows it.
+        // A timer that fires early is a defect. Then the subtraction wraps and shows a figure of many years.
         late_ns.push(time::now_ns().wrapping_sub(due_ns));
     }
     report(&argument, elapsed_ns, &late_ns);
     Ok(())
 }
 
-/// The same delays in every run, in no order.
+/// Makes the same delays in every run, in no order.
 fn delays_ms(count: u32) -> Vec<u64> {
     let (first, span) = (*DELAYS_MS.start(), DELAYS_MS.end() - DELAYS_MS.start() + 1);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -45,7 +45,7 @@ fn delays_ms(count: u32) -> Vec<u64> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Waits n times for messages that never come.
+/// Waits n times for a message that never comes.
 pub fn receive_after(argument: Argument) -> Outcome {
     let [n, m] = numbers(&argument);
     let timeout = Duration::from_millis(m.into());

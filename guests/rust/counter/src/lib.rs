@@ -1,6 +1,6 @@
-//! counter: the first program to read. One process holds a count; another adds to it and asks for it.
+//! counter: the first program to read. One process holds a count. Another process adds to it and asks for it.
 //!
-//! It shows how to spawn a function, send it messages, and call it: ask and wait for the answer.
+//! It shows how to spawn a function, send it messages, and call it, which is to ask and wait for the answer.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use atoll_guest::{call, println, receive, send, spawn};
 use serde::{Deserialize, Serialize};
 
-/// What the counter understands.
+/// The messages to the counter.
 #[derive(Serialize, Deserialize)]
 enum Request {
-    /// Add one. Nothing comes back.
+    /// Add one, without an answer.
     Inc,
     /// Answer with the count.
     Get,
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The counter: a loop around its state, which nobody else can reach.
+/// The counter: a loop around its state, which no other process can reach.
 fn counter(mut count: u64) -> Result<(), Box<dyn Error>> {
     loop {
         let request = receive()?;

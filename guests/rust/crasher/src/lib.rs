@@ -1,7 +1,7 @@
-//! crasher: each way to die, and a neighbour who goes on. Argument: a way, or none for all of them, one after the other.
+//! crasher: each way to crash, and a neighbour that goes on. Argument: a way, or none for all of them, one after the other.
 //!
-//! It shows that a crash ends one process: what it had is gone, what others have is untouched. The host reports each crash
-//! on standard error.
+//! It shows that a crash ends one process: the process loses its own resources, and other processes keep theirs. The host
+//! reports each crash on standard error.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use atoll_guest::{
     spawn, yield_now,
 };
 
-/// The ways to die, by name.
+/// The ways to crash, by name.
 const WAYS: [(&str, fn()); 8] = [
     ("panic", panic),
     ("unreachable", unreachable),
@@ -43,11 +43,11 @@ fn die(name: String) -> Result<(), Box<dyn Error>> {
     unreachable!("`{name}` leaves nobody here")
 }
 
-/// Crashes one process after the other; after each, asks the neighbour whether it is still there.
+/// Crashes one process after the other. After each crash it asks the neighbour whether it still lives.
 fn die_in_every_way() -> Result<(), Box<dyn Error>> {
     let neighbour = spawn(neighbour, ())?;
     for (name, _) in WAYS {
-        // Small limits, so that running into them takes no time.
+        // The limits are small, so that the process exceeds them at once.
         let crashing = Spawn::new()
             .label(name)
             .max_memory(16 << 20)
@@ -59,12 +59,12 @@ fn die_in_every_way() -> Result<(), Box<dyn Error>> {
         let crashes: u32 = call(neighbour, &process, Duration::from_secs(5))?;
         println!("{crashes}. {name}: {process} is dead");
     }
-    // Its own last words, so that nobody else can have said them.
+    // The neighbour itself prints the last line, so that no other process can have printed it.
     let () = call(neighbour, &self_pid(), Duration::from_secs(5))?;
     Ok(())
 }
 
-/// Is told who crashed, and counts them; main's own pid ends the count.
+/// Receives the crashed processes' pids and counts them. Main's own pid ends the count.
 fn neighbour(_: ()) -> Result<(), Box<dyn Error>> {
     let mut crashes = 0_u32;
     loop {
@@ -79,14 +79,14 @@ fn neighbour(_: ()) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The ordinary end of a Rust program that went wrong: a message, then a trap.
+/// The ordinary end of a Rust program after a mistake: a message, then a trap.
 fn panic() {
     panic!("on purpose");
 }
 
-/// wasm's own instruction for what must not be reached: a trap without a message.
+/// The wasm instruction `unreachable`: a trap without a message.
 fn unreachable() {
-    // Something of its own, or the compiler takes this for the same function as some other that only aborts.
+    // The argument makes this function unique, or the compiler would merge it with another one that only aborts.
     black_box("nobody gets past this");
     std::process::abort();
 }
@@ -106,7 +106,7 @@ fn out_of_bounds() {
 /// Recurses until the stack is full.
 fn stack() {
     fn deeper(depth: u64) -> u64 {
-        // A call that the compiler knows nothing about keeps it from making a loop of this.
+        // The compiler knows nothing about this call, so it can't turn the recursion into a loop.
         yield_now();
         if depth == u64::MAX {
             depth
@@ -117,7 +117,7 @@ fn stack() {
     black_box(deeper(black_box(0)));
 }
 
-/// Takes memory until the host refuses, which in Rust ends the process.
+/// Takes memory until the host refuses. In Rust that ends the process.
 fn memory() {
     let mut hoard = Vec::new();
     loop {
@@ -125,7 +125,7 @@ fn memory() {
     }
 }
 
-/// Sends messages to itself and takes none.
+/// Sends messages to itself and receives none.
 fn mailbox() {
     let me = self_pid();
     loop {
@@ -133,7 +133,7 @@ fn mailbox() {
     }
 }
 
-/// Ends with a reason of its own. No crash: nothing is reported.
+/// Ends with a reason of its own. That is no crash, so the host reports nothing.
 fn exit_on_purpose() {
     exit(ExitReason::from("enough"));
 }

@@ -1,4 +1,4 @@
-//! echo: prints the arguments of the command line, one a line.
+//! echo: prints the arguments of the command line, one on each line.
 
 use atoll_guest::{args, println};
 

@@ -1,4 +1,4 @@
-//! hello: a plain WASI program, compiled as anybody would. It knows nothing of Atoll, and runs as a process all the same.
+//! hello: a plain WASI program that does not know Atoll. Atoll runs it as a process all the same.
 
 fn main() {
     println!("hello, world");

@@ -1,11 +1,11 @@
-//! host-status: what the host holds of the machine's memory, as the kernel says it in `/proc/self/status`.
+//! host-status: the host's use of memory, as the kernel reports it in `/proc/self/status`.
 //!
-//! The folder has to be granted: `--dir /proc/self::/proc/self:ro`, as the first one.
+//! The command line has to grant the folder, before any other: `--dir /proc/self::/proc/self:ro`.
 
 use std::error::Error;
 use std::fmt;
 
-/// The file as it was at one moment.
+/// The file's text at one moment.
 pub struct HostStatus(String);
 
 impl HostStatus {
@@ -38,11 +38,11 @@ impl HostStatus {
     }
 }
 
-/// Why a size is not known.
+/// The reason why a size is not known.
 pub enum StatusError {
-    /// The file can't be read; WASI's number of the error.
+    /// The file can't be read. The field is WASI's number of the error.
     Unreadable(u16),
-    /// It does not say so.
+    /// The file has no such field.
     NoField(&'static str),
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for StatusError {
     }
 }
 
-/// As short as the rest: each of a crowd holds what the program's data are.
+/// As short as the rest, because each process of a crowd holds the program's data.
 impl fmt::Debug for StatusError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
@@ -67,18 +67,18 @@ impl fmt::Debug for StatusError {
 
 impl Error for StatusError {}
 
-/// Reads the file `status`, by WASI's own functions: a program for `wasm32-wasip1` could use `std::fs`, but there the C
-/// library may look for granted directories when a process starts, and each of the crowd would pay for that.
+/// Reads the file `status` with WASI's own functions. A program for `wasm32-wasip1` could use `std::fs`. But then the C
+/// library may look for granted directories when a process starts, and each process of the crowd would pay for that.
 fn read_status() -> Result<String, wasip1::Errno> {
-    // The first directory that is granted follows the three standard streams.
+    // The first granted directory follows the three standard streams.
     const GRANTED: wasip1::Fd = 3;
-    // More than the kernel has to say.
+    // Longer than the file.
     let mut text = vec![0; 16 << 10];
     let buffer = wasip1::Iovec {
         buf: text.as_mut_ptr(),
         buf_len: text.len(),
     };
-    // SAFETY: `buffer` describes `text`, which nobody else uses meanwhile.
+    // SAFETY: `buffer` describes `text`, which no other code uses meanwhile.
     let length = unsafe {
         let file = wasip1::path_open(GRANTED, 0, "status", 0, wasip1::RIGHTS_FD_READ, 0, 0)?;
         let length = wasip1::fd_read(file, &[buffer])?;

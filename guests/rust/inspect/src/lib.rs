@@ -1,6 +1,6 @@
-//! inspect: looks at processes, and stops one. The command line has to grant both: `--allow-inspect`, `--allow-debug`.
+//! inspect: inspects processes, and suspends one. The command line has to grant both: `--allow-inspect`, `--allow-debug`.
 //!
-//! It shows what a process can learn about itself and others, and that a suspended process makes no progress.
+//! It shows the information that a process can get about itself and others, and that a suspended process makes no progress.
 
 use std::error::Error;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     register("main", me)?;
 
     println!("main:");
-    // Advice for the next time that this process waits, which is further down.
+    // This is advice for the next wait of this process, further down.
     hibernate();
     let info = info_of(me)?;
     println!("  status: {}, priority: {}", info.status, info.priority);
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("  suspended: {}", debug::suspend(busy));
     let before = info_of(busy)?;
     println!("  it is suspended: {}", before.status == Status::Suspended);
-    // Time for many turns, none of which it gets.
+    // This time is enough for many turns, and the suspended process gets none of them.
     sleep(Duration::from_millis(20));
     let reductions = info_of(busy)?.reductions - before.reductions;
     println!("  reductions meanwhile: {reductions}");
@@ -81,7 +81,7 @@ fn info_of(process: Pid) -> Result<ProcessInfo, Box<dyn Error>> {
     inspect::info(process).ok_or_else(|| format!("{process} has ended").into())
 }
 
-/// Returns when the process has used up more reductions than it had.
+/// Returns when the process has used more reductions than before.
 fn wait_for_progress(process: Pid) -> Result<(), Box<dyn Error>> {
     let before = info_of(process)?.reductions;
     while info_of(process)?.reductions == before {

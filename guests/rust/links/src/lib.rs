@@ -1,7 +1,6 @@
-//! links: processes that end together, or are told.
+//! links: processes that end together, or learn of the other's end.
 //!
-//! It shows links, exit signals with several reasons, what a process that traps exits makes of them, and what `kill`
-//! does.
+//! It shows links, exit signals with several reasons, how a process that traps exits receives them, and the effect of `kill`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use atoll_guest::{
 atoll_guest::entry!(main);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // From here on, the end of a linked process is an event. Before, it would have been the end of this one as well.
+    // From here on, the end of a linked process is an event. Before, it would have ended this process as well.
     trap_exit(true);
 
     println!("linked processes end:");
@@ -30,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let crashed = matches!(reason_of(spawn_link(crash, ())?), ExitReason::Trap(_));
     println!("  a crash is a trap: {crashed}");
-    // It is linked to a process that is tired, traps nothing, and ends with it.
+    // This process is linked to a process that tires. It does not trap exits, so it ends with that process.
     println!(
         "  through another one: {}",
         reason_of(spawn_link(parent, ())?)
@@ -97,7 +96,7 @@ fn wait(_: ()) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells another process of each exit signal, and goes on.
+/// Reports each exit signal to another process, and goes on.
 fn trap(other: Pid) {
     trap_exit(true);
     send(other, &());

@@ -1,8 +1,8 @@
-//! million: as many processes as you like, each with a state of its own, asleep; all woken, every answer checked.
+//! million: a million hibernated processes, each with a state of its own. It wakes all of them and checks every answer.
 //! Argument: processes (1000000).
 //!
-//! Each asks to be hibernated whenever it waits, so that a sleeper takes some hundred bytes. The figures are the host's, read
-//! from `/proc/self/status`, which the command line has to grant: `--dir /proc/self::/proc/self:ro`.
+//! Each process asks to be hibernated whenever it waits, and then takes some hundred bytes. The figures are the host's, from
+//! `/proc/self/status`, which the command line has to grant: `--dir /proc/self::/proc/self:ro`.
 
 use std::error::Error;
 
@@ -11,9 +11,9 @@ use host_status::{HostStatus, StatusError};
 
 atoll_guest::entry!(main);
 
-/// So many are spawned or woken before their answers are waited for: a mailbox is bounded.
+/// How many processes are spawned or woken before main waits for their answers: a mailbox is bounded.
 const AT_ONCE: usize = 1000;
-/// Numbers that a sleeper keeps.
+/// The numbers that each process keeps.
 const STATE: u64 = 4;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -74,7 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Says that it is there, sleeps, and answers whoever wakes it out of what it keeps, until it is told to end.
+/// Tells main that it is there and waits. When main wakes it, it computes an answer from its state. It runs until main tells
+/// it to end.
 fn sleeper((main, number): (Pid, u64)) -> Result<(), Box<dyn Error>> {
     let mut state: Vec<u64> = (0..STATE).map(|index| number + index).collect();
     send(main, &());
@@ -95,7 +96,7 @@ fn sleeper((main, number): (Pid, u64)) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What a sleeper answers when it has been woken so often.
+/// The answer of a process in the given round.
 fn expected(number: u64, rounds: u64) -> u64 {
     let kept = |index: u64| {
         let step = |kept: u64, round: u64| kept.wrapping_mul(31).wrapping_add(round);
@@ -115,7 +116,7 @@ impl Clock {
     }
 
     fn told(&self, count: usize) -> String {
-        // In whole numbers: what prints others has tables, which are data that each process holds.
+        // Prints whole numbers only: printing others needs tables, which are data that each process would hold.
         let hundredths = |of: u64| format!("{}.{:02}", of / 100, of % 100);
         let microseconds = (time::now_ns() - self.start_ns) / 1000;
         format!(
@@ -126,7 +127,7 @@ impl Clock {
     }
 }
 
-/// What the host uses.
+/// The memory that the host uses.
 struct HostMemory {
     resident_bytes: u64,
     page_table_bytes: u64,

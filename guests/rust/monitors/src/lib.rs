@@ -1,7 +1,7 @@
-//! monitors: being told that a process has ended, and calls that get no answer.
+//! monitors: how a process learns that another one has ended, and calls that get no answer.
 //!
-//! It shows monitors of a pid and of a name, how they are ended, and how a call fails: because the process ends,
-//! because it is not there, or because time runs out, upon which the late answer is dropped.
+//! It shows monitors of a pid and of a name, how to end them, and how a call fails: because the process ends, because it does
+//! not exist, or because time runs out. In the last case the host drops the late answer.
 
 use std::error::Error;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use atoll_guest::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What the clerk understands.
+/// The messages to the clerk.
 #[derive(Serialize, Deserialize)]
 enum Request {
-    /// Answer when there is time: at the next `Go`.
+    /// Answer later, at the next `Go`.
     Later,
-    /// Answer what has been asked.
+    /// Answer all waiting requests.
     Go,
     /// End without an answer.
     End,
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let clerk = spawn(clerk, ())?;
     println!("  ended early: {}", demonitor(monitor(clerk)));
-    // Of a process that is not there, the signal is in the mailbox at once.
+    // If the process does not exist, the signal is in the mailbox at once.
     let late = monitor(ended);
     println!("  ended late: {}", demonitor(late));
     println!("  what had arrived is there: {}", arrived(late).is_some());
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("  of nobody: {}", error_of(answer));
     let answer = call::<String>(clerk, &Request::Later, SHORT);
     println!("  of a busy process: {}", error_of(answer));
-    // Now the clerk answers, too late. It has done so when it ends.
+    // Now the clerk answers too late. When the clerk has ended, it has sent the answer.
     send(clerk, &Request::Go);
     let answer = call::<String>(clerk, &Request::End, LONG);
     println!("  of one that ends: {}", error_of(answer));
@@ -82,7 +82,7 @@ fn end(reason: ExitReason) {
     exit(reason);
 }
 
-/// Answers requests later, in the order in which they came.
+/// Answers requests later, in the order of their arrival.
 fn clerk(_: ()) -> Result<(), Box<dyn Error>> {
     let mut waiting = Vec::new();
     loop {

@@ -1,6 +1,6 @@
 //! names: processes that others find by a name, alone or in a group.
 //!
-//! It shows how names are given, used and lost, and how the membership of a group is followed.
+//! It shows how a process gets, uses and loses a name, and how to follow the membership of a group.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use atoll_guest::{
     register, registered, self_pid, send_named, spawn, unregister, whereis,
 };
 
-/// The group of those who sing.
+/// The group of the singers.
 const CHOIR: &str = "choir";
 const LONG: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,4 @@
-//! An actor: performs one step after another. What other actors send it stays in its mailbox until a step takes it.
+//! An actor performs one step after another. Messages of other actors stay in its mailbox until a step takes them.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use crate::words::{
 
 /// The delay of a timer that is cancelled in time.
 const SOON: Duration = Duration::from_millis(10);
-/// How far apart one looks for what nobody announces.
+/// How long to wait between two polls for changes that send no message.
 const LOOKS_APART: Duration = Duration::from_millis(1);
 
-/// What an actor holds.
+/// The state of an actor.
 struct Actor {
     conductor: Pid,
-    /// The requests that it has taken and not answered, the oldest first.
+    /// The requests that the actor has taken and not answered, the oldest first.
     requests: Vec<(Pid, Reference)>,
 }
 
 /// How a step ended.
 enum Done {
-    /// With this result.
+    /// The step has this result.
     Said(String),
-    /// With this result, having given something a label.
+    /// The step has this result, and the actor gave something a label.
     Made(String, Vec<(String, String)>),
-    /// The actor's function is to return.
+    /// The actor's function returns.
     Return,
 }
 
-/// What an actor runs.
+/// The function of an actor.
 pub fn run((node, id): (u64, u64)) {
     let mut actor = Actor {
         conductor: Pid { node, id },
@@ -67,7 +67,7 @@ pub fn run((node, id): (u64, u64)) {
     }
 }
 
-/// The result of a step that has none.
+/// The result of a step that returns nothing.
 fn ok() -> Done {
     Done::Said("ok".to_owned())
 }
@@ -153,7 +153,7 @@ impl Actor {
         })
     }
 
-    /// Performs the steps that ask and answer.
+    /// Performs the steps that make requests and answer them.
     fn perform_asking(&mut self, operation: &str, operands: &[&str]) -> Option<Done> {
         Some(match (operation, operands) {
             ("make-ref", [new]) => made(new, reference_word(atoll_guest::make_reference())),
@@ -192,7 +192,7 @@ impl Actor {
         })
     }
 
-    /// Takes an event, and remembers a message that carries a reference: it may be a request.
+    /// Takes an event. If it is a message with a reference, the actor remembers it, because it may be a request.
     fn take(&mut self, wanted: &Selector, timeout: Option<Duration>) -> Option<Event> {
         let event = atoll_guest::receive_event(wanted, timeout)?;
         if let Event::Message(message) = &event
@@ -203,7 +203,7 @@ impl Actor {
         Some(event)
     }
 
-    /// Ending, linking, watching, spawning.
+    /// Performs the steps that end, link and monitor.
     fn perform_on_process(&self, operation: &str, operands: &[&str]) -> Option<Done> {
         Some(match (operation, operands) {
             ("return", []) => Done::Return,
@@ -305,7 +305,7 @@ fn perform_sending(operation: &str, operands: &[&str]) -> Option<Done> {
     })
 }
 
-/// Names and groups.
+/// Performs the steps for names and groups.
 fn perform_on_registries(operation: &str, operands: &[&str]) -> Option<Done> {
     Some(match (operation, operands) {
         ("register", [name, target]) => said(match atoll_guest::register(name, process(target)) {
@@ -362,7 +362,8 @@ fn perform_on_timers(operation: &str, operands: &[&str]) -> Option<Done> {
     })
 }
 
-/// Cancels a timer before it runs out, and waits until it would have. One that was faster than this process is received.
+/// Cancels a timer before it fires, and waits until its time is over. If the timer was faster than this process, the actor
+/// receives its message.
 fn cancel_early(tag: u32) -> Reference {
     loop {
         let timer = atoll_guest::start_timer(SOON, atoll_guest::self_pid(), tag);
@@ -374,7 +375,7 @@ fn cancel_early(tag: u32) -> Reference {
     }
 }
 
-/// A short timer is waited for. Nothing tells when a timer has sent its message to somebody else.
+/// Waits for a short timer to fire. No signal tells when a timer has sent its message to another process.
 fn started(timer: Reference, delay: &str, new: &str) -> Done {
     while delay == "short" && atoll_guest::read_timer(timer).is_some() {
         atoll_guest::sleep(LOOKS_APART);
@@ -382,7 +383,7 @@ fn started(timer: Reference, delay: &str, new: &str) -> Done {
     made(new, reference_word(timer))
 }
 
-/// What a process is and does. With calls under way, what watches what is not compared.
+/// Inspects a process. While calls are under way, links and monitors are not compared.
 fn info_words(info: &ProcessInfo, calls: bool) -> String {
     let pids = |pids: &[Pid]| set_words(pids.iter().copied().map(pid_word));
     let watching = if calls {

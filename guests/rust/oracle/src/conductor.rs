@@ -1,8 +1,8 @@
-//! The conductor: has actors perform the steps of a scenario, and says what it saw of them.
+//! The conductor has actors perform the steps of a scenario, and prints what it saw of them.
 //!
-//! After each step it waits until everything that follows from it has happened: every actor that can answer has handled
-//! all that was sent to it, every actor that waits has found nothing, every actor that died is gone, and in the last
-//! round of asking nothing new has happened.
+//! After each step it waits until all consequences have happened: every actor that can answer has handled all its messages,
+//! every actor that waits has found no fitting event, every actor that died is gone, and the last round of asking brought
+//! nothing new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -18,10 +18,10 @@ use atoll_guest::{
 use crate::words::{pid, pid_word, reason_word, reference, reference_word};
 use crate::{actor, tags};
 
-/// A scenario whose steps don't come to rest within this is traced as HANG.
+/// If the steps of a scenario don't come to rest within this time, the trace says HANG.
 const HANG: Duration = Duration::from_secs(5);
 
-/// Performs the lines of a scenario: the lines of its trace.
+/// Performs the lines of a scenario, and returns the lines of its trace.
 pub fn run<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let mut conductor = Conductor {
         others: inspect::counters().processes,
@@ -49,7 +49,7 @@ pub fn run<'a>(lines: impl Iterator<Item = &'a str>) -> String {
             }
             continue;
         }
-        // Whether the order of several events of this step is determined: they come from one sender.
+        // Whether the order of several events of this step is determined, because they come from one sender.
         let is_ordered = steps.len() == 1 && line.split(' ').nth(1) == Some("send-many");
         match conductor.perform(steps, is_ordered) {
             Ok(seen) => trace.push_str(&seen),
@@ -65,30 +65,30 @@ pub fn run<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     trace
 }
 
-/// Something did not come to rest: what.
+/// Something did not come to rest. The text names it.
 struct Hang(String);
 
 #[derive(PartialEq)]
 enum State {
-    /// It waits for a step.
+    /// The actor waits for a step.
     Idle,
-    /// It performs one.
+    /// The actor performs a step.
     Blocked,
     Dead,
 }
 
-/// One actor, as the conductor sees it.
+/// One actor, from the conductor's view.
 struct Actor {
     pid: Pid,
     monitor: Reference,
     state: State,
-    /// It waits in a call.
+    /// The actor waits in a call.
     calls: bool,
     /// Events in its mailbox after the last step.
     queue: u64,
-    /// Events have come in an order that is not determined, while it could not be asked for them.
+    /// Events have come in an undetermined order, while the conductor could not ask the actor for them.
     dirty: bool,
-    /// What has come from it or of it, and has not been looked at.
+    /// Messages from the actor and signals about it that the conductor has not handled yet.
     ack: Option<String>,
     begun: bool,
     pong: u64,
@@ -102,9 +102,9 @@ struct Conductor {
     /// References by label, each with the actor that made it.
     references: HashMap<String, (Reference, Pid)>,
     reference_labels: HashMap<Reference, String>,
-    /// Processes that are no actors.
+    /// Processes that are not actors.
     others: u64,
-    /// What this step has brought about.
+    /// The consequences of this step.
     woken: BTreeMap<u32, String>,
     ended: BTreeMap<u32, ExitReason>,
     /// Something has happened in this round.
@@ -165,7 +165,7 @@ impl Conductor {
         living.map(|(label, _)| *label).collect()
     }
 
-    /// Performs a step, or the steps of a burst, and says what came of it.
+    /// Performs a step, or the steps of a burst, and returns the trace of it.
     fn perform(&mut self, steps: &[&str], is_ordered: bool) -> Result<String, Hang> {
         self.woken.clear();
         self.ended.clear();
@@ -184,8 +184,8 @@ impl Conductor {
         self.report(&results, is_ordered)
     }
 
-    /// Sends a step to its actor. A step that can't be performed is skipped: its actor is not there, is dead, waits in a
-    /// step of its own or is suspended, or a label means nothing yet, or has a meaning already.
+    /// Sends a step to its actor, or skips a step that can't be performed. The conductor skips a step if its actor does not
+    /// exist, is dead, waits in a step of its own or is suspended, or if a label has no meaning yet, or has one already.
     fn issue(&mut self, step: &str) -> Option<Issued> {
         let mut words = step.split(' ');
         let label = actor_label(words.next()?)?;
@@ -203,7 +203,7 @@ impl Conductor {
             owner = owner.or(self.references.get(word).map(|(_, owner)| *owner));
         }
         match operation {
-            // What the conductor alone knows.
+            // Only the conductor knows this.
             "answer" => command += &format!(" {}", pid_word(owner?)),
             "info" => {
                 let calls = self.actors.values().any(|actor| actor.calls);
@@ -217,7 +217,7 @@ impl Conductor {
             is_short: last == "short",
         };
         let actor = self.actor(label);
-        // Until its answer has come it is busy, so that another step of the same burst is skipped.
+        // The actor is busy until its answer has come, so the conductor skips another step of the same burst.
         actor.state = State::Blocked;
         actor.begun = false;
         send_bytes(
@@ -228,7 +228,7 @@ impl Conductor {
         Some(issued)
     }
 
-    /// The word that an actor understands.
+    /// The word in the form that an actor understands.
     fn resolve(&self, word: &str) -> Option<String> {
         if let Some(new) = word.strip_prefix('=') {
             let is_new = match actor_label(new) {
@@ -271,7 +271,7 @@ impl Conductor {
         }
     }
 
-    /// The result in an answer. The labels that come with it are given.
+    /// The result in an answer. This also assigns the labels that come with it.
     fn answered(&mut self, label: u32, answer: &str) -> String {
         let maker = self.actor(label).pid;
         let mut lines = answer.lines();
@@ -290,15 +290,15 @@ impl Conductor {
         result
     }
 
-    /// Notes a death, once all that follows from it has been sent: a process that is ending is counted until then.
+    /// Notes a death once all its consequences have been sent: until then the system still counts the process that is ending.
     fn ended(&mut self, label: u32, reason: ExitReason) -> Result<(), Hang> {
         let actor = self.actor(label);
         actor.state = State::Dead;
         actor.calls = false;
         self.ended.insert(label, reason);
         self.moved = true;
-        // Another one that is gone already, and not known to be, may stand in for this one now. Then its own end, when that
-        // is known, waits for both.
+        // Another process may have ended without the conductor's knowledge and take the place of this one in the count. When
+        // the conductor learns of that end, it waits for both.
         let processes = self.others + self.living().len() as u64;
         poll(
             || inspect::counters().processes <= processes,
@@ -306,8 +306,8 @@ impl Conductor {
         )
     }
 
-    /// Returns when nothing moves any more: everybody has been asked after the last thing that happened, and nothing more
-    /// happened.
+    /// Returns when the scenario is at rest: the conductor has asked every actor after the last event, and no further event
+    /// has come.
     fn settle(&mut self) -> Result<(), Hang> {
         loop {
             self.moved = false;
@@ -320,7 +320,7 @@ impl Conductor {
                 break;
             }
         }
-        // Who has answered may not wait again yet, and would be seen running.
+        // An actor that has answered may not wait again yet, and would be seen running.
         for label in self.living() {
             let pid = self.actor(label).pid;
             poll(|| is_at_rest(pid), || format!("no rest for a{label}"))?;
@@ -328,7 +328,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Has an actor handle all that has been sent to it.
+    /// Has an actor handle all its messages.
     fn ping(&mut self, label: u32) -> Result<(), Hang> {
         let round = self.round;
         let actor = self.actor(label);
@@ -337,7 +337,7 @@ impl Conductor {
             let number = round.to_le_bytes();
             send_bytes(pid, Envelope::tagged(tags::PING), &number);
         } else {
-            // It waits, and what it waits for may have come. Or it is ending, which is waited for below.
+            // The actor waits, and the event that it waits for may have come. Or it is ending; the code below waits for that.
             poll(|| is_at_rest(pid), || format!("no rest for a{label}"))?;
             if inspect::info(pid).is_some() {
                 return Ok(());
@@ -356,7 +356,7 @@ impl Conductor {
         }
     }
 
-    /// Takes what has come to the conductor meanwhile.
+    /// Takes the messages that have come to the conductor meanwhile.
     fn collect(&mut self) -> Result<(), Hang> {
         while let Some(event) = receive_event(&Selector::Any, Some(Duration::ZERO)) {
             self.file(event);
@@ -377,7 +377,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Waits for an event, and files it.
+    /// Waits for an event, and stores it with its actor.
     fn wait(&mut self, deadline: u64, what: impl FnOnce() -> String) -> Result<(), Hang> {
         let left = Duration::from_nanos(deadline.saturating_sub(now_ns()));
         match receive_event(&Selector::Any, Some(left)) {
@@ -418,7 +418,7 @@ impl Conductor {
         }
     }
 
-    /// Says how steps went, and has those actors drained to whom events came in an order that nothing determines.
+    /// Reports how steps went, and drains those actors to which events came in an undetermined order.
     fn report(
         &mut self,
         results: &[Option<(u32, Outcome)>],
@@ -479,7 +479,7 @@ impl Conductor {
         }
     }
 
-    /// A text with the labels of actors and references in it. In sets, what has no label is left out.
+    /// A text with the labels of actors and references in it. Sets leave out elements without a label.
     fn shown(&self, text: &str) -> String {
         let mut shown = String::new();
         for (index, part) in text.split(['{', '}']).enumerate() {
@@ -549,7 +549,7 @@ fn deadline() -> u64 {
     now_ns() + HANG.as_nanos() as u64
 }
 
-/// Asks again and again for what nobody announces.
+/// Polls for changes that send no message.
 fn poll(holds: impl Fn() -> bool, what: impl FnOnce() -> String) -> Result<(), Hang> {
     let deadline = deadline();
     while !holds() {

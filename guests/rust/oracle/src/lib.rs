@@ -1,4 +1,4 @@
-//! oracle: performs scenarios and prints what happened, to be compared with what happens on Erlang.
+//! oracle: performs scenarios and prints what happened, for comparison with Erlang.
 //!
 //! `cargo xtask oracle` runs it. The language, and the form of what it prints, are described in
 //! `tests/src/bin/atoll-oracle/scenario.rs`; `tests/oracle/oracle.erl` is this guest's twin on Erlang: the same parts,
@@ -23,17 +23,17 @@ use atoll_guest::{arg_or, println};
 
 atoll_guest::entry!(main);
 
-/// The tags of what conductor and actors say to each other. Those of scenarios are small numbers.
+/// The tags of messages between conductor and actors. The tags of scenarios are small numbers.
 mod tags {
-    /// Conductor to actor: perform this step.
+    /// From conductor to actor: perform this step.
     pub const COMMAND: u32 = 0xA701_0001;
-    /// Conductor to actor: answer by a pong.
+    /// From conductor to actor: answer with a pong.
     pub const PING: u32 = 0xA701_0002;
-    /// Actor to conductor: a step's result, and below it a line for each label that the step has made.
+    /// From actor to conductor: the result of a step, and below it a line for each label that the step has made.
     pub const ACK: u32 = 0xA701_0003;
-    /// Actor to conductor: about to wait, for how long nobody knows.
+    /// From actor to conductor: the actor is about to wait for an unknown time.
     pub const BEGUN: u32 = 0xA701_0004;
-    /// Actor to conductor: what the ping said.
+    /// From actor to conductor: the content of the ping.
     pub const PONG: u32 = 0xA701_0005;
 }
 

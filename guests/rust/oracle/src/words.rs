@@ -1,7 +1,7 @@
 //! How steps and results are written: reasons, selectors, events, and pids and references on their way.
 //!
-//! Between conductor and actors, a pid is a word `p:NODE:ID` and a reference `r:NODE:ID`. The conductor alone knows labels,
-//! and puts them in their place.
+//! Between conductor and actors, a pid is a word `p:NODE:ID` and a reference `r:NODE:ID`. Only the conductor knows labels,
+//! and it replaces these words by labels.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn destination(word: &str) -> Destination {
     pid(word).map_or_else(|| Destination::from(word), Destination::from)
 }
 
-/// How long; `None` is for ever.
+/// A timeout; `None` is for ever.
 pub fn timeout(word: &str) -> Option<Duration> {
     match word {
         "short" => Some(SHORT),
@@ -55,7 +55,7 @@ pub fn timeout(word: &str) -> Option<Duration> {
     }
 }
 
-/// What an actor takes: `any`, `tag:5`, `tags:5,6`, `kinds:exit,down`, or `ref:` and a reference.
+/// The selector of an actor: `any`, `tag:5`, `tags:5,6`, `kinds:exit,down`, or `ref:` and a reference.
 pub fn selector(word: &str) -> Selector {
     let (kind, operand) = word.split_once(':').unwrap_or((word, ""));
     match kind {
@@ -119,7 +119,7 @@ fn budget(word: &str) -> Budget {
     found.unwrap_or_else(|| panic!("`{word}` is no budget")).1
 }
 
-/// A reason as a word. What a trap says is not for comparison.
+/// A reason as a word. The text of a trap is not compared.
 pub fn reason_word(reason: &ExitReason) -> String {
     let text = |term: &[u8]| String::from_utf8_lossy(term).into_owned();
     match reason {
@@ -178,7 +178,7 @@ pub fn event_words(event: &Event) -> String {
     }
 }
 
-/// What a message says. The payload is a number, as text.
+/// The content of a message. The payload is a number, as text.
 pub fn content_words(message: &Message) -> String {
     let number = String::from_utf8_lossy(&message.payload);
     format!("tag {} n {number}", message.tag)

@@ -1,7 +1,7 @@
 //! ping-pong: two processes pass a payload back and forth. Arguments: rounds (100000), payload in bytes (16).
 //!
-//! It shows messages of plain bytes, which are copied once from memory to mailbox and once from mailbox to memory, and
-//! what a round trip costs.
+//! It shows messages of plain bytes, and the cost of a round trip. The host copies such a message once from memory to mailbox
+//! and once from mailbox to memory.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use atoll_guest::{
     time,
 };
 
-/// Marks the messages of this game.
+/// The tag of the ball.
 const BALL: u32 = 1;
 
 atoll_guest::entry!(main);

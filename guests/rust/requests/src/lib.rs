@@ -1,7 +1,7 @@
-//! requests: asks for several things at once, and takes the answers when it suits.
+//! requests: makes several requests at once, and takes the answers later.
 //!
-//! It shows requests that don't wait, a server that passes each on to a process of its own, and an answer that is no
-//! longer wanted.
+//! It shows requests that don't wait, a server that passes each request on to a process of its own, and an answer that the
+//! client no longer wants.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,7 +17,7 @@ atoll_guest::entry!(main);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let server = spawn(serve, ())?;
-    // All three are worked on at once. The answers are taken in the order of the questions.
+    // The servers work on all three at once. The client takes the answers in the order of the requests.
     let requests = [1_u64, 2, 3].map(|number| (number, send_request(server, &number)));
     for (number, request) in requests {
         let answer = receive_selected::<u64>(&Selector::Reference(request), Some(LONG))?;
@@ -32,13 +32,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the first is not wanted any more: {}", unalias(request));
     let answer: String = call(unhurried, "second", LONG)?;
     println!("answered: {answer}");
-    // The first was answered before the second.
+    // The server answered the first request before the second.
     let first = receive_event(&Selector::Any, Some(Duration::ZERO));
     println!("the first has an answer: {}", first.is_some());
     Ok(())
 }
 
-/// Starts a process for each request, and is ready for the next.
+/// Starts a process for each request, and is ready for the next one.
 fn serve(_: ()) -> Result<(), Box<dyn Error>> {
     loop {
         let request = receive::<u64>()?;
@@ -48,12 +48,12 @@ fn serve(_: ()) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Answers in the server's place.
+/// Answers in place of the server.
 fn square((number, caller, request): (u64, Pid, Reference)) {
     reply_to(caller, request, &(number * number));
 }
 
-/// Answers a request when there is another one, and then that one.
+/// Answers a request when the next one comes, and then answers that one.
 fn wait_for_another(_: ()) -> Result<(), Box<dyn Error>> {
     let first = receive::<String>()?;
     let second = receive::<String>()?;

@@ -1,6 +1,6 @@
 //! ring: spawns processes in a ring and sends a message round it. Arguments: processes (1000), rounds (1000).
 //!
-//! It shows a process that is told its neighbour when it is spawned, and what one hop from process to process costs.
+//! It shows a process that learns its neighbour when it is spawned, and the cost of one hop between processes.
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let processes: u64 = arg_or(0, 1000)?;
     let rounds: u64 = arg_or(1, 1000)?;
 
-    // Each process knows the one spawned before it; the first knows this one, which closes the ring.
+    // Each process knows the process spawned before it. The first one knows this process, which closes the ring.
     let mut next = self_pid();
     for _ in 0..processes {
         next = spawn(member, next)?;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Passes on whatever comes.
+/// Passes every message on.
 fn member(next: Pid) -> Result<(), Box<dyn Error>> {
     loop {
         send(next, &receive::<u64>()?.message);

@@ -1,7 +1,8 @@
-//! spinner: busy loops beside processes that want answers in time. Arguments: busy processes (4), seconds (2).
+//! spinner: busy loops beside processes that need answers in time. Arguments: busy processes (4), seconds (2).
 //!
-//! It shows preemption: a process that never waits is interrupted, so a pair goes on talking, a timer rings and a file is
-//! read meanwhile, and how late. The command line has to grant the file: `--dir guests/rust/spinner::/spinner:ro`.
+//! It shows preemption. The host interrupts processes that never wait, so a pair of processes exchanges messages, a timer
+//! fires and a file is read meanwhile. It prints how late they are. The command line has to grant the file: `--dir
+//! guests/rust/spinner::/spinner:ro`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use atoll_guest::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What is read over and over.
+/// The file that the reader reads again and again.
 const FILE: &str = "/spinner/Cargo.toml";
-/// What the timer is set to, and the pause between two reads.
+/// The delay of the timer, and the pause between two reads.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The tags of the reports.
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let busy: u32 = arg_or(0, 4)?;
     let seconds: u64 = arg_or(1, 2)?;
 
-    // Before anything else starts: without the grant there is nothing to measure.
+    // Checked before anything else starts: without the grant the reader can't work.
     std::fs::read(FILE).map_err(|error| format!("{FILE}: {error}"))?;
 
     for _ in 0..busy {
@@ -59,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "  a file read: {} µs (median), worst {} µs",
         reader.median_us, reader.worst_us
     );
-    // The busy loops end because this process does: it is the system's first.
+    // The busy loops end because this process ends, which is the system's first.
     Ok(())
 }
 
@@ -70,14 +71,14 @@ fn spin(_: ()) {
     }
 }
 
-/// What the three watchers are told: whom to report to, and when.
+/// The argument of the three watchers: the process to report to, and the end of the measurement.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Job {
     main: Pid,
     end_ns: u64,
 }
 
-/// What a watcher has seen.
+/// The report of a watcher.
 #[derive(Serialize, Deserialize)]
 struct Report {
     count: u64,
@@ -85,7 +86,7 @@ struct Report {
     worst_us: u64,
 }
 
-/// Asks a partner as often as it can.
+/// Makes round trips to a partner as often as it can.
 fn talk(job: Job) -> Result<(), Box<dyn Error>> {
     let partner = spawn(answer, ())?;
     let (mut count, mut worst_ns) = (0, 0);
@@ -97,7 +98,7 @@ fn talk(job: Job) -> Result<(), Box<dyn Error>> {
         worst_ns = worst_ns.max(now_ns - start_ns);
         count += 1;
     }
-    // So many round trips that their median would say little: the count does.
+    // There are very many round trips, so the report gives their count, and not their median.
     send_tagged(
         job.main,
         TALKER,
@@ -117,7 +118,7 @@ fn answer(_: ()) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Waits for messages that never come, and notes how much longer than a millisecond that takes.
+/// Waits for messages that never come, and notes by how much each wait exceeds a millisecond.
 fn watch_timer(job: Job) -> Result<(), Box<dyn Error>> {
     let late_by = || {
         let start_ns = time::now_ns();
@@ -129,7 +130,7 @@ fn watch_timer(job: Job) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads a file, which the host does beside the processes, and notes how long that takes.
+/// Reads a file, and notes the duration. The host reads beside the schedulers.
 fn read_file(job: Job) -> Result<(), Box<dyn Error>> {
     let read = || {
         sleep(MILLISECOND);

@@ -1,4 +1,4 @@
-//! Why members of a storm end, and by which means they are made to.
+//! The causes for which members of a storm end, and the means to end them.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// Why a member ends: the exit reasons that occur here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// It returned.
+    /// The member returned.
     Normal,
-    /// It was told to.
+    /// It was told to shut down.
     Shutdown,
     /// The same, with a term.
     ShutdownWith,
-    /// Its own reason was `kill`, or that of a process that it was linked to.
+    /// Its own reason was `kill`, or that of a linked process was.
     Kill,
     /// It was killed.
     Killed,
@@ -22,7 +22,7 @@ pub enum Cause {
     Tired,
     /// It crashed.
     Trap,
-    /// It linked itself to a process that was no longer there.
+    /// It linked itself to a process that had ended.
     Noproc,
     /// It waited for the answer of a process that ended.
     Deserted,
@@ -41,9 +41,9 @@ const ALL: [Cause; 9] = [
 ];
 
 impl Cause {
-    /// The cause that a reason stands for, if it is one that occurs here.
+    /// The cause for a reason, if it is one that occurs here.
     pub fn of(reason: &ExitReason) -> Option<Self> {
-        // Its text is the host's.
+        // The host chooses the text.
         if let ExitReason::Trap(_) = reason {
             return Some(Self::Trap);
         }
@@ -88,7 +88,7 @@ impl Causes {
         self.0 & (1 << cause as u16) != 0
     }
 
-    /// What is in one of the two sets, or in both.
+    /// The union of the two sets.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -102,27 +102,27 @@ impl fmt::Display for Causes {
     }
 }
 
-/// What members receive.
+/// The messages to members.
 #[derive(Serialize, Deserialize)]
 pub enum Request {
     /// Answer.
     Answer,
-    /// Don't.
+    /// Do not answer.
     Hush,
-    /// End yourself for this cause.
+    /// End for this cause.
     End(Cause),
 }
 
-/// How a member is made to end.
+/// The means to end a member.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub enum Means {
-    /// By an exit signal.
+    /// An exit signal.
     Signal(Cause),
-    /// By asking it to.
+    /// A message that asks the member to end.
     Ask(Cause),
 }
 
-/// All means. `Signal(Normal)` ends only those who trap exits; it is last, for [`SURE_MEANS`].
+/// All means. `Signal(Normal)` ends only members that trap exits. It is last, for [`SURE_MEANS`].
 pub const MEANS: [Means; 11] = [
     Means::Signal(Cause::Kill),
     Means::Signal(Cause::Shutdown),
@@ -137,23 +137,23 @@ pub const MEANS: [Means; 11] = [
     Means::Signal(Cause::Normal),
 ];
 
-/// The means that end everybody who listens.
+/// The means that end every member that receives messages.
 pub const SURE_MEANS: &[Means] = MEANS.split_at(10).0;
 
-/// The means that end everybody.
+/// The means that end every member.
 pub const SIGNALS: &[Means] = MEANS.split_at(4).0;
 
-/// What is to be done to whom.
+/// An action on a member.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Strike {
-    /// Who.
+    /// The member.
     pub pid: Pid,
-    /// What.
+    /// The means.
     pub means: Means,
 }
 
 impl Strike {
-    /// Does it.
+    /// Performs the action.
     pub fn carry_out(self) {
         match self.means {
             Means::Signal(cause) => exit_process(self.pid, cause.reason()),

@@ -1,4 +1,4 @@
-//! What the host says: its counters, and its memory.
+//! The host's counters, and its memory.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use atoll_guest::inspect::{self, SystemCounters};
 use atoll_guest::{self_pid, time, yield_now};
 use host_status::HostStatus;
 
-/// By then a process that has told everybody of its end is gone.
+/// By this time a process that has sent its last signal has left the table.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until as few processes are left as there were at the base; nobody tells of that. Then everything else has to be
-/// as it was, and this process to be tied to nobody.
+/// Waits until no more processes are left than at the base; no signal tells of that. Then all other counters have to have
+/// their old values, and this process must have no ties.
 pub fn check_quiet(
     base: &SystemCounters,
     spawned: u64,
     crashes: (u64, u64),
 ) -> Result<SystemCounters, String> {
     let start_ns = time::now_ns();
-    // What this process has received is counted when its turn ends: at least one has to.
+    // The host counts the messages that this process has received when its turn ends, so at least one turn has to end.
     yield_now();
     let mut now = inspect::counters();
     while now.processes != base.processes {
@@ -72,9 +72,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// With fewer rounds than this, nothing is said of growth.
+    /// With fewer rounds than this, the report does not judge growth.
     const ROUNDS_MIN: usize = 30;
-    /// How much more than before is not growth: this, and a twentieth. How many processes are there at once differs from
+    /// An increase by up to this much and a twentieth is not growth. The largest number of processes at once differs from
     /// round to round.
     const SLACK_BYTES: u64 = 8 << 20;
 
@@ -87,8 +87,8 @@ impl Memory {
         Ok(resident)
     }
 
-    /// Compares the last third of the rounds with the one before it; says what it found. In the first third memory may
-    /// grow: until slots, tables and the allocator have seen their worst.
+    /// Compares the last third of the rounds with the second third, and reports the result. In the first third memory may
+    /// grow, until slots, tables and the allocator have reached their largest size.
     pub fn compare(&self) -> Result<String, String> {
         let resident = Self::thirds(&self.resident);
         let own = Self::thirds(&self.own);
@@ -106,7 +106,7 @@ impl Memory {
         Ok(text)
     }
 
-    /// The most in the second third, and the most in the last.
+    /// The maximum of the second third, and the maximum of the last.
     fn thirds(samples: &[u64]) -> (u64, u64) {
         let most = |samples: &[u64]| samples.iter().copied().max().unwrap_or(0);
         let (second, last) = (samples.len() / 3, samples.len() * 2 / 3);

@@ -1,4 +1,4 @@
-//! What one process is still to be told of others, and whether that is what it is told.
+//! The signals that one process still has to get, and whether it gets those.
 
 use std::collections::HashMap;
 
@@ -8,44 +8,44 @@ use atoll_guest::{
 
 use crate::causes::{Cause, Causes};
 
-/// How many of those that are missing a report names.
+/// How many missing signals a report names.
 const NAMED_MAX: usize = 5;
 
-/// Accounts of all processes of a round.
+/// The accounts of all processes of a round.
 #[derive(Default)]
 pub struct Ledger {
     accounts: Vec<Account>,
     by_pid: HashMap<Pid, usize>,
     monitors: HashMap<Reference, Monitor>,
-    /// What the members of each family may end for, since they are linked to each other.
+    /// The causes for which the members of each family may end, since they are linked to each other.
     families: Vec<Causes>,
     /// Signals that are due.
     due: usize,
-    /// Signals that have arrived.
+    /// Exit signals that have arrived.
     pub exits: usize,
-    /// Signals that have arrived.
+    /// Down-signals that have arrived.
     pub downs: usize,
 }
 
-/// What is known of one process.
+/// The knowledge about one process.
 pub struct Account {
-    /// Who it is.
+    /// Its pid.
     pub pid: Pid,
-    /// What it is, for reports.
+    /// Its description, for reports.
     pub kind: &'static str,
     /// The family that it belongs to.
     pub family: Option<usize>,
-    /// Was it tied when it might have ended already? Then `noproc` is no surprise.
+    /// Was it tied when it might have ended already? Then `noproc` is a possible reason.
     pub raced: bool,
-    /// What it may end for.
+    /// The causes for which it may end.
     causes: Causes,
     /// Exit signals that have to come.
     exits_due: u8,
-    /// Exit signals that may have come instead of one, or in addition.
+    /// Exit signals that may have come instead of a due one, or in addition.
     exits_spare: u8,
-    /// Has an exit signal told of its end? Another can only be that of a link that came too late.
+    /// Has an exit signal told of its end? Another one can only be that of a link that was made too late.
     exit_was_told: bool,
-    /// Why it has ended.
+    /// The cause of its end.
     ended: Option<Cause>,
 }
 
@@ -57,7 +57,7 @@ struct Monitor {
 }
 
 impl Ledger {
-    /// Forgets everything but the room that it took.
+    /// Clears all accounts and keeps their capacity.
     pub fn clear(&mut self) {
         self.accounts.clear();
         self.by_pid.clear();
@@ -106,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// So many exit signals must come, and so many may.
+    /// Adds exit signals that must come, and exit signals that may come.
     pub fn expect_exits(&mut self, account: usize, due: u8, spare: u8) {
         let account = &mut self.accounts[account];
         account.exits_due += due;
@@ -135,7 +135,7 @@ impl Ledger {
         &self.accounts
     }
 
-    /// Notes what has arrived. The error says what is wrong with it.
+    /// Notes an event. The error says what is wrong with it.
     pub fn note(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Exit(signal) => self.note_exit(&signal),
@@ -194,7 +194,7 @@ impl Ledger {
         if signal.target != target {
             return Err(format!("expected a down of {target}, came: {came}"));
         }
-        // Linked processes are told first. That there was nobody to monitor is said at once.
+        // Linked processes learn of an end first. A monitor of a process that does not exist fires at once.
         let is_late = account.raced && signal.reason == ExitReason::Noproc;
         if account.exits_due > 0 && !is_late {
             return Err(format!(
@@ -236,8 +236,8 @@ impl Ledger {
         }
     }
 
-    /// How many processes have certainly crashed, and how many may have: of the others it is not known why they ended, or
-    /// who was the one in a family.
+    /// How many processes have certainly crashed, and how many may have crashed. Of the latter it is not known why they
+    /// ended, or which member of a family crashed.
     pub fn crashes(&self) -> (u64, u64) {
         let is_sure =
             |account: &&Account| account.family.is_none() && account.ended == Some(Cause::Trap);
@@ -249,7 +249,7 @@ impl Ledger {
         (count(&is_sure), count(&is_possible))
     }
 
-    /// Says what has not come.
+    /// Lists the missing signals.
     pub fn missing(&self) -> String {
         let mut texts = Vec::new();
         for (number, account) in self.accounts.iter().enumerate() {

@@ -1,16 +1,16 @@
-//! storm: kills ten thousand linked and monitored processes at random, again and again, and counts what it is told.
+//! storm: kills ten thousand linked and monitored processes at random, again and again, and counts the signals.
 //! Arguments: rounds (100), processes (10000), seed (1).
 //!
-//! It shows that under load every exit and every down arrives exactly once, with a reason that is possible; that nothing
-//! is left of a round; and that no memory grows. Whatever is not so is the end of it, and an error.
+//! It shows that under load every exit and every down arrives exactly once, with a possible reason; that nothing is left of a
+//! round; and that no memory grows. Any deviation ends it with an error.
 //!
 //! ```text
 //! main ── spawns, links, monitors ─▶ members ◀── talk with ── talkers        spinners
-//!   │  ◀── exits, downs ───────────────┘  ▲                     (nobody wants anything of them)
+//!   │  ◀── exits, downs ───────────────┘  ▲                     (only compute)
 //!   └── strikes ─▶ strikers ── end ───────┘
 //! ```
 //!
-//! What is done is the same for the same seed; when it happens is not.
+//! The actions are the same for the same seed. Their timing is not.
 
 mod causes;
 mod host;
@@ -45,11 +45,11 @@ const SPINNERS: [Priority; 4] = [
 ];
 const TALKERS: usize = 2;
 const STRIKERS: usize = 4;
-/// Members that are spawned between two looks at what has arrived.
+/// Members that are spawned before the storm handles its events again.
 const MEMBERS_AT_ONCE: usize = 64;
-/// Strikes that a striker is told of at once.
+/// Strikes that a striker gets at once.
 const STRIKES_AT_ONCE: usize = 16;
-/// Whatever has not happened by then does not happen.
+/// An event that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 atoll_guest::entry!(main);
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let size: usize = arg_or(1, 10_000)?;
     let seed: u64 = arg_or(2, 1)?;
 
-    // Before anybody is linked; and not held up by those whom it is to end.
+    // Trap exits before any process is linked. With a high priority, the members do not delay this process.
     trap_exit(true);
     set_priority(Priority::High);
     let mut storm = Storm::new(size, seed);
@@ -83,33 +83,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The storm, as the process sees it that is told of everything.
+/// The state of the process that gets all signals.
 struct Storm {
     size: usize,
     random: Random,
     ledger: Ledger,
-    /// Is nobody struck before all members are there? So in every other round.
+    /// Do strikes wait until all members are there? They do in every other round.
     waits_for_all: bool,
     /// The members of this round, in the order of their spawns.
     members: Vec<Pid>,
-    /// The members that are linked to each other, if there will be more of them.
+    /// The family that new members join, if it still grows.
     family: Option<Family>,
-    /// Who is to be struck, and has not been.
+    /// The members that are to be struck and have not been.
     planned: Vec<Planned>,
     strikers: Vec<Striker>,
     talkers: Vec<Pid>,
-    /// Answers nobody.
+    /// A process that does not answer.
     ignorer: Option<Pid>,
 }
 
-/// A strike, whom it is on, and what it may come to.
+/// A strike: its target, and its possible results.
 struct Planned {
     account: usize,
     strike: Strike,
     end: Option<Cause>,
 }
 
-/// A process that ends others, and what it has not been told of.
+/// A process that ends others, and the strikes that it has not got yet.
 struct Striker {
     pid: Pid,
     batch: Vec<Strike>,
@@ -131,7 +131,7 @@ impl Storm {
         }
     }
 
-    /// One round, at the end of which everything is as it was. Returns how many processes there were at once.
+    /// Runs one round and checks that everything is as it was. Returns how many processes there were at once.
     fn round(&mut self) -> Result<u64, Box<dyn Error>> {
         let base = inspect::counters();
         self.ledger.clear();
@@ -149,7 +149,7 @@ impl Storm {
         let mut most = 0;
         while self.members.len() < self.size {
             self.spawn_member()?;
-            // More than are planned for one member, so that they become fewer.
+            // More strikes than one member gets, so that the backlog shrinks.
             for _ in 0..2 {
                 if self.planned.len() > lead {
                     self.strike_one();
@@ -168,13 +168,13 @@ impl Storm {
         self.hand_out();
         self.collect(load_signals)?;
 
-        // None of those had a reason to end until now.
+        // None of these processes had a reason to end until now.
         for account in 0..load {
             self.ledger.may_end(account, Causes::of(Cause::Killed));
             kill(self.ledger.accounts()[account].pid);
         }
         self.collect(0)?;
-        // What need not come has come by now. Was there nothing else?
+        // The optional signals have come by now. Any other event is an error.
         self.note_arrived()?;
         let spawned = self.ledger.accounts().len() as u64;
         check_quiet(&base, spawned, self.ledger.crashes())?;
@@ -229,7 +229,7 @@ impl Storm {
         }
     }
 
-    /// Carries out one of the planned strikes, or has it done.
+    /// Carries out one of the planned strikes, or passes it to a striker.
     fn strike_one(&mut self) {
         let place = self.random.below(self.planned.len());
         let planned = self.planned.swap_remove(place);
@@ -247,7 +247,7 @@ impl Storm {
         }
     }
 
-    /// Tells the strikers of all that they have not been told of.
+    /// Sends the strikers their strikes.
     fn hand_out(&mut self) {
         self.strikers.iter_mut().for_each(Striker::hand_out);
     }
@@ -260,7 +260,7 @@ impl Storm {
         Ok(())
     }
 
-    /// Waits for what is due, but for so many signals.
+    /// Waits until no more signals are due than this.
     fn collect(&mut self, rest: usize) -> Result<(), String> {
         while self.ledger.due() > rest {
             match receive_event(&Selector::Any, Some(PATIENCE)) {

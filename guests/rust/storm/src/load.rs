@@ -1,4 +1,4 @@
-//! What goes on while members are ended: who computes, who talks with them, who ends them.
+//! Load beside the strikes: processes that compute, processes that exchange messages with members, and the strikers.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::causes::{Request, Strike};
 use crate::members::ANSWER;
 use crate::random::Random;
 
-/// How many members a talker knows: the latest.
+/// How many members a talker knows. It keeps the latest.
 const KNOWN_MAX: usize = 256;
-/// One in so many that a talker speaks to has to answer before it goes on.
+/// For one message in this many, a talker waits for the answer.
 const CALLS: usize = 4;
 const PATIENCE: Duration = Duration::from_micros(200);
 const LONG: Duration = Duration::from_secs(3600);
@@ -32,7 +32,7 @@ pub fn ignore(_: ()) {
     receive_event(&Selector::Reference(make_reference()), None);
 }
 
-/// Ends whom it is told to.
+/// Ends the members that it is told to end.
 pub fn strike(_: ()) {
     loop {
         match receive::<Vec<Strike>>() {
@@ -42,7 +42,7 @@ pub fn strike(_: ()) {
     }
 }
 
-/// Talks with a partner, and with members that it is told of, whether they live or not.
+/// Exchanges messages with a partner, and with members that it is told of, whether they live or not.
 pub fn talk(partner: Pid) {
     let mut random = Random::new(self_pid().id);
     let mut known = Vec::with_capacity(KNOWN_MAX);
@@ -50,7 +50,7 @@ pub fn talk(partner: Pid) {
         hear(&mut known);
         match call::<()>(partner, &(), LONG) {
             Ok(()) => {}
-            // The round is over, and this process the next.
+            // The round is over, and this process ends next.
             Err(CallError::Down(ExitReason::Killed | ExitReason::Noproc)) => return ignore(()),
             Err(error) => exit(format!("a talker's partner: {error}").into()),
         }
@@ -69,7 +69,7 @@ pub fn talk(partner: Pid) {
     }
 }
 
-/// Takes what has arrived: nothing but members to talk with, and what they have answered.
+/// Handles its events: members to exchange messages with, and their answers.
 fn hear(known: &mut Vec<Pid>) {
     while let Some(event) = receive_event(&Selector::Any, Some(Duration::ZERO)) {
         match event {
@@ -81,13 +81,13 @@ fn hear(known: &mut Vec<Pid>) {
                 }
                 known.drain(..known.len().saturating_sub(KNOWN_MAX));
             }
-            // A late answer, say, or the end of somebody called.
+            // Other events, for instance a late answer or the end of a called member.
             event => exit(format!("a talker received what was not for it: {event:?}").into()),
         }
     }
 }
 
-/// Answers everything.
+/// Answers every request.
 pub fn answer(_: ()) {
     loop {
         match receive::<()>() {

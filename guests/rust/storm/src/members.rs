@@ -1,4 +1,4 @@
-//! What the members of a storm do until they are ended. Each waits in its own way.
+//! The behaviour of a storm's members until they end. Each waits in its own way.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::causes::{Cause, Means, Request};
 
-/// The tag of answers to those who did not call.
+/// The tag of answers to messages that are not calls.
 pub const ANSWER: u32 = 1;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -21,28 +21,28 @@ const SHORT: Duration = Duration::from_millis(20);
 /// How a member waits.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum Way {
-    /// For an event.
+    /// It waits for an event.
     Receive,
-    /// For an event, not for long, and again.
+    /// It waits for an event for a short time, again and again.
     Timeout,
-    /// Not at all: it computes.
+    /// It does not wait: it computes.
     Busy,
-    /// For the answer to a call, which does not come.
+    /// It waits for the answer to a call, which does not come.
     Call(Pid),
-    /// For exit signals among others, which it traps.
+    /// It waits for exit signals among others, which it traps.
     Trap,
-    /// For timers: some that run out, and others, one of which would send something to this process.
+    /// It waits for timers: some fire, and of the others one would send something to this process.
     Timers(Pid),
-    /// Under a name, which it registers itself unless it has it already.
+    /// It waits under a name, which it registers itself unless the spawn did.
     Name(Option<String>),
-    /// As a member of groups; perhaps told of the others.
+    /// It waits as a member of groups, and perhaps monitors them.
     Groups(usize, bool),
-    /// For the ends of others.
+    /// It waits for the ends of other processes.
     Watch(Vec<Pid>),
 }
 
 impl Way {
-    /// In a word.
+    /// The name of the way, for reports.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Receive => "a receiver",
@@ -57,12 +57,12 @@ impl Way {
         }
     }
 
-    /// Does who waits so receive requests?
+    /// Does a member that waits in this way receive requests?
     pub fn listens(&self) -> bool {
         !matches!(self, Self::Busy | Self::Call(_))
     }
 
-    /// What such means can make of who waits so.
+    /// The cause for which a member that waits in this way ends by such means.
     pub fn end_by(&self, means: Means) -> Option<Cause> {
         match means {
             Means::Signal(Cause::Kill) => Some(Cause::Killed),
@@ -124,7 +124,7 @@ fn wait(timeout: Option<Duration>, mut monitors: Vec<Reference>) {
     }
 }
 
-/// Does what it is asked to; returns the cause that it is to end for, if it is to.
+/// Does what the message asks for. Returns the cause for which the member is to end, if it is to.
 fn obey(message: Message) -> Option<Cause> {
     match Received::<Request>::from_message(message) {
         Ok(request) => match request.message {
@@ -150,7 +150,7 @@ fn cross_off(monitors: &mut Vec<Reference>, signal: &DownSignal) {
     }
 }
 
-/// Calls, and ends when the other one does.
+/// Calls another process, and ends when that process ends.
 fn wait_for_answer(server: Pid) -> ! {
     match call::<()>(server, &Request::Hush, LONG) {
         Err(CallError::Down(_)) => exit(Cause::Deserted.reason()),
@@ -164,7 +164,7 @@ fn join(number: usize, watches: bool) {
     if watches {
         groups::monitor(&group);
     }
-    // Twice in the same one: it leaves twice.
+    // It joins the same group twice, and leaves it twice.
     for group in ["storm", &group, &group] {
         if let Err(error) = groups::join(group, self_pid()) {
             exit(error.to_string().into());

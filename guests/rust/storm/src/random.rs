@@ -1,10 +1,10 @@
-//! Numbers that look random, the same ones for the same seed: SplitMix64.
+//! Pseudo-random numbers, the same ones for the same seed: SplitMix64.
 
 /// A source of numbers.
 pub struct Random(u64);
 
 impl Random {
-    /// The source that this seed stands for.
+    /// The source for this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -14,7 +14,7 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// True once in so many times.
+    /// True once in this many times.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

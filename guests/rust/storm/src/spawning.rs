@@ -1,4 +1,4 @@
-//! Spawning members: how each waits, how it is tied to this process and to others, and what is planned for it.
+//! Spawning members: how each waits, its ties to this process and to others, and the strikes planned for it.
 
 use std::error::Error;
 
@@ -11,15 +11,15 @@ use crate::causes::{Cause, Causes, MEANS, Means, SIGNALS, SURE_MEANS, Strike};
 use crate::members::{Way, live};
 use crate::{Planned, Storm};
 
-/// A family begins once in so many members.
+/// One member in this many begins a family.
 const FAMILIES: usize = 40;
 /// Members of a chain.
 const CHAIN_MAX: usize = 32;
-/// One family in so many is a star.
+/// One family in this many is a star.
 const STARS: usize = 64;
-/// It takes one in so many of all members: its end is long.
+/// One in this many of all members belongs to a star, so its teardown is long.
 const STAR_SHARE: usize = 20;
-/// One in so many members is struck again, and of those one in so many once more.
+/// One in this many members is struck again, and one in this many of those once more.
 const OVERLAPS: usize = 4;
 const GROUPS: usize = 64;
 const WATCHED_MAX: usize = 4;
@@ -29,28 +29,28 @@ pub struct Family {
     number: usize,
     /// Are all linked to the first one, or each to the one before it?
     is_star: bool,
-    /// Whom the next one is to link itself to.
+    /// The member that the next one links itself to.
     relative: Option<Pid>,
-    /// How many are to come.
+    /// How many members are still to come.
     left: usize,
 }
 
-/// How a member is tied to the process that is told of its end.
+/// How a member is tied to the process that gets its signals.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tie {
-    /// By options of its spawn.
+    /// Tied by options of its spawn.
     Options,
     /// The same, with two monitors.
     OptionsTwice,
-    /// By two links, which are one, and two monitors, which are two.
+    /// Tied by two links, which count as one, and two monitors, which count as two.
     After,
-    /// The same, while it is struck.
+    /// The same, while the member is struck.
     Raced,
-    /// By options, and untied while it is struck, but for one monitor.
+    /// Tied by options, and untied but for one monitor while it is struck.
     Undone,
 }
 
-/// As often as they occur here.
+/// The ties, each as often as it occurs here.
 const TIES: [Tie; 16] = [
     Tie::Options,
     Tie::Options,
@@ -71,7 +71,7 @@ const TIES: [Tie; 16] = [
 ];
 
 impl Tie {
-    /// Adds the options that it takes to those of a spawn, and returns their monitors as well.
+    /// Adds the tie's options to those of a spawn, and returns their monitors as well.
     fn add_to(self, mut options: Spawn) -> (Spawn, [Option<Reference>; 2]) {
         let mut monitors = [None; 2];
         let count = match self {
@@ -94,14 +94,14 @@ struct Member {
     account: usize,
     pid: Pid,
     way: Way,
-    /// The name that it was spawned with.
+    /// The name that its spawn gave it.
     name: Option<String>,
     in_family: bool,
-    /// May others have ended it before it was tied?
+    /// May other processes have ended it before it was tied?
     raced: bool,
 }
 
-/// The causes for which a member may end though nobody strikes it.
+/// The causes for which a member may end without a strike.
 fn causes_alone(way: &Way, relative: Option<Pid>) -> Causes {
     let mut alone = Causes::default();
     if let Way::Call(_) = way {
@@ -149,7 +149,7 @@ impl Storm {
             raced,
         };
         self.tie_by(tie, &member);
-        // Of a family, the first one is enough.
+        // One plan is enough for a family: that of the first member.
         let is_sure = matches!(tie, Tie::Raced | Tie::Undone) || relative.is_some();
         self.plan(&member, is_sure);
         self.join_family(pid);
@@ -159,13 +159,13 @@ impl Storm {
 
     fn choose_tie(&mut self, in_family: bool) -> Tie {
         match self.random.pick(&TIES) {
-            // It would take its family along, before all are there.
+            // The strike would end the family before all members are there.
             Tie::Raced | Tie::Undone if self.waits_for_all && in_family => Tie::After,
             tie => tie,
         }
     }
 
-    /// May others end a member before it is tied?
+    /// May other processes end a member before it is tied?
     fn is_raced(&self, tie: Tie, way: &Way, in_family: bool) -> bool {
         let ends_early =
             in_family || matches!(way, Way::Call(server) if Some(*server) != self.ignorer);
@@ -176,7 +176,7 @@ impl Storm {
         }
     }
 
-    /// Does what is left to do for a member's tie when it has been spawned.
+    /// Completes a member's tie after the spawn.
     fn tie_by(&mut self, tie: Tie, member: &Member) {
         match tie {
             Tie::Options | Tie::OptionsTwice => self.ledger.expect_exits(member.account, 1, 0),
@@ -199,7 +199,7 @@ impl Storm {
             link(member.pid);
             self.dawdle();
         }
-        // A second exit can only be that of the second link, if it was too late.
+        // A second exit can only be that of the second link, if that link was made too late.
         let spare = u8::from(member.raced);
         self.ledger.expect_exits(member.account, 1, spare);
         let first = monitor(member.pid);
@@ -213,11 +213,11 @@ impl Storm {
             .expect_down(member.account, second, member.name.clone());
     }
 
-    /// Removes the link and the second monitor of a member, which may end meanwhile.
+    /// Removes the link and the second monitor of a member that may end meanwhile.
     fn untie(&mut self, member: &Member, second: Reference) {
         self.dawdle();
         unlink(member.pid);
-        // It may have come before.
+        // The signal may have come before.
         self.ledger.expect_exits(member.account, 0, 1);
         self.dawdle();
         if self.random.once_in(2) {
@@ -227,7 +227,7 @@ impl Storm {
         }
     }
 
-    /// Lets others go first, now and then.
+    /// Lets other processes run first, now and then.
     fn dawdle(&mut self) {
         if self.random.once_in(4) {
             yield_now();
@@ -249,7 +249,8 @@ impl Storm {
         self.dawdle();
     }
 
-    /// Plans strikes on a member: one that is sure to end it unless it is sure to end anyhow, and sometimes others.
+    /// Plans strikes on a member. One strike is sure to end the member, unless the member is sure to end anyhow. Sometimes
+    /// there are others.
     fn plan(&mut self, member: &Member, is_sure: bool) {
         let mut needs_sure = !is_sure;
         while needs_sure || self.random.once_in(OVERLAPS) {
@@ -258,7 +259,7 @@ impl Storm {
                 (true, false) => self.random.pick(SIGNALS),
                 (false, _) => self.random.pick(&MEANS),
             };
-            // Who ends so takes nobody along.
+            // A member that ends for this cause ends no linked process.
             if member.in_family && matches!(means, Means::Ask(Cause::Normal)) {
                 continue;
             }
@@ -292,7 +293,7 @@ impl Storm {
         });
     }
 
-    /// Makes a member one of the family that there is, if there is one.
+    /// Adds a member to the current family, if there is one.
     fn join_family(&mut self, pid: Pid) {
         if let Some(family) = &mut self.family {
             if !family.is_star || family.relative.is_none() {
@@ -310,7 +311,7 @@ impl Storm {
             0..2 => Way::Timeout,
             2 => Way::Busy,
             3..5 => Way::Call(self.choose_server()),
-            // Nor does who traps exits.
+            // Members that trap exits do not end with a linked process either.
             5..7 if !in_family => Way::Trap,
             7..9 => Way::Timers(self_pid()),
             9 => Way::Name(None),
@@ -325,7 +326,7 @@ impl Storm {
         }
     }
 
-    /// Whom a member calls: somebody who answers nobody, or another member.
+    /// The process that a member calls: one that does not answer, or another member.
     fn choose_server(&mut self) -> Pid {
         match self.ignorer {
             Some(ignorer) if self.members.is_empty() || self.random.once_in(2) => ignorer,
@@ -336,13 +337,13 @@ impl Storm {
     fn choose_priority(&mut self, way: &Way) -> Priority {
         match self.random.below(16) {
             0 => Priority::Low,
-            // One that computes would leave the others little.
+            // A computing process would leave the others little time.
             1 if !matches!(way, Way::Busy) => Priority::High,
             _ => Priority::Normal,
         }
     }
 
-    /// A name that nobody has: the same ones in every round.
+    /// A free name. Every round uses the same names.
     fn next_name(&self) -> String {
         format!("storm {}", self.members.len())
     }

@@ -1,7 +1,7 @@
-//! supervisor: keeps three workers alive, and ends them in order. What OTP's `supervisor` does, one for one.
+//! supervisor: keeps three workers alive, and ends them in order. It works like OTP's `supervisor`, one for one.
 //!
-//! It shows what links are for: the supervisor traps exits, starts again whoever crashes, and takes everybody along
-//! when it is told to end.
+//! It shows the use of links: the supervisor traps exits, restarts each worker that crashes, and ends all workers when it is
+//! asked to end.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use atoll_guest::{
     receive_down, receive_exit, self_pid, send, spawn_monitor, trap_exit,
 };
 
-/// The workers, in the order of their start. They are ended the other way round.
+/// The workers, in the order of their start. The supervisor ends them in reverse order.
 const WORKERS: [&str; 3] = ["ada", "joe", "mike"];
-/// So many crashes, and the supervisor gives up.
+/// After this many crashes the supervisor gives up.
 const RESTARTS_MAX: usize = 3;
-/// How long a worker may take to end when it is asked to.
+/// How long a worker may take to end after it was asked.
 const PATIENCE: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(60);
 
 atoll_guest::entry!(main);
 
-/// The client: knows the workers' names and nothing of their pids, which change.
+/// The client. It knows the workers' names, and not their pids, which change.
 fn main() -> Result<(), Box<dyn Error>> {
     let (supervisor, end) = spawn_monitor(supervise, self_pid())?;
     receive::<()>()?;
     println!("12 / 3 is {}", call::<u32>("joe", &3_u32, LONG)?);
-    // This one crashes. Wait until the supervisor says that there is another.
+    // This worker crashes. Wait until the supervisor reports the new one.
     if call::<u32>("joe", &0_u32, LONG).is_err() {
         receive::<()>()?;
     }
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Starts the workers, and whoever crashes once more. Tells `client` when they are all there.
+/// Starts the workers, and restarts each worker that crashes. Tells `client` when they are all there.
 fn supervise(client: Pid) -> Result<(), Box<dyn Error>> {
     trap_exit(true);
     let mut workers = Vec::new();
@@ -49,7 +49,7 @@ fn supervise(client: Pid) -> Result<(), Box<dyn Error>> {
     let mut restarts = 0;
     while let Some(signal) = receive_exit(None) {
         let Some(index) = workers.iter().position(|&pid| pid == signal.sender) else {
-            // It is this process that is asked to end.
+            // The signal asks this process to end.
             for (&worker, name) in workers.iter().zip(WORKERS).rev() {
                 println!("{name} has ended: {}", stop(worker));
             }
@@ -72,13 +72,13 @@ fn start(name: &str) -> Result<Pid, Box<dyn Error>> {
         .link()
         .name(name)
         .function(work, name.to_owned())?;
-    // Whoever answers is ready.
+    // A worker that answers is ready.
     call::<u32>(pid, &1_u32, LONG)?;
     println!("{name} has started");
     Ok(pid)
 }
 
-/// Asks a worker to end, and ends it if it does not. Returns how it ended.
+/// Asks a worker to end, and kills it if it does not. Returns the worker's exit reason.
 fn stop(worker: Pid) -> ExitReason {
     let end = monitor(worker);
     exit_process(worker, ExitReason::Shutdown);
@@ -89,9 +89,9 @@ fn stop(worker: Pid) -> ExitReason {
     down.map_or(ExitReason::Noproc, |down| down.reason)
 }
 
-/// Divides. By zero, it crashes: that is not its concern.
+/// Divides. A division by zero crashes the worker, and the worker does not handle that.
 fn work(name: String) -> Result<(), Box<dyn Error>> {
-    // mike does not listen when he is asked to end.
+    // mike traps exits and ignores the request to end.
     trap_exit(name == "mike");
     loop {
         let divisor = receive::<u32>()?;

@@ -1,6 +1,6 @@
-//! timers: messages and signals that come in some time, unless they are cancelled.
+//! timers: messages and signals that arrive after a delay, unless they are cancelled.
 //!
-//! It shows timers for oneself and for others, how long they still run, and a receive that gives up.
+//! It shows timers for oneself and for others, how to read the time that is left, and a receive that gives up.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What the timer's mark means is this program's affair.
+/// The timer's mark. The program chooses its meaning.
 const TEA_IS_READY: u32 = 4;
 
 atoll_guest::entry!(main);
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let elapsed = Duration::from_nanos(time::now_ns() - start_ns);
     println!("it came too early: {}", elapsed < SHORT);
 
-    // By a name: whoever has it when the time has come.
+    // By a name: the process that has the name when the timer fires.
     let listener = Spawn::new().name("listener");
     listener.function(listen, self_pid())?;
     send_after(SHORT, "listener", "dinner");
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Passes on what it hears.
+/// Passes on its messages.
 fn listen(other: Pid) -> Result<(), Box<dyn Error>> {
     let heard = receive::<String>()?.message;
     send(other, &format!("the listener heard of {heard}"));

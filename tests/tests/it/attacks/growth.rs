@@ -1,26 +1,26 @@
-//! Memories that grow far: what is in them stays, the kernel's mappings stay few, and address space comes back.
+//! Memories that grow far: their contents survive, the kernel's mappings stay few, and address space becomes free again.
 
 use super::{component, valid};
 use atoll_tests::{Atoll, Guest, Signal, guest};
 
-/// Memories that nobody touches may be far more than there is.
+/// Untouched memories may be far larger than the machine's memory.
 const UNTOUCHED: [&str; 2] = ["--max-total-memory", "65536GiB"];
 
 /// More mappings than a host needs, and far fewer than the 65,530 that the kernel allows a program.
 const MAPPINGS_MAX: usize = 3000;
 
-/// Pages of 64 KiB: just into the slots of 4, 16, 64 and 256 MiB, and beyond.
+/// Pages of 64 KiB: the first size that needs a slot of 4, 16, 64 and 256 MiB, and a larger one.
 const SIZES_PAGES: [u32; 9] = [1, 2, 17, 64, 65, 257, 1024, 1025, 4097];
 
-/// Functions that write words into the memory `$m`, each made of its address, and check that those are all that there
-/// is. The words lie `$step` bytes apart; a word lies at each page's very end, too.
+/// Functions that write words into the memory `$m`, each computed from its address, and check that the memory holds only
+/// those. The words lie `$step` bytes apart. A word also lies at the end of each page.
 const PATTERN: &str = "
     (func $word (param $at i32) (result i64)
       (i64.or (i64.mul (i64.extend_i32_u (local.get $at)) (i64.const 0x9e3779b97f4a7c15)) (i64.const 1)))
     (func $put (param $at i32) (i64.store $m (local.get $at) (call $word (local.get $at))))
     (func $check (param $at i32)
       (if (i64.ne (i64.load $m (local.get $at)) (call $word (local.get $at))) (then (unreachable))))
-    ;; Everything from one address to another one, in steps.
+    ;; All words from one address to another, `$step` bytes apart.
     (func $fill (param $at i32) (param $end i32) (param $step i32)
       (block $out (loop $next
         (br_if $out (i32.ge_u (local.get $at) (local.get $end)))
@@ -28,7 +28,7 @@ const PATTERN: &str = "
         (call $put (i32.or (local.get $at) (i32.const 4088)))
         (local.set $at (i32.add (local.get $at) (local.get $step)))
         (br $next))))
-    ;; The same again: the words are there, and the rest of their pages is zero.
+    ;; Checks the same range: the words are there, and the rest of their pages is zero.
     (func $verify (param $at i32) (param $end i32) (param $step i32)
       (local $word i32)
       (block $out (loop $next
@@ -51,14 +51,14 @@ const PATTERN: &str = "
         (local.set $at (i32.add (local.get $at) (i32.const 4096)))
         (br $next))))";
 
-/// Code that grows the memory to one size after the other. At each size it fills what is new, in steps of so many pages
-/// of 4 KiB, and verifies all that it has filled so far.
+/// Code that grows the memory to one size after the other. At each size it fills the new part, in steps of a number of pages
+/// of 4 KiB, and verifies everything that it has filled so far.
 fn grows_and_verifies(step_pages: u32) -> String {
     let step = step_pages << 12;
     let mut code = String::new();
     let mut size = 0;
     for pages in SIZES_PAGES {
-        // Filled is a range that begins where a step does, so one call verifies it.
+        // The filled range begins at a step, so one call verifies it.
         let (from, to) = (size << 16, pages << 16);
         code += &format!(
             "(if (i32.ne (memory.grow $m (i32.const {grown})) (i32.const {size})) (then (unreachable)))
@@ -73,10 +73,10 @@ fn grows_and_verifies(step_pages: u32) -> String {
     code
 }
 
-/// Every page, some pages, and hardly any.
+/// Fills every page, some pages, and hardly any.
 const STEPS_PAGES: [u32; 3] = [1, 100, 5000];
 
-/// Runs it twice, one process after the other, so that the second has the slots of the first.
+/// Runs the code in two processes, one after the other, so that the second gets the slots of the first.
 #[track_caller]
 fn check_survival(fields: impl Fn(&str) -> Vec<u8>) {
     for step_pages in STEPS_PAGES {
@@ -98,7 +98,7 @@ fn check_survival(fields: impl Fn(&str) -> Vec<u8>) {
 }
 
 #[test]
-fn what_is_in_a_memory_survives_growth() {
+fn the_contents_of_a_memory_survive_growth() {
     check_survival(|code| {
         valid(format!(
             "(module (memory $m (export \"memory\") 0) {PATTERN}
@@ -108,7 +108,7 @@ fn what_is_in_a_memory_survives_growth() {
 }
 
 #[test]
-fn what_is_in_a_second_memory_survives_growth() {
+fn the_contents_of_a_second_memory_survive_growth() {
     check_survival(|code| {
         valid(format!(
             "(module (memory (export \"memory\") 1) (memory $m 0) {PATTERN}
@@ -118,7 +118,7 @@ fn what_is_in_a_second_memory_survives_growth() {
 }
 
 #[test]
-fn what_is_in_a_component_s_memory_survives_growth() {
+fn the_contents_of_a_component_s_memory_survive_growth() {
     check_survival(|code| {
         let fields = format!(
             "(memory $m 0) {PATTERN} (func (export \"grows\") {code}) (func (export \"run\"))"
@@ -127,8 +127,8 @@ fn what_is_in_a_component_s_memory_survives_growth() {
     });
 }
 
-/// Children that grow memories, tell main, and wait. When all have told, main prints `grown` and waits. The mappings are
-/// counted then, and once more when all children have ended and main has printed `ended`.
+/// Children grow memories, tell main, and wait. When all have told main, main prints `grown` and waits, and the test counts
+/// the mappings. It counts them once more when all children have ended and main has printed `ended`.
 #[track_caller]
 fn check_mappings(declarations: &str, grow: &str, children: u32) {
     let body = format!(
@@ -176,7 +176,7 @@ fn check_mappings(declarations: &str, grow: &str, children: u32) {
     );
 }
 
-/// Code that grows a memory past 16 MiB, and past 64 MiB, if it holds no more than so many pages.
+/// Code that grows a memory past 16 MiB, and past 64 MiB if the memory holds few enough pages.
 fn grows_past(memory: &str, steps: &[u32]) -> String {
     let grow = |pages: &u32| {
         format!("(call $must (i32.ne (i32.const -1) (memory.grow {memory} (i32.const {pages}))))")
@@ -211,7 +211,8 @@ fn many_memories_of_one_process_that_grow_take_few_mappings() {
     check_mappings(&"(memory 0)".repeat(MEMORIES as usize), &grow, 100);
 }
 
-/// An expression that grows an empty memory into the largest slot that there is yet, and says whether there was any.
+/// An expression that grows an empty memory into the largest slot that is still free. Its value says whether there was a
+/// slot.
 fn holds(memory: &str) -> String {
     let grows =
         |pages: u32| format!("(i32.ne (memory.grow {memory} (i32.const {pages})) (i32.const -1))");
@@ -225,11 +226,11 @@ fn holds(memory: &str) -> String {
         })
 }
 
-/// Processes with large untouched memories take all address space that there is, and end. Then a program that nobody has
-/// run yet, with other sizes of memory, is as good as ever.
+/// Processes with large untouched memories take all address space and end. Then a program that has not run yet, with other
+/// sizes of memory, runs as well as ever.
 #[track_caller]
 fn check_address_space(atoll: impl Fn(String) -> Atoll) {
-    // Each of its memories takes a slot of a GiB, for which it is just large enough, or else of the next smaller size.
+    // Each of its memories takes a slot of a GiB, for which it is just large enough, or a slot of the next smaller size.
     const HOARDER: &str = "(module
         (import \"atoll-rt:process/mailbox@0.2.0\" \"receive\"
           (func $receive (param i32 i64 i64 i32 i64 i32)))
@@ -241,7 +242,7 @@ fn check_address_space(atoll: impl Fn(String) -> Atoll) {
         (func (export \"hoards\")
           (local $held i32)
           (local.set $held (i32.add (i32.add HOLDS_A HOLDS_B) HOLDS_C))
-          ;; Tells how many it holds, by the tag.
+          ;; Reports the number of its memories, by the tag.
           (call $argument (i32.const 16))
           (call $send (i64.load (i32.load (i32.const 16))) (i64.load offset=8 (i32.load (i32.const 16)))
             (local.get $held) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0)
@@ -267,7 +268,8 @@ fn check_address_space(atoll: impl Fn(String) -> Atoll) {
             )
         })
         .collect();
-    // Main spawns hoarders until one holds less than it wants, or can't begin; ends all of them; and spawns the others.
+    // Main spawns hoarders until one gets fewer memories than it wants, or can't begin. Then it ends all of them and spawns
+    // the others.
     let body = format!(
         "(func $hoards (param $slot i32) (result i32)
            (if (i32.ne (i32.const -1)
@@ -298,12 +300,12 @@ fn check_address_space(atoll: impl Fn(String) -> Atoll) {
     for (name, memory) in [("HOLDS_A", "$a"), ("HOLDS_B", "$b"), ("HOLDS_C", "$c")] {
         hoarder = hoarder.replace(name, &holds(memory));
     }
-    // The limit of one process is not what stops it.
+    // The limit of one process must not stop the hoarder.
     let mut atoll = atoll(guest(&body))
         .options(["--max-memory", "4GiB"])
         .options(UNTOUCHED)
         .program("hoarder", valid(hoarder));
-    // Homes that nobody has had yet, and large slots of each size.
+    // Homes of new sizes, and large slots of each size.
     for (number, limits) in ["3", "6", "20", "300", "2000"].iter().enumerate() {
         atoll = atoll.program(&format!("late-{number}"), valid(late(limits)));
     }
@@ -317,6 +319,6 @@ fn address_space_that_was_used_up_comes_back_for_other_sizes() {
 }
 
 #[test]
-fn address_space_of_which_there_is_little_comes_back_for_other_sizes() {
+fn little_address_space_comes_back_for_other_sizes() {
     check_address_space(|text| Atoll::run(text).after(format!("ulimit -v {}", 48 << 20)));
 }

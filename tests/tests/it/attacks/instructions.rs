@@ -1,10 +1,10 @@
-//! Instructions of proposals, in modules and in components: the host runs them right or refuses them with a word, and
-//! says the same when it only inspects them. It never dies of one.
+//! Instructions of proposals, in modules and in components: the host runs them right or refuses them by name, and gives the
+//! same answer when it only inspects them. No instruction ends the host.
 
 use super::{Became, became, component, ran_or_refused, valid};
 use atoll_tests::{Atoll, Outcome};
 
-/// A name, and fields of a module whose `run` returns if all is right, and traps if not.
+/// A name, and fields of a module whose `run` returns on success and traps on failure.
 type Case = (&'static str, &'static str);
 
 /// Asks `atoll inspect` whether a file would run.
@@ -23,8 +23,7 @@ fn inspected(bytes: &[u8], what: &str) -> Became {
     }
 }
 
-/// Runs each case behind the declarations, as a module and as a component, and inspects it. All that is wrong is told
-/// together.
+/// Runs each case behind the declarations, as a module and as a component, and inspects it. Reports all faults together.
 #[track_caller]
 fn check(declarations: &str, cases: &[Case]) {
     check_texts(cases.iter().flat_map(|(name, fields)| {
@@ -60,7 +59,7 @@ fn check_guests(guests: impl Iterator<Item = (String, Vec<u8>)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Types of functions of which some are others' subtypes, a function of each, and a table of them.
+/// Function types, some of which are subtypes of others, a function of each type, and a table of them.
 const SUBTYPES: &str = "
     (type $plain (func))
     (type $base (sub (func))) (type $sub (sub $base (func))) (type $final (sub final $sub (func)))
@@ -337,7 +336,7 @@ fn exceptions() {
 
 #[test]
 fn exceptions_of_the_first_kind() {
-    // No text knows them any more: `(try (do (throw 0)) (catch_all))` in the only function, which is `run`.
+    // The text format has no form for them any more: `(try (do (throw 0)) (catch_all))` in the only function, which is `run`.
     const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0d\x03\x01\0\0\
         \x07\x07\x01\x03run\0\0\x0a\x0a\x01\x08\0\x06\x40\x08\0\x19\x0b\x0b";
     check_guests([("module legacy".to_owned(), valid(MODULE))].into_iter());
@@ -506,7 +505,7 @@ fn descriptors() {
     ]);
 }
 
-/// Components have built-in functions beside lifting and lowering, and more than one way to do those.
+/// Components have more built-in functions than lifting and lowering, and those two have several forms.
 #[test]
 fn functions_that_only_components_have() {
     const BUILT_IN: [(&str, &str); 13] = [
@@ -538,7 +537,7 @@ fn functions_that_only_components_have() {
                    (func (export \"run\") (canon lift (core func $i \"run\"))))"
             )
         };
-        // Calling it may trap, as it does with handles that are none: so it stands behind a return.
+        // Calling it may trap, as with invalid handles. So it stands behind a return.
         let operands = "(i32.const 0)".repeat(signature.matches("i32").count());
         let operands = match signature.contains("result") {
             true => operands.replacen("(i32.const 0)", "", 1),
@@ -618,7 +617,7 @@ fn casts_and_calls_that_fail_are_the_guest_s_own_traps_or_refused() {
 
 #[test]
 fn a_loop_that_is_left_by_a_cast_is_counted_or_refused() {
-    // A million rounds, in stretches of a thousand that are left by the cast.
+    // A million iterations, in stretches of a thousand; the cast leaves each stretch.
     let text = "(module (type $f (func)) (elem declare func $g) (func $g)
         (func (export \"run\") (local $all i32) (local $count i32) (local $r funcref)
           (loop $outer

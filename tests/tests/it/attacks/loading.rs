@@ -1,15 +1,15 @@
-//! Files that are hard to load: they run, or are refused with the limit that they exceed, in the end.
+//! Files that are hard to load: the host runs each in the end, or refuses it and names the limit that it exceeds.
 //!
-//! Nothing here measures time. A loader whose work grows with the square of a module's size does not come to an end,
-//! which the tests notice as they notice any program that hangs.
+//! No test here measures time. If the loader's work grows with the square of a module's size, the loader does not end, and
+//! the tests notice that as they notice any hanging program.
 
 use super::{Became, ran_or_refused, valid};
 use atoll_tests::{Atoll, guest};
 use std::fmt::Write;
 
-/// The code that the modules below exit with, by WASI.
+/// The exit code of the modules below, which they pass to WASI.
 const EXIT_CODE: i32 = 7;
-/// The instructions for it, where the exit is function 0.
+/// The instructions that exit, if the exit is function 0.
 const EXITS: &[u8] = &[0x41, 7, 0x10, 0];
 const END: &[u8] = &[0x0b];
 const HEAD: &[u8] = b"\0asm\x01\0\0\0";
@@ -27,7 +27,7 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// Bytes behind their number.
+/// Bytes behind their length.
 fn sized(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     [&leb(bytes.as_ref().len()), bytes.as_ref()].concat()
 }
@@ -48,8 +48,8 @@ fn custom(name: &str, contents: impl AsRef<[u8]>) -> Vec<u8> {
     section(0, [&sized(name), contents.as_ref()].concat())
 }
 
-/// The sections of a module that exits. Function 0 is the exit, function 1 is `_start`, and both are followed by the
-/// functions that have the other bodies. Types 0 and 1 are those of `_start` and of the exit.
+/// The sections of a module that exits. Function 0 is the exit and function 1 is `_start`; the functions with the other
+/// bodies follow. Types 0 and 1 are the types of `_start` and of the exit.
 fn sections(bodies: &[Vec<u8>], more_types: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut types = vec![vec![0x60, 0, 0], vec![0x60, 1, 0x7f, 0]];
     types.extend_from_slice(more_types);
@@ -78,7 +78,7 @@ fn module(sections: &[Vec<u8>]) -> Vec<u8> {
     [HEAD, &sections.concat()].concat()
 }
 
-/// A body with so many locals of type `i32`.
+/// A body with this many locals of type `i32`.
 fn body(locals: usize, code: &[&[u8]]) -> Vec<u8> {
     let locals = match locals {
         0 => vec![0],
@@ -87,12 +87,12 @@ fn body(locals: usize, code: &[&[u8]]) -> Vec<u8> {
     [locals, code.concat(), END.to_vec()].concat()
 }
 
-/// A module of one function whose code is this, before or after which it exits.
+/// A module of one function with this code, before or after which it exits.
 fn module_of(code: &[&[u8]]) -> Vec<u8> {
     valid(module(&sections(&[body(0, code)], &[])))
 }
 
-/// A module that is large in some way runs to its end, or is refused in words that name the limit.
+/// A module that is large in some way runs to its end, or the host refuses it and names the limit.
 #[track_caller]
 fn runs_or_exceeds_a_limit(what: &str, bytes: &[u8], code: i32) {
     let outcome = Atoll::run(bytes).outcome();
@@ -198,7 +198,7 @@ fn custom_sections_may_hold_anything_anywhere() {
 
 #[test]
 fn a_command_s_start_runs_though_it_exports_a_function_called_run() {
-    // It knows nothing of Atoll.
+    // The program does not use the contract.
     let print = |text: &str| {
         format!(
             "(data (i32.const 64) \"{text}\\0a\")
@@ -233,7 +233,7 @@ fn a_command_s_start_runs_though_it_exports_a_function_called_run() {
         inspection.stdout.contains("entry      _start\n"),
         "{inspection}"
     );
-    // A spawn that names no function means the same.
+    // A spawn without a function name means the same.
     let main = guest(
         "(func (export \"run\")
            (call $must (i32.eq (i32.const -1)
@@ -263,7 +263,7 @@ fn many_loops_in_one_function() {
 fn many_loops_within_each_other() {
     for count in [900, 5_000, 20_000] {
         let starts = [0x03, 0x40].repeat(count);
-        // Each goes round if it is told to, which it is not.
+        // Each loop iterates if it is told to. It never is.
         let ends = [0x41, 0, 0x0d, 0, 0x0b].repeat(count);
         let what = format!("{count} loops within each other");
         runs_or_exceeds_a_limit(&what, &module_of(&[&starts, &ends, EXITS]), EXIT_CODE);
@@ -301,7 +301,7 @@ fn a_function_with_a_large_body() {
     runs("calls", &calls(BYTES, &[], &[]));
 }
 
-/// wasm allows a function 7,654,321 bytes. What counts reductions must not make one of nearly that size too large.
+/// wasm allows a function 7,654,321 bytes. Counting reductions must not make a function of nearly that size too large.
 const BODY_BYTES: usize = 7_654_000;
 
 #[test]
@@ -312,11 +312,12 @@ fn a_function_of_loops_that_is_as_large_as_may_be() {
 
 #[test]
 fn a_function_of_calls_that_is_as_large_as_may_be() {
-    // All in one block.
+    // All calls are in one block.
     runs("calls", &calls(BODY_BYTES, &[0x02, 0x40], END));
 }
 
-/// A module whose first function calls another, in so many bytes, with this around the calls and the exit.
+/// A module whose first function calls another until the code has this size, with these instructions around the calls and the
+/// exit.
 fn calls(bytes: usize, before: &[u8], after: &[u8]) -> Vec<u8> {
     let calls = [0x10, 2].repeat(bytes / 2);
     let bodies = [body(0, &[before, &calls, EXITS, after]), body(0, &[])];
@@ -334,7 +335,7 @@ fn runs(what: &str, bytes: &[u8]) {
 
 #[test]
 fn a_branch_with_very_many_targets() {
-    // The compiler takes 65,520. Each place leads to the block that the number at the end says.
+    // The compiler accepts 65,520. Each table element leads to the block of the number at the end.
     let targets = |count: usize| -> String {
         let mut text = String::new();
         for place in 0..count {
@@ -365,7 +366,7 @@ fn a_branch_with_very_many_targets() {
             .code(0)
             .stdout(&stdout);
     }
-    // Targets that take operands: the compiler says no.
+    // These branch targets take operands, which the compiler refuses.
     let text = format!(
         "(func (export \"run\")
            (drop (block (result i32) (br_table {} 0 (i32.const 1) (i32.const 0)))))",
@@ -421,7 +422,7 @@ fn a_trap_in_a_piece_names_the_function() {
     let text = format!(
         "(module (func $other) (func $large {many} unreachable) (func (export \"run\") (call $large)))"
     );
-    // The pieces come first: the trap is in the function itself. In the other one it is in a piece.
+    // The pieces come first, so the trap is in the function itself. In the other module it is in a piece.
     Atoll::run(valid(&text))
         .outcome()
         .code(134)
@@ -439,13 +440,13 @@ fn a_trap_in_a_piece_names_the_function() {
         .stderr_has("large");
 }
 
-/// A function that is work for the compiler.
+/// A function that is much work for the compiler.
 fn heavy_function() -> String {
     let code = "(local.set $a (i32.mul (local.get $a) (i32.add (local.get $a) (i32.load (local.get $a)))))";
     format!("(func $heavy (param $a i32) {})", code.repeat(50_000))
 }
 
-/// A module in which it is function 1.
+/// A module with this function as function 1.
 fn heavy() -> Vec<u8> {
     valid(format!(
         "(module (memory 1) (func $light) {}
@@ -471,7 +472,7 @@ fn a_module_that_takes_too_much_to_compile_is_refused() {
             .stderr_has("\n  hint: raise --max-compile-time");
     }
     Atoll::run(heavy()).outcome().code(0).stderr("");
-    // However little there is to compile, it is more than nothing.
+    // Any compilation takes more than this.
     for limit in ["--max-compile-time", "--max-compile-memory"] {
         Atoll::run("(module (func (export \"run\")))")
             .options([limit, "0"])
@@ -492,7 +493,7 @@ fn components_have_the_same_limits() {
     Atoll::run(&component).outcome().code(0).stderr("");
 }
 
-/// The same in a component that can't be unwrapped: it has two modules.
+/// The same in a component that can't be unwrapped, because it has two modules.
 fn heavy_component() -> Vec<u8> {
     let text = format!(
         "(component
@@ -509,7 +510,7 @@ fn heavy_component() -> Vec<u8> {
 }
 
 #[test]
-fn the_process_that_compiles_refuses_what_is_wrong() {
+fn the_compiling_process_refuses_malformed_modules() {
     for (words, code, error) in [
         (&["compile", "module", "1000", "100000000"][..], 1, ""),
         (
@@ -531,7 +532,7 @@ fn the_process_that_compiles_refuses_what_is_wrong() {
 
 #[test]
 fn a_function_with_as_many_locals_as_there_may_be() {
-    // The code that counts reductions must not need one more.
+    // The code that counts reductions must not need another local.
     let count_to_ten: &[u8] = &[
         0x03, 0x40, 0x20, 0, 0x41, 1, 0x6a, 0x22, 0, 0x41, 0x0a, 0x48, 0x0d, 0, 0x0b,
     ];
@@ -562,7 +563,7 @@ fn many_imports_of_one_function() {
         let calls: String = (0..calls)
             .map(|number| format!("(call {})", number % imports))
             .collect();
-        // Behind the return, so that it is only loaded.
+        // The code is behind a return, so it is loaded and never runs.
         let text = format!(
             "(module {} (memory (export \"memory\") 1) (func (export \"run\") (return) {calls}))",
             import.repeat(imports)
@@ -589,13 +590,13 @@ fn many_functions_that_a_table_mentions() {
 
 #[test]
 fn a_long_text() {
-    // As binary it would have a tenth of the size.
+    // The binary would have a tenth of the size.
     for bytes in [1 << 20, 60 << 20] {
         let functions = "(func)".repeat(bytes / 6);
         let text = format!("(module (func (export \"run\")) {functions})");
         runs_or_exceeds_a_limit(&format!("{bytes} bytes"), text.as_bytes(), 0);
     }
-    // Nothing but blanks and comments around a small module.
+    // Only blanks and comments around a small module.
     for filler in [" ", "\n", ";; nothing\n", "(; nothing ;)"] {
         let filler = filler.repeat((30 << 20) / filler.len());
         let text = format!("(module {filler} (func (export \"run\")))");

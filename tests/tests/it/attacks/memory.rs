@@ -1,20 +1,20 @@
-//! Memories that are smaller than a page, that grow, and that others had before: every access beyond the size traps, and
-//! a process that begins sees zeros and nothing else.
+//! Memories that are smaller than a page, that grow, and that other processes had before: every access beyond the size traps,
+//! and a new process sees only zeros.
 
 use super::{OUT_OF_BOUNDS, component, valid};
 use atoll_tests::{Atoll, Outcome, guest};
 use std::fmt::Write;
 
-/// Where the memory lies that a test is about, as fields of a module that calls it `$m`.
+/// The place of the tested memory, as fields of a module that calls it `$m`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
-    /// It is the only memory.
+    /// The only memory.
     First,
-    /// It is the only memory, and nobody but the module can name it.
+    /// The only memory, and only the module can name it.
     Private,
-    /// It comes behind another one.
+    /// A memory behind another one.
     Second,
-    /// It is the only memory of a component's module.
+    /// The only memory of a component's module.
     InComponent,
 }
 
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// One function for each way to touch the byte at an address, and what may follow it.
+/// One function for each way to access the byte at an address, and whether other bytes may follow it.
 fn accesses(prefix: &str, address: u32) -> Vec<(String, String)> {
     let at = format!("(i32.const {})", address.cast_signed());
     let operations = [
@@ -60,7 +60,7 @@ fn accesses(prefix: &str, address: u32) -> Vec<(String, String)> {
         format!("(v128.store $m {at} (v128.const i64x2 -1 -1))"),
         format!("(memory.fill $m {at} (i32.const 1) (i32.const 1))"),
         format!("(memory.copy $m $m {at} {at} (i32.const 1))"),
-        // The address is an offset in the code, so there is nothing to compute.
+        // The address is an offset in the code, so the code computes nothing.
         format!("(i32.store8 $m offset={address} (i32.const 0) (i32.const 1))"),
     ];
     (0..)
@@ -69,8 +69,8 @@ fn accesses(prefix: &str, address: u32) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Has main, in a program of its own, spawn these functions of the program `other`, one when the one before has ended.
-/// Main itself ends well.
+/// Main, which is in a program of its own, spawns these functions of the program `other` one after the other, each when the
+/// one before has ended. Main itself ends well.
 #[track_caller]
 fn spawn_all<'a>(other: &[u8], names: impl IntoIterator<Item = &'a str>) -> Outcome {
     let mut run = String::new();
@@ -92,8 +92,8 @@ fn spawn_all<'a>(other: &[u8], names: impl IntoIterator<Item = &'a str>) -> Outc
         .stdout("main goes on\n")
 }
 
-/// A memory with these limits that a process has tried to grow by so many pages has so many bytes: it can use the last
-/// of them, and traps at every address behind that.
+/// A process tries to grow a memory with these limits by some pages; then the memory has this many bytes. The process can use
+/// the last byte, and traps at every address behind it.
 #[track_caller]
 fn check_bounds(limits: &str, grown_pages: u32, bytes: u32) {
     let mut functions = Vec::new();
@@ -174,7 +174,7 @@ fn a_memory_of_one_page_traps_behind_it() {
 
 #[test]
 fn a_memory_that_the_limit_keeps_below_a_page_traps_at_every_address() {
-    // Main is the guest itself: no other may have so little.
+    // Main is the guest itself, because no other program may have such a small memory.
     for place in PLACES.into_iter().filter(|place| *place != Place::Second) {
         for (limits, max_memory) in [("0 1", "0"), ("0 1", "65535"), ("0", "4096")] {
             let body = "(drop (memory.grow $m (i32.const 1)))
@@ -211,7 +211,7 @@ fn host_calls_write_nothing_into_a_memory_of_no_pages() {
         (import \"wasi_snapshot_preview1\" \"random_get\" (func $random (param i32 i32) (result i32)))
         (memory (export \"memory\") 0 1)
         (func (export \"asks\") (call $self (i32.const 0)))
-        ;; It may answer an error or trap, but what was there before growth is not to be seen after it.
+        ;; The call may return an error or trap. After growth the process must not see old contents.
         (func (export \"randomizes\")
           (drop (call $random (i32.const 0) (i32.const 8)))
           (drop (memory.grow (i32.const 1)))
@@ -233,14 +233,14 @@ fn host_calls_write_nothing_into_a_memory_of_no_pages() {
     assert!(!saw, "{outcome}");
 }
 
-/// Stores ones as far as it gets: a page, whatever the memory's size.
+/// Stores ones as far as it can: a page, for any size of memory.
 const SCRIBBLE: &str = "(local $at i32)
     (loop $next
       (i64.store $m (local.get $at) (i64.const 0x5a5a5a5a5a5a5a5a))
       (br_if $next (i32.lt_u
         (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))";
 
-/// Traps if the memory, grown by so many pages, holds anything, and fills it then.
+/// Traps if the grown memory holds anything but zeros, and then fills it.
 fn look(grown_pages: u32) -> String {
     format!(
         "(local $at i32)
@@ -254,8 +254,8 @@ fn look(grown_pages: u32) -> String {
     )
 }
 
-/// Writers begin and end, and after each of them come lookers, which see zeros: their slots and instances are used again
-/// many times. All are given as programs and their functions.
+/// Writers begin and end. After each of them, processes look at their memory and see zeros. The host uses the slots and
+/// instances again many times. All are given as programs and their functions.
 #[track_caller]
 fn check_zeros(programs: &[(String, Vec<u8>)], writers: &[(&str, &str)], lookers: &[(&str, &str)]) {
     const ROUNDS: usize = 20;
@@ -314,7 +314,7 @@ fn processes_of_other_programs_see_zeros_after_one_that_writes_where_it_has_no_m
     for (number, place) in PLACES.into_iter().enumerate() {
         let writer = place.guest("0 1", &named("scribbles", SCRIBBLE.to_owned()));
         programs.push((format!("writer-{number}"), writer));
-        // One page; a page that is grown into; a large slot.
+        // One page; a page added by growth; a large slot.
         for (limits, grown_pages) in [("1 1", 0), ("0 1", 1), ("1 2", 1), ("20 21", 1)] {
             let looker = place.guest(limits, &named("looks", look(grown_pages)));
             programs.push((format!("looker-{}", programs.len()), looker));

@@ -1,7 +1,7 @@
-//! Attacks that once succeeded, and their kin: each test states what has to hold instead.
+//! Attacks that once succeeded, and similar ones: each test states the property that must hold.
 //!
-//! A guest here is valid WebAssembly, and [`valid`] says so: it is hostile, not malformed. Where the host may either run
-//! a guest or refuse it, [`ran_or_refused`] accepts both, and nothing else.
+//! A guest here is valid WebAssembly, and [`valid`] checks that: it is hostile, not malformed. If the host may either run a
+//! guest or refuse it, [`ran_or_refused`] accepts both outcomes, and no other.
 
 mod growth;
 mod instructions;
@@ -14,10 +14,10 @@ mod wrapping;
 use atoll_tests::Outcome;
 use wasmparser::{Validator, WasmFeatures};
 
-/// The reason of a process that reached outside of a memory.
+/// The reason of a process that accessed an address outside of its memory.
 const OUT_OF_BOUNDS: &str = "trap: wasm trap: out of bounds memory access";
 
-/// The binary of a guest, which is valid if every proposal counts.
+/// The binary of a guest. It is valid if every proposal is allowed.
 #[track_caller]
 fn valid(guest: impl AsRef<[u8]>) -> Vec<u8> {
     let guest = guest.as_ref();
@@ -31,8 +31,8 @@ fn valid(guest: impl AsRef<[u8]>) -> Vec<u8> {
     binary
 }
 
-/// A component around one core module, which runs as a component because it imports an interface of WASI's. Its functions
-/// are lifted by their names.
+/// A component around one core module. It runs as a component because it imports an interface of WASI's. It lifts the
+/// module's functions under their names.
 fn component(module_fields: &str, functions: &[&str]) -> String {
     let lifted: String = functions
         .iter()
@@ -47,18 +47,17 @@ fn component(module_fields: &str, functions: &[&str]) -> String {
     )
 }
 
-/// The two ways to answer a guest that the host need not run.
+/// The two right outcomes for a guest that the host need not run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Became {
-    /// It ran to its end.
+    /// The guest ran to its end.
     Ran,
-    /// It was not loaded.
+    /// The host did not load it.
     Refused,
 }
 
-/// A guest either ran to its end, with this exit code and without a word on standard error, or it was not loaded, which
-/// the program said in the way in which it says so of every module. Anything else is none of the two: a signal, a panic
-/// of the host, a crash report.
+/// A guest either ran to its end, with this exit code and nothing on standard error, or the host did not load it and said so
+/// in the usual form. Any other outcome is a failure: a signal, a panic of the host, a crash report.
 fn became(outcome: &Outcome, code: i32) -> Option<Became> {
     let is_refusal = outcome.code == Some(1)
         && outcome.stdout.is_empty()
@@ -70,7 +69,7 @@ fn became(outcome: &Outcome, code: i32) -> Option<Became> {
     (outcome.code == Some(code) && outcome.stderr.is_empty()).then_some(Became::Ran)
 }
 
-/// It must have become one of the two.
+/// Asserts that the outcome was this one.
 #[track_caller]
 fn ran_or_refused(outcome: &Outcome, code: i32) -> Became {
     became(outcome, code).unwrap_or_else(|| {

@@ -1,21 +1,21 @@
-//! A program costs the host more than its memory: processes pay for the parts of their instances, and a host that may
-//! map little still runs.
+//! A program costs the host more than its memory: processes pay for the parts of their instances, and a host with little
+//! address space still runs.
 
 use super::valid;
 use atoll_tests::{Atoll, Outcome, guest};
 
 /// The limit of one process in these tests.
 const MAX_MEMORY: [&str; 2] = ["--max-memory", "1MiB"];
-/// Main spawns so many processes of a costly program.
+/// The number of processes of a costly program that main spawns.
 const PROCESSES: u64 = 100;
-/// Each of them may cost the host its limit, and as much again for all that belongs to a process.
+/// Each of them may cost the host its limit, and as much again for everything else that belongs to a process.
 const BYTES_EACH: u64 = 2 << 20;
-/// The host may need so much beside them; loading is another matter.
+/// The host itself may need this much. Loading is another matter.
 const BYTES_BESIDE: u64 = 64 << 20;
 
-/// Did it end as a process does that runs into its limit, or as a program that can't be loaded or started?
+/// Did the program end like a process that exceeds its limit, or like a program that can't be loaded or started?
 ///
-/// All three are right. A host can count what an instance takes when it has compiled the module, when it makes the
+/// All three outcomes are right. A host can count the cost of an instance when it has compiled the module, when it makes the
 /// instance, or on the process's account.
 #[track_caller]
 fn is_loaded(outcome: &Outcome) -> bool {
@@ -30,8 +30,8 @@ fn is_loaded(outcome: &Outcome) -> bool {
     !is_refused
 }
 
-/// A program whose instances take more of the host than a process may hold is refused, or its processes end; and many of
-/// them cost the host little.
+/// If a program's instances take more of the host than a process may hold, the host refuses the program or ends its
+/// processes. Many of them cost the host little.
 #[track_caller]
 fn check_costly(fields: &str) {
     let costly = valid(format!("(module {fields} (func (export \"run\")))"));
@@ -39,7 +39,7 @@ fn check_costly(fields: &str) {
     if !is_loaded(&outcome) {
         return;
     }
-    // A neighbour goes on whatever becomes of each spawn.
+    // A neighbour goes on, whether the spawns succeed or not.
     let main = |processes: u64| {
         guest(&format!(
             "(func (export \"run\") (local $count i32)
@@ -102,7 +102,7 @@ fn an_instance_with_many_functions_that_are_mentioned_is_paid_for() {
 
 #[test]
 fn a_table_grows_no_further_than_its_process_may_hold() {
-    // A place takes eight bytes of the host's at least.
+    // An element takes at least eight bytes of the host.
     let body = "(table $table 0 funcref)
         (func (export \"run\")
           (loop $again
@@ -118,7 +118,7 @@ fn a_table_grows_no_further_than_its_process_may_hold() {
         .stderr("");
 }
 
-/// A module and a component that end well, if their stores come back to them.
+/// A module and a component that end well if they find their stored values again.
 fn small_programs() -> [Vec<u8>; 2] {
     let fields = "(memory $m (export \"memory\") 1 40)
         (func (export \"run\")
@@ -156,7 +156,7 @@ fn less_address_space_is_enough_or_is_said_to_be_too_little() {
 
 #[test]
 fn processes_hold_no_more_together_than_there_is() {
-    // Forty megabytes each: two are more than there is, one after the other is not.
+    // Forty megabytes each: two at once exceed the limit, one after the other do not.
     let body = "
         (func (export \"hog\") (call $print-number (memory.grow (i32.const 640))))
         (func (export \"run\")

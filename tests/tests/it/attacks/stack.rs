@@ -1,13 +1,13 @@
-//! Deep stacks: as deep as usual programs go, as deep as there is room, and with functions whose names take a host long to
-//! read. Nothing of the host's is ever found in a guest's memory.
+//! Deep stacks: as deep as usual programs go, as deep as the stack allows, and with functions whose names take a demangler
+//! long to read. No bytes of the host may ever appear in a guest's memory.
 
 use super::valid;
 use atoll_tests::{Atoll, Guest, Outcome, Signal, TIE_FUNCTIONS, TIES, TOOLS, guest};
 use std::fmt::Write;
 
-/// Names that take a demangler deep into recursion, or much work.
+/// Names that make a demangler recurse deeply, or work much.
 fn hostile_names() -> Vec<(&'static str, String)> {
-    // The demangler gives up at 500 levels: a few less make it go all the way.
+    // The demangler gives up at 500 levels, so a few less make it go all the way.
     const LEVELS: usize = 498;
     let nested = |start: &str, level: &str, middle: &str, end: &str| {
         format!(
@@ -56,7 +56,7 @@ fn back_references() -> String {
     let base_62 = |number: usize| -> String {
         const DIGITS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let digit = |digit: usize| char::from(DIGITS[digit]);
-        // The number is one more than its digits say, and nothing is none.
+        // The number is one more than its digits say. No digits mean zero.
         match number.checked_sub(1) {
             None => "_".into(),
             Some(low @ 0..62) => format!("{}_", digit(low)),
@@ -74,9 +74,9 @@ fn back_references() -> String {
     name + "E"
 }
 
-/// A guest whose process goes as deep into a function of this name as its argument says behind the parent's pid, tells
-/// its parent (tag 7), and waits there. When it has been told to go on it comes back, and tells whether the free part of
-/// its memory is all zero (tag 8), or not (tag 9).
+/// A guest whose process recurses into a function of this name. The depth is in its argument, behind the parent's pid. It
+/// tells its parent (tag 7) and waits at that depth. When main tells it to go on, it returns and reports whether the free
+/// part of its memory is all zero (tag 8) or not (tag 9).
 fn deep_guest(name: &str, limits: &str) -> Vec<u8> {
     let body = format!(
         "(func $\"{name}\" (param $left i32) (result i32)
@@ -89,7 +89,7 @@ fn deep_guest(name: &str, limits: &str) -> Vec<u8> {
                (i32.const 0))))
          (func $is-zero (result i32)
            (local $at i32)
-           ;; Growth hands out zeros as well.
+           ;; Growth must return zeros as well.
            (drop (memory.grow (i32.const 1)))
            (local.set $at (i32.const 32768))
            (loop $next
@@ -98,7 +98,7 @@ fn deep_guest(name: &str, limits: &str) -> Vec<u8> {
                (local.tee $at (i32.add (local.get $at) (i32.const 8)))
                (i32.shl (memory.size) (i32.const 16)))))
            (i32.const 1))
-         ;; Puts the argument where memory is not looked at.
+         ;; Copies the argument to a place outside of the checked memory.
          (func $asked-by
            (global.set $heap (i32.const 2048))
            (call $parent (i32.const 256)))
@@ -108,7 +108,7 @@ fn deep_guest(name: &str, limits: &str) -> Vec<u8> {
            (local.set $depth (i32.load offset=16 (i32.load (i32.const 176))))
            (call $must (i32.eq (call $\"{name}\" (local.get $depth)) (local.get $depth)))
            (call $post (i32.const 256) (i32.sub (i32.const 9) (call $is-zero))))
-         ;; The next process in the same slot looks at its memory, too.
+         ;; The next process in the same slot checks its memory, too.
          (func (export \"looks\")
            (call $asked-by)
            (call $post (i32.const 256) (i32.sub (i32.const 9) (call $is-zero))))
@@ -124,13 +124,13 @@ fn deep_guest(name: &str, limits: &str) -> Vec<u8> {
     valid(pieces.text())
 }
 
-/// Main looks for the deepest that a process of the program `deep` can wait at. Each time that one waits, and once more at
-/// the end, `look` is done; its pid is at 272. Main prints how often memory was not zero.
+/// Main looks for the greatest depth at which a process of the program `deep` can wait. Each time when one waits, and once
+/// more at the end, main runs `look`; the pid is at 272. Main prints how often memory was not zero.
 fn main_guest(look: &str) -> Vec<u8> {
     let body = format!(
         "{TIE_FUNCTIONS}
          (global $dirty (mut i32) (i32.const 0))
-         ;; Is it there? Otherwise it had no room.
+         ;; If the process is not there, it had no room.
          (func $dive (param $depth i32) (result i32)
            (call $self (i32.const 1024))
            (i32.store (i32.const 1040) (local.get $depth))
@@ -143,7 +143,7 @@ fn main_guest(look: &str) -> Vec<u8> {
              (then (return (i32.const 0))))
            (call $must (i32.eq (i32.load (i32.const 128)) (i32.const 7)))
            (i32.const 1))
-         ;; A message or a down-signal: the event's case says which.
+         ;; The next event is a message or a down-signal, as its case says.
          (func $take-any-kind
            (call $take-kinds (i32.const 5)))
          (func $count-verdict
@@ -191,7 +191,7 @@ fn main_guest(look: &str) -> Vec<u8> {
     valid(pieces.text())
 }
 
-/// The host says little of guests' names, and no line of it drives a terminal; the host has not crashed.
+/// The host prints little of guests' names, none of its lines controls a terminal, and it has not crashed.
 #[track_caller]
 fn check_sane(outcome: &Outcome, what: &str) {
     for line in outcome.stderr.lines() {
@@ -213,8 +213,8 @@ fn check_sane(outcome: &Outcome, what: &str) {
     }
 }
 
-/// Runs main beside the program with each hostile name, asks for the table while that waits, and ends it. All names by
-/// which the host wrote into a guest's memory are told together.
+/// Runs main beside the program with each hostile name, asks for the table while main waits, and ends it. Reports all names
+/// together by which the host wrote into a guest's memory.
 #[track_caller]
 fn check_names(look: &str, grants: &[&str], asks_for_table: bool) {
     let mut wrong = Vec::new();
@@ -245,7 +245,7 @@ fn check_names(look: &str, grants: &[&str], asks_for_table: bool) {
 }
 
 #[test]
-fn a_process_deep_in_a_function_with_a_hostile_name_may_be_asked_where_it_is() {
+fn a_process_deep_in_a_function_with_a_hostile_name_can_be_inspected() {
     let look = "(global.set $heap (i32.const 32768))
         (call $info (i64.load (i32.const 272)) (i64.load (i32.const 280)) (i32.const 2400))
         (call $must (i32.load8_u (i32.const 2400)))";
@@ -257,8 +257,8 @@ fn a_process_deep_in_a_function_with_a_hostile_name_may_be_shown_in_the_table() 
     check_names("", &[], true);
 }
 
-/// A function that calls itself so often, with values in between that take some 150 bytes of stack each time. They are
-/// loaded, so that the compiler can't put off computing them until after the call.
+/// A function that calls itself this often. Values that it keeps across the call take some 150 bytes of stack each time. The
+/// values are loaded, so that the compiler can't compute them after the call.
 const RECURSION: &str = "
     (func $levels (param $left i32) (param $seed i64) (result i64)
       (local $a i64) (local $b i64) (local $c i64) (local $d i64) (local $e i64) (local $f i64)
@@ -306,7 +306,7 @@ fn two_thousand_levels_of_recursion_fit_into_the_usual_stack() {
 }
 
 #[test]
-fn recursion_that_runs_out_of_stack_is_told_of_max_stack() {
+fn a_crash_for_lack_of_stack_names_max_stack() {
     let fields = recursive_fields(60_000);
     for text in [
         format!("(module {fields})"),
@@ -326,7 +326,7 @@ fn recursion_that_runs_out_of_stack_is_told_of_max_stack() {
             "{outcome}"
         );
     }
-    // One that is no main says so as well, and its neighbour goes on.
+    // A process other than main reports it as well, and its neighbour goes on.
     let main = guest(
         "(func (export \"run\")
            (call $start %\"neighbour\" (i32.const 256))

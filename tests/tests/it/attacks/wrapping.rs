@@ -1,28 +1,27 @@
-//! Components that look as if they only wrapped one module, and do not quite: they do what their own text says, or are
-//! refused.
+//! Components that almost, but not quite, only wrap one module: they run as their own text says, or the host refuses them.
 
 use super::{became, valid};
 use atoll_tests::{Atoll, Guest};
 
 /// A component as wit-component makes them, around one module that imports one function of the contract.
 struct Wrapper<'a> {
-    /// The contract's function: its interface, its name, its type, and that as a core function.
+    /// The contract's function: its interface, its name, its type, and its type as a core function.
     interface: &'a str,
     function: &'a str,
     ty: &'a str,
     core_params: &'a str,
     core_results: &'a str,
-    /// Options of the lowered function and of the lifted `run`, which may name the module's exports by `$m`.
+    /// Options of the lowered function and of the lifted `run`. They may name the module's exports by `$m`.
     lower: &'a str,
     lift: &'a str,
-    /// The function of the module between the two, and the fields of the module that fills its table.
+    /// The function of the module in between, and the fields of the module that fills its table.
     shim: &'a str,
     fixup: &'a str,
     /// The module's own fields.
     fields: &'a str,
 }
 
-/// The module between the two usually calls the function in its table, and the other one puts that there.
+/// The module in between usually calls the function in its table, and the other module fills the table.
 const SHIM: &str = "(func (export \"0\") (type $t) PARAMS (call_indirect (type $t) (i32.const 0)))";
 const FIXUP: &str = "(elem (i32.const 0) func 0)";
 
@@ -74,7 +73,7 @@ impl Wrapper<'_> {
     }
 }
 
-/// Asks for its argument, `hello`, and returns if it finds that at address 2048 of the memory `$m`.
+/// Asks for its argument, `hello`, and returns if it finds that text at address 2048 of the memory `$m`.
 const ASKS: &str = "
     (func (export \"run\")
       (call $f (i32.const 16))
@@ -82,11 +81,11 @@ const ASKS: &str = "
       (if (i32.ne (i32.load $m (i32.const 20)) (i32.const 5)) (then (unreachable)))
       (if (i32.ne (i32.load $m (i32.const 2048)) (i32.const 0x6c6c6568)) (then (unreachable))))";
 
-/// Makes room at 2048.
+/// A `cabi_realloc` that returns 2048.
 const MAKES_ROOM: &str = "(param i32 i32 i32 i32) (result i32) (i32.const 2048)";
 const MAKES_NONE: &str = "(param i32 i32 i32 i32) (result i32) (unreachable)";
 
-/// A wrapper around a module that asks for its argument, whose fields are not there yet.
+/// A wrapper around a module that asks for its argument. The caller adds the module's fields.
 const ARGUMENT: Wrapper<'static> = Wrapper {
     interface: "lifecycle",
     function: "argument",
@@ -100,14 +99,14 @@ const ARGUMENT: Wrapper<'static> = Wrapper {
     fields: "",
 };
 
-/// Fields of a module that asks for its argument, and makes room for it.
+/// Fields of a module that asks for its argument and has a `cabi_realloc`.
 fn asking_fields() -> String {
     format!(
         "(memory $m (export \"memory\") 1) (func (export \"cabi_realloc\") {MAKES_ROOM}) {ASKS}"
     )
 }
 
-/// Each component is refused, or ends with its code, as its own text has it. All that do neither are told together.
+/// The host refuses each component, or runs it to its code as its own text says. Reports all others together.
 #[track_caller]
 fn check_arguments(cases: &[(&str, Wrapper<'_>, i32)]) {
     let mut wrong = Vec::new();
@@ -190,7 +189,7 @@ fn a_component_calls_the_functions_that_it_says_and_no_others() {
 }
 
 #[test]
-fn modules_between_a_component_and_its_imports_do_what_their_code_says() {
+fn modules_between_a_component_and_its_imports_run_as_their_code_says() {
     let fields = asking_fields();
     let starts = "(func $s (unreachable)) (start $s)";
     let other_address = SHIM.replace("PARAMS", "(i32.const 1024)");
@@ -217,14 +216,14 @@ fn modules_between_a_component_and_its_imports_do_what_their_code_says() {
     ]);
 }
 
-/// A process whose name is `é` spawns a component, which finds it among the names in its own encoding.
+/// A process with the name `é` spawns a component, which looks for it among the names in its own encoding.
 #[track_caller]
 fn check_encoding(encoding: &str, length: u32, first_bytes: u32) {
-    // Behind the text there are zeros.
+    // Zeros follow the text.
     let fields = format!(
         "(memory $m (export \"memory\") 1)
          (global $room (mut i32) (i32.const 2048))
-         ;; A text that turns out shorter than its room stays where it is.
+         ;; If a text is shorter than its room, it stays where it is.
          (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
            (if (local.get 0) (then (return (local.get 0))))
            (global.set $room (i32.add (global.get $room) (i32.const 64)))

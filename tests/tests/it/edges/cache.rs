@@ -1,4 +1,4 @@
-//! Compiled code that is kept on disk: whatever has become of it, programs run right, and nobody else can change it.
+//! Compiled code on disk: programs run right in any state of the files, and other users can't change the code.
 
 use super::{guest, temporary_folder};
 use atoll_tests::{Atoll, Outcome};
@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// How many bits are spoiled, one at a time.
+/// How many bits the test flips, one at a time.
 const SPOILED_BITS: usize = 60;
 
-/// What the program prints.
+/// The program's output.
 const RESULT: &str = "4950\n";
 
-/// Prints the sum of the numbers below 100, and exits with this.
+/// Prints the sum of the numbers below 100, and exits with this code.
 fn program(code: u32) -> String {
     guest(&format!(
         "(func $sum (param $below i32) (result i32)
@@ -29,7 +29,7 @@ fn program(code: u32) -> String {
     ))
 }
 
-/// A folder for the cache, in one that goes with the test.
+/// The cache's folder, which is removed with the test.
 struct Cache(TempDir);
 
 impl Cache {
@@ -39,7 +39,7 @@ impl Cache {
         cache
     }
 
-    /// What the program is told to use.
+    /// The cache folder for the program.
     fn root(&self) -> PathBuf {
         self.0.path().join("cache")
     }
@@ -50,20 +50,20 @@ impl Cache {
             .env("XDG_CACHE_HOME", self.root())
     }
 
-    /// The program runs right.
+    /// Asserts that the program runs right.
     #[track_caller]
     fn check(&self, what: &str) {
         check(self.atoll(7).outcome(), what);
     }
 
-    /// Runs the program for the first time, and gives the file in which its code is.
+    /// Runs the program for the first time, and returns the file with its code.
     #[track_caller]
     fn filled(&self) -> PathBuf {
         self.check("an empty cache");
         self.code()
     }
 
-    /// The file that holds code: the largest.
+    /// The file with the code: the largest one.
     #[track_caller]
     fn code(&self) -> PathBuf {
         let files = self.entries().into_iter().filter(|path| path.is_file());
@@ -71,7 +71,7 @@ impl Cache {
         largest.expect("compiled code is kept")
     }
 
-    /// All that is in the cache.
+    /// All files in the cache.
     fn entries(&self) -> Vec<PathBuf> {
         let mut entries = Vec::new();
         let mut folders = vec![self.root()];
@@ -98,7 +98,7 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // Whatever a test has forbidden, the folder has to go.
+        // The test may have forbidden access, but the folder has to be removed.
         if self.root().is_dir() {
             self.set_folders(0o700);
         }
@@ -121,7 +121,7 @@ fn check(outcome: Outcome, what: &str) {
     );
 }
 
-/// A file of these bytes in the place of the code: the program runs right, and the file is good again.
+/// Puts a file of these bytes in the place of the code. The program runs right, and replaces the file by a good one.
 #[track_caller]
 fn check_spoiled(spoil: impl Fn(&[u8]) -> Vec<u8>, what: &str) {
     let cache = Cache::new();
@@ -155,7 +155,7 @@ fn a_file_that_is_too_long() {
 
 #[test]
 fn random_bytes() {
-    // A linear congruential generator, so that each run is the same.
+    // A linear congruential generator, so that each run uses the same bytes.
     let bytes = |good: &[u8]| {
         let mut state = 1u32;
         let next = |_| {
@@ -231,8 +231,8 @@ fn no_home_and_no_folder() {
 }
 
 #[test]
-fn what_is_kept_is_the_users_own() {
-    // Even if the user lets others do everything with new files.
+fn cached_files_belong_to_the_user() {
+    // Even if the user's umask gives others all permissions for new files.
     let cache = Cache::new();
     check(cache.atoll(7).after("umask 0").outcome(), "an empty cache");
     let entries = cache.entries();
@@ -248,7 +248,7 @@ fn what_is_kept_is_the_users_own() {
 fn code_that_others_could_have_put_there_is_not_run() {
     let cache = Cache::new();
     let file = cache.filled();
-    // Another program's code takes the place of this one's, as somebody could do who may write to the folders.
+    // The code of another program replaces this one's. A user with write permission for the folders could do that.
     let others = Cache::new();
     others.atoll(9).outcome().code(9);
     fs::copy(others.code(), &file).expect("it is the test's own");

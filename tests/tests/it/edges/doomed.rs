@@ -1,12 +1,12 @@
-//! A process that has been told to end does nothing more that others can see: it prints nothing and touches no file.
+//! A process with a pending exit has no more effect that others can see: it prints nothing and touches no file.
 
 use super::{granting, guest, guest_with_pages, temporary_folder};
 use crate::wrap::Component;
 use atoll_tests::{Atoll, TIE_FUNCTIONS, TIES};
 use std::fs;
 
-/// A child does this, by which it is told to end, and then prints a line, leaves half of another, and makes a folder.
-/// Main waits for its end. None of that is there.
+/// A child causes its own end, and then prints a line, prints half of another, and makes a folder. Main waits for its end.
+/// None of these effects may show.
 #[track_caller]
 fn check_own_end(is_told: &str) {
     let body = format!(
@@ -56,7 +56,7 @@ fn after_its_own_exit() {
 }
 
 #[test]
-fn after_a_link_to_nobody() {
+fn after_a_link_to_a_dead_process() {
     check_own_end(
         "(call $start %\"gone\" (i32.const 2224))
          (call $await-end (i32.const 2224))
@@ -65,7 +65,7 @@ fn after_a_link_to_nobody() {
 }
 
 #[test]
-fn after_a_message_too_many_to_itself() {
+fn after_one_message_too_many_to_itself() {
     check_own_end(
         "(call $post-bytes (i32.const 2208) (i32.const 1) (i32.const 0x10000) (i32.const 40000))
          (call $post-bytes (i32.const 2208) (i32.const 1) (i32.const 0x10000) (i32.const 40000))",
@@ -75,8 +75,8 @@ fn after_a_message_too_many_to_itself() {
 /// How often a child is killed while it computes.
 const ROUNDS: u32 = 10;
 
-/// A child says that it computes, does so for some tenth of a second without giving up its turn, and does this deed. Main
-/// kills it meanwhile, does this at once, waits for the child's end, and does that.
+/// A child reports that it computes. Then it computes for some tenth of a second without giving up its turn, and performs
+/// this action. Meanwhile main kills it, performs an action at once, waits for the child's end, and performs the last one.
 fn killing(deed: &str, at_once: &str, at_the_end: &str) -> String {
     format!(
         "(func (export \"victim\")
@@ -92,7 +92,7 @@ fn killing(deed: &str, at_once: &str, at_the_end: &str) -> String {
            (loop $again
              (call $start %\"victim\" (i32.const 272))
              (call $watch (i32.const 272) (i32.const 192))
-             ;; Without waiting: who waits is woken on the scheduler of the child, which has no time.
+             ;; Main must not wait here: the child's scheduler would wake it, and the child keeps that scheduler busy.
              (loop $until
                (call $yield-now)
                (br_if $until (i32.eqz (call $poll (i32.const 7)))))
@@ -105,12 +105,12 @@ fn killing(deed: &str, at_once: &str, at_the_end: &str) -> String {
     )
 }
 
-/// Runs it so that the child is never preempted.
+/// Runs it so that the host never preempts the child.
 fn run_killing(guest: impl AsRef<[u8]>) -> Atoll {
     Atoll::run(guest).options(["--schedulers", "2", "--reductions", "1000000000"])
 }
 
-/// Lines of the child come before the one that says that it was killed.
+/// Lines of the child must come before the line that reports the kill.
 #[track_caller]
 fn prints_nothing_when_killed(guest: impl AsRef<[u8]>) {
     let outcome = run_killing(guest).outcome().code(0).stderr("");
@@ -149,7 +149,7 @@ fn a_component_that_is_killed_while_it_computes_prints_nothing() {
 
 #[test]
 fn a_process_that_is_killed_while_it_computes_touches_no_file() {
-    // What is there at once may be from before the signal.
+    // Bytes that are there at once may be from before the signal.
     let body = killing(
         "(drop (call $path_create_directory (i32.const 3) %\"made\"))",
         "(local.set $is-early (i64.ne (call $length %\"made\") (i64.const -1)))",
@@ -170,8 +170,8 @@ fn a_process_that_is_killed_while_it_computes_touches_no_file() {
 }
 
 #[test]
-fn a_file_does_not_grow_after_the_end_of_who_writes_it() {
-    // A child writes 100 MiB in one call. Main kills it when the first of them are there.
+fn a_file_does_not_grow_after_the_end_of_its_writer() {
+    // A child writes 100 MiB in one call. Main kills it when the first of them have been written.
     let body = "(func (export \"victim\")
           (call $must (i32.eqz (call $open %\"file\" (i32.const 1) (i64.const 64))))
           (drop (call $write-to (call $opened) (i32.const 0x20000) (i32.const 0x6400000))))

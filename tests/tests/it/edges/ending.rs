@@ -1,11 +1,12 @@
-//! The end of the program by signals: beside a reader that has stopped, ignored from outside, and before it runs.
+//! The end of the program by signals: with a reader that has stopped, with signals that were ignored, and before the program
+//! runs.
 
 use super::{granting, guest, temporary_folder};
 use atoll_tests::{Atoll, Fifo, Running, Signal, full_pipe};
 use std::io::{self, Write as _};
 
-/// Starts a main that does this, with a standard output that has no room and that nobody reads, and sends these signals:
-/// the first when main has opened the FIFO `ready`, and each other when it has opened `again`.
+/// Starts a main with this body, and with a full standard output that has no active reader. Sends these signals: the first
+/// when main has opened the FIFO `ready`, and each other one when it has opened `again`.
 #[track_caller]
 fn check_stalled(run: &str, grace: &str, signals: &[Signal]) {
     let folder = temporary_folder();
@@ -29,7 +30,7 @@ fn check_stalled(run: &str, grace: &str, signals: &[Signal]) {
         }
         running.signal(*signal);
     }
-    // No death by the signal: that would not tell that output is lost.
+    // Atoll must not die by the signal, because that would not report the lost output.
     let code = 128 + signals[0].as_raw();
     running.outcome().code(code).stderr_has("which is lost");
     drop(reader);
@@ -52,7 +53,7 @@ fn a_reader_that_has_stopped_does_not_hold_up_sigint() {
 
 #[test]
 fn a_second_sigint_waits_for_nothing() {
-    // Main is asked to end, says so, and does not.
+    // Main gets the exit signal, reports it, and does not end.
     let run = "(call $trap-exits)
         (call $start %\"flood\" (i32.const 256))
         (call $tell %\"ready\")
@@ -79,13 +80,13 @@ fn a_flooding_main_can_be_stopped() {
     check_stalled(run, "100ms", &[Signal::TERM]);
 }
 
-/// A main that waits for a line of standard input, and goes on.
+/// A main that waits for a line of standard input and then goes on.
 const GOES_ON: &str = "(func (export \"run\")
       (call $print %\"ready\")
       (call $must (i32.eqz (call $read-from (i32.const 0) (i32.const 1024) (i32.const 100))))
       (call $print %\"goes on\"))";
 
-/// A signal that was ignored when the program was started stays ignored.
+/// A signal that was ignored when the program started stays ignored.
 #[track_caller]
 fn check_ignored(name: &str, signal: Signal) {
     let (reader, mut writer) = io::pipe().expect("a pipe can be made");
@@ -95,7 +96,7 @@ fn check_ignored(name: &str, signal: Signal) {
         .start();
     running.until_stdout("ready\n");
     running.signal(signal);
-    // Signals are handled in the order of their numbers: when there is the table, the other one has been.
+    // Atoll handles signals in the order of their numbers. So when the table is printed, it has handled the other signal.
     running.signal(Signal::USR1);
     running.until_stderr("reductions");
     writer.write_all(b"a line\n").expect("somebody reads");
@@ -112,7 +113,7 @@ fn sighup_that_is_ignored_from_outside_stays_ignored() {
     check_ignored("HUP", Signal::HUP);
 }
 
-/// A main that says that it is ready, and waits.
+/// A main that reports that it is ready, and waits.
 fn waiting() -> Running {
     let body = "(func (export \"run\") (call $print %\"ready\") (drop (call $take-any)))";
     let mut running = Atoll::run(guest(body)).start();
@@ -122,7 +123,7 @@ fn waiting() -> Running {
 
 #[test]
 fn a_program_that_sigint_ends_dies_by_it() {
-    // Otherwise the loop of a shell around it would go on.
+    // Otherwise the loop of a shell around the program would go on.
     let mut running = waiting();
     running.signal(Signal::INT);
     running
@@ -147,7 +148,7 @@ fn sigusr1_while_programs_are_loaded_ends_nothing() {
     let mut running = Atoll::run_file(file.path()).start();
     let mut text = file.until_read();
     running.signal(Signal::USR1);
-    // If the signal has ended the program nobody reads this, which the outcome shows.
+    // If the signal has ended the program, no reader is left. The outcome shows that.
     let _ =
         text.write_all(guest("(func (export \"run\") (call $proc_exit (i32.const 7)))").as_bytes());
     drop(text);

@@ -1,4 +1,4 @@
-//! Files without names, names with slashes, FIFOs that nobody writes to, and standard input that other programs share.
+//! Files without names, names with slashes, FIFOs without a writer, and standard input that other programs share.
 
 use super::{granting, guest, temporary_folder};
 use atoll_tests::{Atoll, Fifo, Signal};
@@ -7,8 +7,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixListener;
 
-/// Each of these is done in turn, in a folder with a file `file`, the folders `empty` and `full`, which has a folder
-/// `inner`, and links: `link` to the file, `round` to itself. Each answers the right error's number.
+/// Performs each of these operations, in a folder with a file `file`, the folders `empty` and `full` (which has a folder
+/// `inner`), and two links: `link` to the file, `round` to itself. Each operation returns the expected error number.
 #[track_caller]
 fn check_errors(cases: &[(&str, i32)]) {
     let folder = temporary_folder();
@@ -68,7 +68,7 @@ fn files_and_folders_are_told_apart() {
         (&rename("file", "empty"), 31),
         (&rename("empty", "file"), 54),
         (&rename("full", "full/inner/x"), 28),
-        // No link is followed.
+        // The call follows no link.
         (
             "(call $path_open (i32.const 3) (i32.const 0) %\"link\"
                (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 3012))",
@@ -118,17 +118,17 @@ fn a_file_without_a_name_is_still_a_file() {
           (call $must (i32.eqz (call $write-to (local.get $old) %\"old\")))
           (call $must (i32.eqz (call $path_unlink_file (i32.const 3) %\"name\")))
           (call $must (i32.eqz (call $write-to (local.get $old) (i32.const 0x10000) (i32.const 4096))))
-          ;; Its state: no link, and so many bytes.
+          ;; Its state: no links, and its size.
           (call $must (i32.eqz (call $fd_filestat_get (local.get $old) (i32.const 3136))))
           (call $print-number (i32.wrap_i64 (i64.load (i32.const 3160))))
           (call $print-number (i32.wrap_i64 (i64.load (i32.const 3168))))
-          ;; The name is free; another file has it.
+          ;; The name is free, and another file gets it.
           (call $must (i32.eqz (call $open %\"name\" (i32.const 5) (i64.const 66))))
           (local.set $new (call $opened))
           (call $must (i32.eqz (call $write-to (local.get $new) %\"new\")))
           (call $show (local.get $old))
           (call $show (local.get $new))
-          ;; A third takes the name of the second, which is still there as well.
+          ;; A third file takes the name of the second, which still exists as well.
           (call $must (i32.eqz (call $open %\"third\" (i32.const 5) (i64.const 66))))
           (call $must (i32.eqz
             (call $path_rename (i32.const 3) %\"third\" (i32.const 3) %\"name\")))
@@ -154,7 +154,7 @@ fn a_file_without_a_name_is_still_a_file() {
 #[test]
 fn transfers_of_nothing_succeed_at_once() {
     let calls = [
-        // Standard input has nothing to give, and does not end.
+        // Standard input holds no bytes and does not end.
         "(call $read-from (i32.const 0) (i32.const 1024) (i32.const 0))",
         "(call $fd_read (i32.const 0) (i32.const 3000) (i32.const 0) (i32.const 3008))",
         "(call $read-from (call $opened) (i32.const 1024) (i32.const 0))",
@@ -184,7 +184,7 @@ fn transfers_of_nothing_succeed_at_once() {
     drop(writer);
 }
 
-/// Main has so many children open a FIFO that nobody writes to, and reads a plain file beside them. Then it is stopped.
+/// Main has some children open a FIFO that has no writer, and reads a plain file beside them. Then a signal ends the program.
 #[track_caller]
 fn check_beside_fifo(children: u32) {
     let body = format!(
@@ -202,7 +202,7 @@ fn check_beside_fifo(children: u32) {
            (loop $each
              (call $take (i32.const 7))
              (br_if $each (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))
-           ;; Each has had a turn since, in which it opens the FIFO.
+           ;; Each child has had a turn meanwhile, in which it opened the FIFO.
            (loop $turns
              (call $yield-now)
              (br_if $turns (i32.lt_u
@@ -242,12 +242,12 @@ fn a_plain_file_is_read_beside_hundreds_of_processes_at_a_fifo() {
 }
 
 #[test]
-fn input_that_does_not_wait_loses_nothing() {
-    // As some programs leave a pipe that they share.
+fn non_blocking_input_loses_nothing() {
+    // Some programs leave a shared pipe in this mode.
     let (reader, mut writer) = io::pipe().expect("a pipe can be made");
     let flags = fcntl_getfl(&reader).expect("a pipe has flags");
     fcntl_setfl(&reader, flags | OFlags::NONBLOCK).expect("they can be set");
-    // What is read is printed, and at the end how much it was.
+    // The guest prints the bytes that it reads, and at the end their number.
     let body = "(func (export \"run\")
           (local $total i32)
           (call $print %\"ready\")
@@ -263,9 +263,9 @@ fn input_that_does_not_wait_loses_nothing() {
     running.until_stdout("ready\n");
     let mut expected = String::from("ready\n");
     for round in 0..50 {
-        // The guest has read all that there was before there is more.
+        // The guest has read all bytes before the test writes more.
         let line = format!("round {round}\n");
-        // If the guest has gone, the outcome shows why.
+        // If the guest has ended, the outcome shows the reason.
         let _ = writer.write_all(line.as_bytes());
         running.until_stdout(&line);
         expected += &line;
@@ -281,7 +281,7 @@ fn input_that_does_not_wait_loses_nothing() {
 
 #[test]
 fn the_state_of_a_socket_can_be_asked_for() {
-    // WASI 0.1 has two types of sockets, and nothing that says which of them this is: it is of no type that is known.
+    // WASI 0.1 has two types of sockets, and the host can't tell which one this is. So the type is unknown.
     let folder = temporary_folder();
     let _socket = UnixListener::bind(folder.path().join("socket")).expect("it can be made");
     let body = "(func (export \"run\")

@@ -1,4 +1,4 @@
-//! Limits that the operating system sets: a guest is told by an error's number, and the program says what it lacks.
+//! Limits of the operating system: the guest gets an error number, and the program reports the missing resource.
 
 use super::{granting, guest, temporary_folder};
 use atoll_tests::{Atoll, Outcome};
@@ -6,7 +6,7 @@ use atoll_tests::{Atoll, Outcome};
 /// Exits with 7.
 const SEVEN: &str = "(func (export \"run\") (call $proc_exit (i32.const 7)))";
 
-/// It has run to its end, or says in an orderly way why it can't.
+/// The program has run to its end, or reports in an orderly way why it can't.
 #[track_caller]
 fn check_runs_or_says_why(outcome: Outcome) {
     let says_why = outcome.code == Some(1)
@@ -42,7 +42,7 @@ fn a_file_that_may_not_grow_is_an_error_for_the_guest_alone() {
         .stderr("");
 }
 
-/// Opens files until that fails, and tells the error's number; closes one, and opens one again.
+/// Opens files until that fails, and reports the error number. Then it closes one and opens one again.
 const OPENS_ALL: &str = "(func (export \"run\")
       (local $error i32) (local $count i32) (local $first i32)
       (call $must (i32.eqz (call $open %\"file\" (i32.const 1) (i64.const 66))))
@@ -57,7 +57,7 @@ const OPENS_ALL: &str = "(func (export \"run\")
       (call $print-number (call $open %\"file\" (i32.const 0) (i64.const 66)))
       (call $print-number (call $write-to (call $opened) (i32.const 4096) (i32.const 1))))";
 
-/// EMFILE is 33; what comes after it succeeds.
+/// EMFILE is 33. The calls after it succeed.
 const TOO_MANY: &str = "33\n0\n0\n0\n";
 
 #[test]
@@ -91,7 +91,7 @@ fn few_descriptors() {
         let outcome = Atoll::run(guest(SEVEN))
             .after(format!("ulimit -n {count}"))
             .outcome();
-        // With three there is none to load the program's libraries with, which is not the program's to say.
+        // With three descriptors the operating system can't load the program's libraries, and the program can't report that.
         if count == 3 && outcome.code == Some(127) {
             continue;
         }
@@ -102,7 +102,7 @@ fn few_descriptors() {
 #[test]
 fn few_threads() {
     for count in 1..=12 {
-        // Each shell has one of these. The superuser is not held to it.
+        // Each shell has a limit of its own. The superuser has none.
         let outcome = Atoll::run(guest(SEVEN))
             .after(format!(
                 "{{ ulimit -u {count} || ulimit -p {count}; }} 2>/dev/null"
@@ -114,7 +114,7 @@ fn few_threads() {
 
 #[test]
 fn threads_whose_stacks_find_no_room() {
-    // The superuser as well: the more room each stack wants, the fewer threads there can be, from none on.
+    // This limit also holds for the superuser: the larger each stack is, the fewer threads there can be, down to none.
     for threads in 1..=16 {
         let outcome = Atoll::run(guest(SEVEN))
             .env("RUST_MIN_STACK", (40_000_000_000u64 / threads).to_string())
@@ -131,7 +131,7 @@ fn little_address_space() {
             .after(format!("ulimit -v {}", gibibytes << 20))
             .outcome();
         if outcome.code == Some(1) {
-            // How much was asked for, with its unit.
+            // The error names the size that was requested, with its unit.
             let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
             let says_how_much = outcome.stderr.starts_with("error: ")
                 && outcome.stderr.bytes().any(|byte| byte.is_ascii_digit())
@@ -148,7 +148,7 @@ fn little_address_space() {
 
 #[test]
 fn a_growth_for_which_there_is_no_room_is_not_counted() {
-    // There is address space for the one growth, and not for the other.
+    // There is address space for one growth, and not for the other.
     let body = "(func (export \"run\")
           (call $print-number (i32.eq (memory.grow (i32.const 49152)) (i32.const -1)))
           (call $print-number (i32.ne (memory.grow (i32.const 1024)) (i32.const -1))))";
@@ -168,7 +168,7 @@ fn no_memory_for_all_processes_together() {
         .outcome()
         .code(1)
         .stderr_has("(`--max-total-memory`)");
-    // Small processes are not counted.
+    // The host does not count small processes.
     Atoll::run("(module (memory 16) (func (export \"run\")))")
         .options(["--max-total-memory", "0"])
         .outcome()

@@ -1,4 +1,4 @@
-//! Directories that are listed: each name once and as the host has it, whatever the buffer, and while names come and go.
+//! Directory listings: each name comes once and as the host has it, with any buffer, and while names come and go.
 
 use super::{granting, guest_with_pages, temporary_folder};
 use atoll_tests::Atoll;
@@ -9,15 +9,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Listing as C libraries do it: what does not fit to its end is asked for again, by the cookie of the one before. The
-/// buffer is at 0x20000, and may have a megabyte.
+/// Lists directories as C libraries do: if an entry does not fit, the guest asks for it again by the cookie of the entry
+/// before. The buffer is at 0x20000, and may be a megabyte large.
 const LIST: &str = "
-  ;; What is done with each name: 0 nothing, 1 it is printed, 2 its file is removed.
+  ;; The action for each name: 0 none, 1 print it, 2 remove its file.
   (global $deed (mut i32) (i32.const 1))
   (global $failures (mut i32) (i32.const 0))
 
   (func $each (param $file i32) (param $name i32) (param $bytes i32)
-    ;; `.` and `..`; no other name here begins so.
+    ;; `.` and `..`. No other name here begins with a dot.
     (if (i32.eq (i32.load8_u (local.get $name)) (i32.const 46)) (then (return)))
     (if (i32.eq (global.get $deed) (i32.const 1))
       (then (call $print (local.get $name) (local.get $bytes))))
@@ -25,7 +25,7 @@ const LIST: &str = "
       (then (call $must (i32.eqz
         (call $path_unlink_file (local.get $file) (local.get $name) (local.get $bytes)))))))
 
-  ;; Lists from a cookie on, so many names at most, with a buffer of this size. Answers the cookie behind the last one.
+  ;; Lists from a cookie on, at most this many names, with a buffer of this size. Returns the cookie of the last entry.
   (func $list (param $file i32) (param $room i32) (param $cookie i64) (param $most i32) (result i64)
     (local $error i32) (local $used i32) (local $at i32) (local $entry i32) (local $end i32)
     (loop $more
@@ -54,7 +54,7 @@ const LIST: &str = "
           (if (i32.eqz (local.tee $most (i32.sub (local.get $most) (i32.const 1))))
             (then (return (local.get $cookie))))
           (br $next)))
-      ;; A buffer that is not full is the end.
+      ;; A buffer that is not full ends the listing.
       (if (i32.lt_u (local.get $used) (local.get $room)) (then (return (local.get $cookie))))
       ;; Each buffer here has room for a name.
       (call $must (local.get $at))
@@ -64,7 +64,7 @@ const LIST: &str = "
   (func $list-all (param $room i32)
     (drop (call $list (i32.const 3) (local.get $room) (i64.const 0) (i32.const -1))))";
 
-/// A main that does this with a granted folder.
+/// A main with this body and a granted folder.
 fn lister(run: &str) -> String {
     guest_with_pages(
         20,
@@ -72,7 +72,7 @@ fn lister(run: &str) -> String {
     )
 }
 
-/// Is raised when this is dropped, also by a panic.
+/// Raises the flag when it is dropped, also by a panic.
 struct Raised<'a>(&'a AtomicBool);
 
 impl Drop for Raised<'_> {
@@ -91,7 +91,7 @@ fn numbered(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("file-{number:05}"))
 }
 
-/// What the host lists, as text.
+/// The host's listing, as text.
 fn names_of(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .expect("it is there")
@@ -152,7 +152,7 @@ fn a_listing_goes_on_in_the_middle() {
           (br_if $again (i32.lt_u
             (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 30))))";
     check_listing(folder.path(), run);
-    // After another listing, to its end, of which nothing is seen.
+    // After another complete listing, whose output is dropped.
     let run = "(local.set $cookie (call $list (i32.const 3) (i32.const 4096) (i64.const 0) (i32.const 500)))
         (global.set $deed (i32.const 0))
         (call $list-all (i32.const 4096))
@@ -165,7 +165,7 @@ fn a_listing_goes_on_in_the_middle() {
 fn a_listing_begins_anew() {
     let folder = temporary_folder();
     make_files(folder.path(), numbered(1000));
-    // What came since is there, and what went is not.
+    // Names that were added since are there, and removed ones are not.
     let run = "(global.set $deed (i32.const 0))
         (drop (call $list (i32.const 3) (i32.const 4096) (i64.const 0) (i32.const 500)))
         (call $must (i32.eqz (call $open %\"new\" (i32.const 1) (i64.const 64))))
@@ -260,7 +260,7 @@ fn a_name_that_is_no_text_hides_no_other() {
         .outcome()
         .code(0)
         .stderr("");
-    // Whether it is listed itself, and as what, is not said here.
+    // Whether the folder is listed itself, and in which form, is open here.
     let listed: BTreeSet<String> = outcome
         .stdout
         .lines()

@@ -1,7 +1,7 @@
-//! The edges where a WASI program meets the world: output that fails, full pipes, directories, limits, the cache.
+//! The interface between a WASI program and its environment: failing output, full pipes, directories, limits, the cache.
 //!
-//! Each file is about one edge. The guests are put together here: [`guest`] knows all of the contract that needs no
-//! grant, and files.
+//! Each file covers one part. This file builds the guests: [`guest`] has all functions of the contract that need no grant,
+//! and functions for files.
 
 use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES};
 use std::fs;
@@ -40,19 +40,19 @@ const IMPORTS: &str = r#"
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
 "#;
 
-/// Functions for files. They use memory from 3000 on: a piece's address and length at 3000, how much was transferred
-/// at 3008, the file opened last at 3012, a subscription at 3024, what came of it at 3072, a file's state at 3136.
+/// Functions for files. They use memory from 3000 on: a piece's address and length at 3000, the transferred length at 3008,
+/// the last opened file at 3012, a subscription at 3024, its event at 3072, a file's state at 3136.
 const FUNCTIONS: &str = r#"
-  ;; Opens what a path in the granted directory names, following links; answers the error's number. Rights: 2 to read,
-  ;; 64 to write. How: 1 creates, 2 only a directory, 4 only what is new, 8 truncates.
+  ;; Opens a path in the granted directory, following links. Returns the error number. Rights: 2 to read, 64 to write. Flags:
+  ;; 1 creates, 2 only a directory, 4 only a new file, 8 truncates.
   (func $open (param $path i32) (param $bytes i32) (param $how i32) (param $rights i64) (result i32)
     (call $path_open (i32.const 3) (i32.const 1) (local.get $path) (local.get $bytes)
       (local.get $how) (local.get $rights) (i64.const 0) (i32.const 0) (i32.const 3012)))
 
-  ;; The file that was opened last.
+  ;; The last opened file.
   (func $opened (result i32) (i32.load (i32.const 3012)))
 
-  ;; How much the last transfer was.
+  ;; The length of the last transfer.
   (func $count (result i32) (i32.load (i32.const 3008)))
 
   (func $piece (param $at i32) (param $bytes i32)
@@ -67,13 +67,13 @@ const FUNCTIONS: &str = r#"
     (call $piece (local.get $at) (local.get $bytes))
     (call $fd_read (local.get $file) (i32.const 3000) (i32.const 1) (i32.const 3008)))
 
-  ;; Writes a text and the end of the line to standard output or error, and answers the error's number.
+  ;; Writes a text and a line end to standard output or error, and returns the error number.
   (func $try-print (param $file i32) (param $at i32) (param $bytes i32) (result i32)
     (memory.copy (i32.const 512) (local.get $at) (local.get $bytes))
     (i32.store8 offset=512 (local.get $bytes) (i32.const 10))
     (call $write-to (local.get $file) (i32.const 512) (i32.add (local.get $bytes) (i32.const 1))))
 
-  ;; Sleeps for so many seconds.
+  ;; Sleeps for this many seconds.
   (func $sleep (param $seconds i64)
     (i32.store8 (i32.const 3032) (i32.const 0))
     (i32.store (i32.const 3040) (i32.const 1))
@@ -83,7 +83,7 @@ const FUNCTIONS: &str = r#"
     (call $must (i32.eqz
       (call $poll_oneoff (i32.const 3024) (i32.const 3072) (i32.const 1) (i32.const 3128)))))
 
-  ;; The length of what a path in the granted directory names; -1 if there is none.
+  ;; The size of a path in the granted directory; -1 if it does not exist.
   (func $length (param $path i32) (param $bytes i32) (result i64)
     (if (result i64)
         (call $path_filestat_get
@@ -91,14 +91,14 @@ const FUNCTIONS: &str = r#"
       (then (i64.const -1))
       (else (i64.load (i32.const 3168)))))
 
-  ;; Writes lines to standard output for ever, whatever comes of it.
+  ;; Writes lines to standard output for ever and ignores errors.
   (func $flood (export "flood")
     (loop $again
       (drop (call $try-print (i32.const 1) %"a line that nobody reads at the moment"))
       (br $again)))
 "#;
 
-/// A guest that knows all of the contract that needs no grant, and files.
+/// A guest with all functions of the contract that need no grant, and functions for files.
 fn guest(body: &str) -> String {
     guest_with_pages(2, body)
 }
@@ -125,7 +125,7 @@ fn temporary_folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
 }
 
-/// A device that has room for nothing.
+/// A device without room.
 fn full_device() -> OwnedFd {
     let file = fs::File::options().write(true).open("/dev/full");
     file.expect("it is there").into()

@@ -1,4 +1,4 @@
-//! Paths and arguments that are no text, as the operating system allows them.
+//! Paths and arguments that are not text. The operating system allows them.
 
 use super::{guest, temporary_folder};
 use atoll_tests::Atoll;
@@ -11,7 +11,7 @@ fn no_text() -> &'static OsStr {
     OsStr::from_bytes(b"caf\xe9")
 }
 
-/// Exits with 7, if the file `file` of the first granted directory can be opened.
+/// Exits with 7 if the file `file` of the first granted directory can be opened.
 const OPENS: &str = "(func (export \"run\")
       (call $must (i32.eqz (call $open %\"file\" (i32.const 0) (i64.const 2))))
       (call $proc_exit (i32.const 7)))";
@@ -71,7 +71,7 @@ fn a_granted_folder_whose_name_is_no_text() {
 fn an_argument_that_is_no_text_is_passed_on_or_refused() {
     let outcome = Atoll::run(guest(SEVEN)).arg(no_text()).outcome();
     if outcome.code != Some(7) {
-        // What is wrong, and not only that something is.
+        // The message must name the fault.
         outcome.fails_with_a_message().stderr_has("UTF-8");
     }
 }

@@ -1,11 +1,11 @@
-//! Standard output that fails or is looked at while a program runs: no error is lost, and neither is a byte.
+//! Standard output that fails or has a reader while the program runs: no error is lost, and no byte.
 
 use super::{full_device, guest, temporary_folder};
 use atoll_tests::{Atoll, Signal};
 use std::fs;
 use std::io::{self, Read as _};
 
-/// A main that does this so many times.
+/// A main that runs this body a number of times.
 fn repeated(count: u32, body: &str) -> String {
     guest(&format!(
         "(func (export \"run\")
@@ -21,7 +21,7 @@ const TRY_LINE: &str = "(drop (call $try-print (i32.const 1) %\"a result\"))";
 
 #[test]
 fn output_that_can_not_be_written_is_a_failure() {
-    // The guest looks at no error, as most programs do.
+    // The guest ignores errors, as most programs do.
     for guest in [repeated(1, TRY_LINE), repeated(1000, TRY_LINE)] {
         Atoll::run(guest)
             .stdout_to(full_device())
@@ -62,8 +62,8 @@ fn an_inspection_that_can_not_be_written_is_a_failure() {
 }
 
 #[test]
-fn who_writes_after_a_failure_is_told() {
-    // Main exits with the first error's number.
+fn a_write_after_a_failure_returns_the_error() {
+    // Main exits with the number of the first error.
     let body = "(func (export \"run\")
           (local $error i32) (local $count i32)
           (loop $again
@@ -95,7 +95,7 @@ fn a_pipe_without_a_reader_is_a_broken_pipe() {
     }
 }
 
-/// An unfinished line can be read while the process does this, which has no end.
+/// The reader gets an unfinished line while the process does this, which has no end.
 #[track_caller]
 fn shows_unfinished_line(meanwhile: &str) {
     let body = format!(
@@ -134,7 +134,7 @@ const BOTH: &str = "(func (export \"run\")
       (call $must (i32.eqz (call $try-print (i32.const 2) %\"a warning\")))
       (call $must (i32.eqz (call $try-print (i32.const 1) %\"second half\"))))";
 
-/// The three came in the order in which they were written, each whole.
+/// The three texts came in the order in which they were written, each as a whole.
 #[track_caller]
 fn check_order(text: &str) {
     let order = ["first half", "a warning\n", "second half\n"].map(|part| text.find(part));
@@ -172,8 +172,8 @@ fn output_and_error_in_one_file_keep_their_order() {
 
 #[test]
 fn lines_that_are_written_in_pieces_between_waits_do_not_mix() {
-    // Each child writes its letter in pieces, and waits for an answer from the server in between: what is unfinished
-    // may be shown then, but no line holds two letters.
+    // Each child writes its letter in pieces. In between it waits for an answer from the server. Atoll may then show the
+    // unfinished part, but no line may hold two letters.
     let body = "(func (export \"writer\")
           (local $piece i32) (local $line i32)
           (call $argument (i32.const 176))
@@ -216,14 +216,14 @@ fn lines_that_are_written_in_pieces_between_waits_do_not_mix() {
         );
         counts[usize::from(bytes[0] - b'A')] += bytes.len();
     }
-    // Ten processes for each letter, with four lines of a hundred.
+    // Ten processes for each letter, and each writes four lines of a hundred.
     assert_eq!(counts, [10 * 4 * 100; 26]);
 }
 
 #[test]
 fn no_neighbours_last_line_is_lost_beside_a_flood_of_last_lines() {
-    // Main starts a thousand processes that leave 8 KB of an unfinished line each, and between them 200 that leave a
-    // short one. The reader is slow: it takes a few bytes at a time.
+    // Main starts a thousand processes that leave 8 KB of an unfinished line each, and between them 200 that leave a short
+    // one. The reader is slow: it takes a few bytes at a time.
     let body = "(func (export \"large\")
           (memory.fill (i32.const 0x10000) (i32.const 120) (i32.const 8000))
           (drop (call $write (i32.const 0x10000) (i32.const 8000))))
@@ -241,7 +241,7 @@ fn no_neighbours_last_line_is_lost_beside_a_flood_of_last_lines() {
               (local.set $slot (i32.add (local.get $slot) (i32.const 16)))
               (br_if $floods (i32.lt_u
                 (local.tee $flood (i32.add (local.get $flood) (i32.const 1))) (i32.const 5))))
-            ;; Two letters are its number.
+            ;; The process's number as two letters.
             (i32.store8 (i32.const 2218)
               (i32.add (i32.const 65) (i32.div_u (local.get $count) (i32.const 20))))
             (i32.store8 (i32.const 2219)

@@ -1,15 +1,15 @@
-//! Transfers of more than 128 MiB in one call: they are done in whole or in part, and are no errors.
+//! Transfers of more than 128 MiB in one call: they succeed in whole or in part, without an error.
 
 use super::{granting, guest_with_pages, temporary_folder};
 use atoll_tests::Atoll;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
-/// The guest asks for so many bytes in one call; the host may transfer fewer.
+/// The number of bytes that the guest asks for in one call. The host may transfer fewer.
 const BYTES: u32 = 129 << 20;
 
-/// Reads or writes all of a memory's part of [`BYTES`] at 0x30000, and prints the first error's number, or else the last
-/// byte. When it is written it begins with `a` and ends in `z`.
+/// Reads or writes a memory's part of [`BYTES`] at 0x30000. Prints the number of the first error, or the last byte if there
+/// is none. Written bytes begin with `a` and end in `z`.
 fn transferring(prepare: &str, transfer: &str, file: &str) -> String {
     let end = 0x30000 + BYTES;
     let body = format!(
@@ -29,7 +29,7 @@ fn transferring(prepare: &str, transfer: &str, file: &str) -> String {
              (local.set $at (i32.add (local.get $at) (call $count)))
              (br_if $again (i32.lt_u (local.get $at) (i32.const {end}))))
            (call $tell %\"last byte\" (i32.load8_u (i32.const {last}))))
-         ;; On standard error: standard output may be what is written.
+         ;; The report goes to standard error, because standard output may be the file.
          (func $tell (param $at i32) (param $bytes i32) (param $number i32)
            (local $digits i32)
            (local.set $digits (i32.const 1023))
@@ -43,7 +43,7 @@ fn transferring(prepare: &str, transfer: &str, file: &str) -> String {
              (local.get $digits) (i32.sub (i32.const 1023) (local.get $digits)))))",
         last = end - 1,
     );
-    // The last page is begun, and there are two for the prelude.
+    // The part uses some of the last page, and the prelude needs two.
     guest_with_pages(end.div_ceil(1 << 16), &body)
 }
 
@@ -54,7 +54,7 @@ fn filled() -> String {
     FILL.replace("LAST", &(0x30000 + BYTES - 1).to_string())
 }
 
-/// All has been written, and 122 is `z`.
+/// Everything has been written, and 122 is `z`.
 const DONE: &str = "last byte\n122\n";
 
 #[track_caller]
@@ -70,7 +70,7 @@ fn check_written(mut file: File) {
     assert_eq!(ends, *b"az");
 }
 
-/// A file that has so many bytes, the last of them a `z`.
+/// A file with this many bytes, the last of them a `z`.
 fn large_file(path: &std::path::Path) -> File {
     use std::os::unix::fs::FileExt as _;
     let file = File::create(path).expect("it can be made");

@@ -1,7 +1,7 @@
-//! Guests that use up what others need, and guests that have the host hold more for them than they may.
+//! Guests that use up resources that others need, and guests that make the host hold more for them than they may.
 //!
-//! Two rules. A limit ends, or is an error for, the process that runs into it by its own doing: never the process that
-//! happens to come next. And whatever a process has the host keep counts against one of its limits.
+//! There are two rules. When a process exceeds a limit, the limit ends that process or is an error for it, and never ends the
+//! process that comes next. And everything that the host keeps for a process counts against one of the process's limits.
 
 use super::{both_kinds, tied_component};
 use crate::offenders::{Offender, check_with};
@@ -12,9 +12,9 @@ use atoll_tests::{Atoll, Guest, Outcome, TIE_FUNCTIONS, TIES, tied_guest};
 const NAME_BYTES_MAX: u32 = 255;
 
 #[test]
-fn a_group_full_of_monitors_ends_nobody_who_comes_later() {
-    // Squatters monitor one group as often as they can, all together more often than a group allows today (65,536), or just
-    // as often, or less by one. Then three processes in turn monitor the group and join it, and say that they live.
+fn a_group_full_of_monitors_does_not_end_later_processes() {
+    // Squatters monitor one group as often as they can: together more often than a group allows today (65,536), exactly as
+    // often, or once less. Then three processes in turn monitor the group, join it, and report that they live.
     for (squatters, monitors) in [(1, 65_535), (1, 65_536), (1, 65_537), (66, 1000)] {
         let body = format!(
             "(func (export \"squats\")
@@ -37,7 +37,7 @@ fn a_group_full_of_monitors_ends_nobody_who_comes_later() {
                (loop $next
                  (call $start %\"squats\" (i32.const 272))
                  (call $watch (i32.const 272) (i32.const 192))
-                 ;; It is done, or has been ended.
+                 ;; The process has finished, or has been ended.
                  (drop (call $take-any))
                  (br_if $next (i32.lt_u
                    (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const {squatters}))))
@@ -61,8 +61,8 @@ fn a_group_full_of_monitors_ends_nobody_who_comes_later() {
 }
 
 #[test]
-fn links_that_others_make_do_not_count_as_ones_own() {
-    // Sixty processes link to main, which may have fifty ties and has made none. It goes on making some.
+fn links_that_others_make_do_not_count_as_own_ties() {
+    // Sixty processes link to main, which may have fifty ties and has made none. Main goes on making some.
     let body = "(func (export \"links\")
           (call $parent (i32.const 256))
           (call $link-to (i32.const 256))
@@ -89,10 +89,10 @@ fn links_that_others_make_do_not_count_as_ones_own() {
         .stderr("");
 }
 
-/// Lengths that no name can have. The last one only a component can say: a module's text of more than 4096 bytes traps.
+/// Lengths that no name can have. Only a component can pass the last one: a module's text of more than 4096 bytes traps.
 const NO_NAMES: [u32; 4] = [0, NAME_BYTES_MAX + 1, 4096, 65_536];
 
-/// A module and a component that does this with a text at 0x10000 that has so many bytes, where each can say it.
+/// A module and a component that do this with a text of this length at 0x10000, if each can pass it.
 fn with_no_name(bytes: u32, run: &str) -> Vec<(&'static str, Vec<u8>)> {
     let body = format!(
         "(func (export \"run\")
@@ -124,7 +124,7 @@ fn check_no_names(run: &str, stdout: &str) {
 }
 
 #[test]
-fn a_text_that_is_no_name_is_nobodys_name() {
+fn an_invalid_name_is_found_nowhere() {
     check_no_names(
         "(call $print-number (call $name NAME (i32.const 16)))
          (call $print-number (call $unregister NAME))
@@ -138,7 +138,7 @@ fn a_text_that_is_no_name_is_nobodys_name() {
 }
 
 #[test]
-fn who_monitors_or_calls_a_text_that_is_no_name_hears_that_nobody_is_there() {
+fn a_monitor_or_call_of_an_invalid_name_gets_noproc() {
     check_no_names(
         "(call $watch-name NAME (i32.const 192))
          (call $print-number (call $take-down-of (i32.const 192)))
@@ -154,7 +154,7 @@ fn who_monitors_or_calls_a_text_that_is_no_name_hears_that_nobody_is_there() {
 }
 
 #[test]
-fn no_group_has_a_text_for_a_name_that_is_none() {
+fn no_group_has_an_invalid_name() {
     check_no_names(
         "(call $print-number (call $enter NAME (i32.const 16)))
          (call $print-number (call $quit NAME (i32.const 16)))
@@ -168,8 +168,8 @@ fn no_group_has_a_text_for_a_name_that_is_none() {
 }
 
 #[test]
-fn a_text_that_is_no_name_is_monitored_as_an_empty_group() {
-    // The contract knows no error here: a group that can have no members never changes.
+fn an_invalid_group_name_is_monitored_as_an_empty_group() {
+    // The contract has no error here: a group that can have no members never changes.
     check_no_names(
         "(call $monitor-group NAME (i32.const 2104))
          (call $print-number (i32.load (i32.const 2124)))
@@ -182,8 +182,8 @@ fn a_text_that_is_no_name_is_monitored_as_an_empty_group() {
 }
 
 #[test]
-fn timers_to_a_text_that_is_no_name_reach_nobody() {
-    // A timer of main's own that ends later comes alone.
+fn timers_to_an_invalid_name_reach_no_process() {
+    // A timer of main's own that fires later must be the only one to come.
     let to = "(i32.const 1) (i64.const 0x10000) (i64.extend_i32_u (call $second NAME))";
     check_no_names(
         &format!(
@@ -202,8 +202,8 @@ fn timers_to_a_text_that_is_no_name_reach_nobody() {
 }
 
 #[test]
-fn nobody_is_spawned_by_a_text_that_is_no_name() {
-    // Option 2 is the name. Which error it is the contract leaves open.
+fn a_spawn_with_an_invalid_name_fails() {
+    // Option 2 is the name. The contract leaves the error open.
     check_no_names(
         "(i32.store8 (i32.const 2208) (i32.const 2))
          (call $put-pair NAME (i32.const 2216))
@@ -230,7 +230,7 @@ fn a_name_of_255_bytes_is_a_name_like_any_other() {
            (call $print-number (call $take-down-of (i32.const 192)))
            (call $print-target)
            (call $must (i32.eq (i32.const -1) (call $enter {name} (i32.const 16)))))
-         ;; Of a down-signal: the target's case and its name's length.
+         ;; In a down-signal: the target's case and the length of its name.
          (func $print-target
            (call $print-number (i32.load8_u (i32.const 128)))
            (call $print-number (i32.load (i32.const 140))))"
@@ -244,11 +244,11 @@ fn a_name_of_255_bytes_is_a_name_like_any_other() {
     }
 }
 
-/// What a mailbox may hold in the tests that follow.
+/// The mailbox limit in the tests that follow.
 const MAILBOX_BYTES_MAX: u32 = 1 << 20;
 
-/// A guest one of whose processes monitors a text that nobody has for a name, so often; it takes its down-signals after that,
-/// and traps if their texts alone are more than its mailbox may hold.
+/// A guest with a process that monitors an unknown name a number of times. Then it receives its down-signals, and traps if
+/// their texts alone exceed its mailbox limit.
 fn hoards_down_signals(bytes: u32, count: u32) -> String {
     let pages = bytes.div_ceil(1 << 16);
     format!(
@@ -283,7 +283,7 @@ fn run_with_small_mailbox(guest: impl AsRef<[u8]>) -> Outcome {
 
 #[test]
 fn the_names_in_down_signals_count_as_bytes_of_the_mailbox() {
-    // 8000 names of 255 bytes are 2 MB: whatever else an event weighs, a mailbox of 1 MiB can't hold so many.
+    // 8000 names of 255 bytes are 2 MB, so a mailbox of 1 MiB can't hold as many, even if an event weighs nothing else.
     let body = hoards_down_signals(NAME_BYTES_MAX, 8000);
     for (_, guest) in both_kinds("run hoards", &body) {
         // `exhausted` is case 8.
@@ -294,9 +294,9 @@ fn the_names_in_down_signals_count_as_bytes_of_the_mailbox() {
 }
 
 #[test]
-fn a_text_that_is_no_name_is_not_kept_in_down_signals() {
-    // So often that the texts would be 4 to 64 times what the mailbox may hold. Whoever does it may be ended; or else it may,
-    // for the text is not kept.
+fn down_signals_do_not_keep_an_invalid_name() {
+    // So often that the texts would be 4 to 64 times the mailbox limit. The host may end the process. If it does not keep the
+    // text, it may also let the process go on.
     let cases = [
         (NAME_BYTES_MAX + 1, 16_384),
         (4096, 8000),
@@ -325,7 +325,7 @@ fn a_text_that_is_no_name_is_not_kept_in_down_signals() {
 }
 
 #[test]
-fn who_monitors_nobody_for_ever_is_ended() {
+fn endless_monitors_of_an_unknown_name_end_the_process() {
     let monitors = |bytes: u32| {
         format!(
             "(loop $again
@@ -350,7 +350,7 @@ fn who_monitors_nobody_for_ever_is_ended() {
     check_with(&pieces, &["--max-mailbox", "1MiB"], &offenders);
 }
 
-/// Starts timers that run for an hour to a text at 0x10000 of so many bytes, so often.
+/// Starts timers of an hour to a text of this length at 0x10000, this often.
 fn starts_timers(start: &str, bytes: u32, count: u32) -> String {
     let start = start.replace(
         "TO",
@@ -372,8 +372,8 @@ const MESSAGE: &str =
     (i32.const 0) (i32.const 0) (i32.const 192))";
 
 #[test]
-fn the_names_in_timers_count_as_what_timers_hold() {
-    // What lies in timers is bounded as what lies in a mailbox is: 1000 names of 255 bytes are more than 64 KiB.
+fn names_in_timers_count_as_bytes_of_timers() {
+    // Timers have the same bound as a mailbox: 1000 names of 255 bytes are more than 64 KiB.
     let bodies = [SIGNAL, MESSAGE].map(|start| starts_timers(start, NAME_BYTES_MAX, 1000));
     let [signals, messages] = &bodies;
     let offender = |name, body| Offender {
@@ -391,9 +391,9 @@ fn the_names_in_timers_count_as_what_timers_hold() {
 }
 
 #[test]
-fn timers_to_texts_that_are_no_names_do_not_fill_the_host() {
-    // 150,000 texts of 4096 bytes are 600 MB. Without them the timers are some tens of MB, if whoever starts them is not
-    // ended before.
+fn timers_to_invalid_names_do_not_fill_the_host() {
+    // 150,000 texts of 4096 bytes are 600 MB. Without them the timers are some tens of MB, if the host does not end the
+    // process before.
     let body = format!(
         "(func (export \"hoards\")
            {}
@@ -403,7 +403,7 @@ fn timers_to_texts_that_are_no_names_do_not_fill_the_host() {
          (func (export \"run\")
            (call $start %\"hoards\" (i32.const 272))
            (call $watch (i32.const 272) (i32.const 192))
-           ;; It says that all are started, or has been ended.
+           ;; The process reports that all timers are started, or has been ended.
            (drop (call $take-any))
            (call $print %\"ready\")
            (drop (call $take-any)))",
@@ -422,7 +422,7 @@ fn timers_to_texts_that_are_no_names_do_not_fill_the_host() {
     }
 }
 
-/// A server that answers a request (with tag 51) only after this.
+/// A server that does this before it answers a request (with tag 51).
 fn forging_server(forge: &str) -> String {
     format!(
         "(func (export \"forges\")
@@ -433,7 +433,7 @@ fn forging_server(forge: &str) -> String {
     )
 }
 
-/// What a server or whoever it tells may do with a request's reference: send a plain message (tag 50) that carries it.
+/// A server, or a process that it tells, may use a request's reference to send a plain message (tag 50) that carries it.
 const FORGE: &str = "
     (call $send (i64.load (i32.const 112)) (i64.load (i32.const 120)) (i32.const 50)
       (i32.const 1) (i64.load (i32.const 144)) (i64.load (i32.const 152)) (i32.const 0) %\"forged\")";
@@ -441,8 +441,8 @@ const FORGE_BY_NAME: &str = "
     (call $must (call $send-named %\"caller\" (i32.const 50)
       (i32.const 1) (i64.load (i32.const 144)) (i64.load (i32.const 152)) (i32.const 0) %\"forged\"))";
 
-/// A main that asks the server and then takes what is left: the plain message, with its reference, and nothing else. The
-/// request has to end as it should (0: answered, 1: timed out, 2: down), and this has to hold then.
+/// A main that calls the server and then receives the rest: only the plain message, with its reference. The request has to
+/// end as expected (0: answered, 1: timed out, 2: down), and then this condition must hold.
 fn asking_main(milliseconds: i64, outcome: u32, holds: &str) -> String {
     format!(
         "(func (export \"run\")
@@ -459,9 +459,9 @@ fn asking_main(milliseconds: i64, outcome: u32, holds: &str) -> String {
     )
 }
 
-/// What the four mains that follow print of the plain message: tag, whether there is a reference, and payload.
+/// The output of the four mains below for the plain message: its tag, whether there is a reference, and its payload.
 const FORGED: &str = "50\n1\nforged\n";
-/// The answer is that of `reply`.
+/// The answer comes from `reply`.
 const IS_ANSWERED: &str = "(i32.and
     (i32.eq (i32.load (i32.const 2152)) (i32.const 51))
     (i64.eq (i64.load32_u (i32.load (i32.const 2188))) (i64.const 0x77736e61)))";
@@ -483,7 +483,7 @@ fn a_call_takes_no_plain_message_for_its_answer() {
 
 #[test]
 fn a_call_takes_no_plain_message_of_a_third_process_for_its_answer() {
-    // The server tells another process of the request, and answers when that has said that it has sent.
+    // The server tells another process of the request, and answers when that process has reported that it has sent.
     let server = format!(
         "(func (export \"forges\")
            (drop (call $take-any))
@@ -507,7 +507,7 @@ fn a_call_takes_no_plain_message_of_a_third_process_for_its_answer() {
 
 #[test]
 fn a_plain_message_does_not_keep_a_call_from_hearing_of_the_end() {
-    // The server ends after it has sent the plain message: with `normal`, case 0.
+    // The server ends after it has sent the plain message, with `normal`, case 0.
     let server = forging_server(&format!("{FORGE} (return)"));
     let main = asking_main(-1, 2, "(i32.eqz (i32.load8_u (i32.const 2140)))");
     signals::prints(&format!("{server} {main}"), FORGED);

@@ -1,19 +1,20 @@
-//! Operations that take the host long: each costs its process what it costs the host, and others get their turns meanwhile.
+//! Operations that take the host long: each costs its process as much as it costs the host, and others get their turns
+//! meanwhile.
 //!
-//! Fairness is stated in turns. On one scheduler, main counts how often it comes back from `yield-now` while an attacker does
-//! so many operations. The two take turns, so main gets as many as the attacker needs: all that its operations cost, divided
-//! by a slice. What an operation costs at least is what ARCHITECTURE.md says of its like: a copy 1 reduction for 64 bytes,
-//! a search 1 for 16 events, an entry of a table 1, whatever calls the host 1. Each test asks for half of the turns that
-//! follow, or fewer.
+//! The tests measure fairness in turns. On one scheduler, main counts how often it returns from `yield-now` while an attacker
+//! performs a number of operations. The two take turns, so main gets as many turns as the attacker needs: the cost of its
+//! operations, divided by a slice. The minimal cost of an operation is the documented one of its kind: a copy costs 1
+//! reduction for 64 bytes, a search 1 for 16 events, an entry of a table 1, and any call of the host 1. Each test asks for at
+//! most half of the turns that follow from that.
 
 use super::tied_component;
 use crate::scheduling::reductions;
 use atoll_tests::{Atoll, Guest, Signal, TIE_FUNCTIONS, TIES, tied_guest};
 
-/// Reductions of one slice, if nothing else is said.
+/// The reductions of one slice, by default.
 const SLICE: u64 = 4000;
 
-/// An attacker's text: what it prepares before main counts, and what it does then.
+/// An attacker's text: its preparation before main counts, and its work.
 fn attacker(prepare: &str, attack: &str) -> String {
     format!(
         "(func (export \"attack\")
@@ -25,7 +26,7 @@ fn attacker(prepare: &str, attack: &str) -> String {
     )
 }
 
-/// Does something so often. It may use `$count`.
+/// Repeats an action. The action may use `$count`.
 fn times(count: u32, what: &str) -> String {
     format!(
         "(local.set $count (i32.const 0))
@@ -36,8 +37,8 @@ fn times(count: u32, what: &str) -> String {
     )
 }
 
-/// Main counts its turns from an attacker's first message to its end, and prints how many there were and the case of the
-/// reason for which the attacker has ended.
+/// Main counts its turns from an attacker's first message to its end. It prints their number and the case of the attacker's
+/// exit reason.
 const COUNTING_MAIN: &str = "(func (export \"run\")
     (local $count i32)
     (call $must (i32.eq (i32.const -1) (call $try-start-in %\"attacker\" %\"attack\" (i32.const 272))))
@@ -50,17 +51,17 @@ const COUNTING_MAIN: &str = "(func (export \"run\")
     (call $print-number (local.get $count))
     (call $print-number (call $take-down-of (i32.const 192))))";
 
-/// An attacker, and how many turns main gets at least while it does its work.
+/// An attacker, and the least number of turns that main must get while it works.
 struct Case {
     name: String,
     attacker: Vec<u8>,
     turns_min: u64,
-    /// May it be ended, instead, by a trap or a limit?
+    /// May the attacker end by a trap or a limit instead?
     may_be_refused: bool,
 }
 
 impl Case {
-    /// Asks for half of the turns that so many reductions take.
+    /// Asks for half of the turns that this many reductions take.
     fn new(name: &str, attacker: impl Into<Vec<u8>>, reductions: u64) -> Case {
         Case {
             name: name.to_owned(),
@@ -75,7 +76,7 @@ impl Case {
         self
     }
 
-    /// What is wrong, if anything is.
+    /// The fault, if there is one.
     fn shortfall(&self, more: impl Fn(Atoll) -> Atoll) -> Option<String> {
         let atoll = Atoll::run(tied_guest(COUNTING_MAIN))
             .program("attacker", &self.attacker)
@@ -109,7 +110,7 @@ fn check(cases: &[Case]) {
     check_with(cases, |atoll| atoll);
 }
 
-/// Checks all, and then says which are wrong.
+/// Checks all attackers, and then reports all faults.
 #[track_caller]
 fn check_with(cases: &[Case], more: impl Fn(Atoll) -> Atoll + Copy) {
     let wrong: Vec<String> = cases
@@ -119,7 +120,7 @@ fn check_with(cases: &[Case], more: impl Fn(Atoll) -> Atoll + Copy) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Operations that are a call of the host's, whatever they do, with what they need.
+/// Operations that always are calls of the host, with their declarations.
 const CALLS_OF_THE_HOST: [(&str, &str, &str); 7] = [
     ("memory.grow 0", "", "(drop (memory.grow (i32.const 0)))"),
     (
@@ -154,7 +155,7 @@ const CALLS_OF_THE_HOST: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// How often these are done, without a call or a loop's edge in between for each hundred.
+/// How often the attacker performs them. A hundred each have no call or loop edge between them.
 const OPERATIONS: u32 = 100_000;
 
 fn does_operations(declarations: &str, operation: &str) -> String {
@@ -203,14 +204,14 @@ fn tied_attacker(functions: &str, prepare: &str, attack: &str) -> String {
     tied_guest(&format!("{functions} {attacker} (func (export \"run\"))"))
 }
 
-/// Puts four letters at 2304 that are another text for every count.
+/// Writes four letters to 2304 that differ for every count.
 const NEXT_NAME: &str = "(i32.store (i32.const 2304)
     (i32.add (i32.const 0x61616161) (i32.or
       (i32.or (i32.and (local.get $count) (i32.const 15))
               (i32.shl (i32.and (local.get $count) (i32.const 0xf0)) (i32.const 4)))
       (i32.shl (i32.and (local.get $count) (i32.const 0xf00)) (i32.const 8)))))";
 
-/// Starts so many processes that have names.
+/// Starts this many processes with names.
 fn starts_named(count: u32) -> String {
     times(
         count,
@@ -222,7 +223,7 @@ fn starts_named(count: u32) -> String {
     )
 }
 
-/// Joins so many groups, or always the same one.
+/// Joins this many groups, or always the same one.
 fn joins(count: u32, next_name: &str) -> String {
     let enter = "(call $must (i32.eq (i32.const -1)
         (call $enter (i32.const 2304) (i32.const 4) (i32.const 16))))";
@@ -232,7 +233,7 @@ fn joins(count: u32, next_name: &str) -> String {
 
 #[test]
 fn lists_cost_as_much_as_they_have_entries() {
-    // A name is looked up, copied and sorted: half of what `whereis` costs is four reductions. A pid is 16 bytes.
+    // The host looks up, copies and sorts a name. Half of the cost of `whereis` is four reductions. A pid is 16 bytes.
     let (entries, rounds) = (1000, 100);
     let case = |name: &str, prepare: &str, call: &str, entry_bytes: u64| {
         let list = format!("(global.set $heap (i32.const 32768)) {call}");
@@ -277,7 +278,8 @@ fn lists_cost_as_much_as_they_have_entries() {
 
 #[test]
 fn a_change_of_a_group_costs_as_much_as_it_has_monitors() {
-    // Each is told in its mailbox: eight reductions, what one tie costs. Another process holds the monitors.
+    // Each monitoring process gets a signal in its mailbox: eight reductions, the cost of a tie. Another process holds the
+    // monitors.
     let (monitors, rounds) = (2000, 25);
     let monitor = "(call $monitor-group %\"group\" (i32.const 2104))";
     let watcher = format!(
@@ -301,8 +303,8 @@ fn a_change_of_a_group_costs_as_much_as_it_has_monitors() {
 }
 
 #[test]
-fn a_spawn_costs_what_is_written_for_it() {
-    // 4 MiB of data in each process: 65,536 reductions by the copy's rate.
+fn a_spawn_costs_its_data() {
+    // 4 MiB of data in each process: 65,536 reductions at the cost of a copy.
     let (data_bytes, spawns) = (4 << 20, 20);
     let large = format!(
         "(module (memory (export \"memory\") 65) (data (i32.const 0) \"{}\") (func (export \"run\")))",
@@ -321,7 +323,7 @@ fn a_spawn_costs_what_is_written_for_it() {
 }
 
 #[test]
-fn what_is_copied_costs_as_many_slices_as_it_is_long() {
+fn a_copy_costs_slices_in_proportion_to_its_length() {
     // 4 MiB each: 65,536 reductions, sixteen slices.
     let (bytes, rounds) = (4 << 20, 20);
     let text = format!("(local.get $text) (i32.const {bytes})");
@@ -337,7 +339,7 @@ fn what_is_copied_costs_as_many_slices_as_it_is_long() {
                    (i32.const 0) (i32.const 0) (i32.const 64))"
             ),
         ),
-        // Whoever is sent the reason ends of it; it is copied each time.
+        // Each process that gets the reason ends by it. The host copies it each time.
         (
             "exit-process",
             format!(
@@ -357,15 +359,15 @@ fn what_is_copied_costs_as_many_slices_as_it_is_long() {
     check_with(&cases, |atoll| atoll.options(["--max-mailbox", "256MiB"]));
 }
 
-/// So many empty messages to itself.
+/// Sends this many empty messages to itself.
 fn fills_own_mailbox(messages: u32) -> String {
     let fills = times(messages, "(call $post (i32.const 16) (i32.const 1))");
     format!("(call $self (i32.const 16)) {fills}")
 }
 
 #[test]
-fn a_search_through_a_full_mailbox_costs_as_many_slices_as_it_is_long() {
-    // 200,000 events are passed over each time: 12,500 reductions, three slices.
+fn a_search_through_a_full_mailbox_costs_slices_in_proportion_to_its_length() {
+    // Each search passes over 200,000 events: 12,500 reductions, three slices.
     let (messages, rounds) = (200_000, 40);
     let attack = times(rounds, "(call $must (i32.eqz (call $poll (i32.const 9))))");
     let attacker = tied_attacker("", &fills_own_mailbox(messages), &attack);
@@ -373,7 +375,7 @@ fn a_search_through_a_full_mailbox_costs_as_many_slices_as_it_is_long() {
     check(&[Case::new("poll", attacker, reductions)]);
 }
 
-/// Monitors a group, and is told of so many changes.
+/// Monitors a group, and gets this many signals of changes.
 fn fills_with_group_signals(signals: u32) -> String {
     let changes = times(
         signals / 2,
@@ -388,7 +390,8 @@ const DEMONITOR: &str =
 
 #[test]
 fn the_end_of_a_groups_monitor_looks_at_each_event_once() {
-    // So the cost grows as the mailbox does, not as its square: 16 looks are one reduction, and twice that is allowed.
+    // So the cost grows as the mailbox does, and not as its square. 16 events are one reduction, and the test allows twice
+    // that.
     let (messages, signals) = (8000, 6000);
     let of = |demonitor: &str| {
         let body = format!(
@@ -441,13 +444,13 @@ fn strings_of_components_are_paid_for_or_refused() {
     check(&cases);
 }
 
-/// Functions of WASI that take pieces of memory or fill it.
+/// Functions of WASI that take pieces of memory or fill memory.
 const WASI: &str = r#"
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
 "#;
 
-/// An attacker that knows them, with room for a million pieces. It traps if it is refused what it asks for.
+/// An attacker that uses them, with room for a million pieces. It traps if the host refuses a call.
 fn wasi_attacker(attack: &str) -> String {
     let room = "(local.set $text (i32.shl (memory.grow (i32.const 128)) (i32.const 16)))";
     let attacker = attacker(room, attack);
@@ -459,7 +462,7 @@ fn wasi_attacker(attack: &str) -> String {
     .text()
 }
 
-/// A list of so many pieces without any bytes, given to a function of WASI.
+/// Passes a list of this many empty pieces to a function of WASI.
 fn empty_pieces(function: &str, descriptor: u32, pieces: u64) -> String {
     format!(
         "(if (call {function} (i32.const {descriptor}) (local.get $text) (i32.const {pieces}) (i32.const 2304))
@@ -469,7 +472,7 @@ fn empty_pieces(function: &str, descriptor: u32, pieces: u64) -> String {
 
 #[test]
 fn lists_of_pieces_and_random_bytes_are_paid_for_or_refused() {
-    // 800 KB of descriptions of pieces, of which a call looks at 1024: one reduction each. 4 MiB of random bytes: 65,536.
+    // 800 KB of descriptions of pieces, of which a call reads 1024: one reduction each. 4 MiB of random bytes: 65,536.
     let (pieces, random_bytes, rounds) = (100_000, 4 << 20, 100);
     let random = format!(
         "(if (call $random_get (local.get $text) (i32.const {random_bytes})) (then (unreachable)))"
@@ -486,7 +489,7 @@ fn lists_of_pieces_and_random_bytes_are_paid_for_or_refused() {
     check(&cases);
 }
 
-/// Two attackers are at work on two schedulers; a neighbour answers, and a signal ends the program.
+/// Two attackers work on two schedulers. A neighbour answers, and a signal ends the program.
 #[track_caller]
 fn check_goes_on_and_ends(attacker: impl AsRef<[u8]>) {
     let main = "(func (export \"run\")
@@ -545,7 +548,7 @@ fn a_program_goes_on_and_ends_beside_ends_of_monitors_of_full_mailboxes() {
     let prepare = format!(
         "{} {}",
         fills_own_mailbox(200_000),
-        // Both monitor the same group: each is told of what the other does as well.
+        // Both monitor the same group, so each gets signals for the other's changes as well.
         fills_with_group_signals(75_000)
     );
     let attack = format!("{DEMONITOR} (call $stays)");

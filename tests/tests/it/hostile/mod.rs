@@ -1,4 +1,4 @@
-//! Guests that mean harm, and what must hold beside them.
+//! Hostile guests, and the properties that must hold beside them.
 //!
 //! | file | an attacker tries to |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `long_calls` | hold a scheduler by operations that cost more than is charged for them |
 //! | `neighbours` | disturb a program that runs beside it: every attack, one row each |
 //!
-//! A test states what an honest guest may rely on. No test asserts a length of time: a host call that is too long shows in
-//! how few turns others get meanwhile.
+//! A test states a property that an honest guest may rely on. No test asserts a length of time: if a host call takes too
+//! long, others get too few turns meanwhile.
 
 mod limits;
 mod long_calls;
@@ -17,7 +17,7 @@ use crate::wrap::Component;
 use atoll_tests::{TIE_FUNCTIONS, TIES, tied_guest};
 
 /// The same guest as a module and as a component, for both ways in which the contract is linked. `functions` are the
-/// exports of the component, separated by spaces.
+/// component's exports, separated by spaces.
 fn both_kinds(functions: &str, body: &str) -> [(&'static str, Vec<u8>); 2] {
     let component = tied_component(functions, body);
     [
@@ -26,7 +26,7 @@ fn both_kinds(functions: &str, body: &str) -> [(&'static str, Vec<u8>); 2] {
     ]
 }
 
-/// A component with all that [`tied_guest`] offers.
+/// A component with everything that [`tied_guest`] offers.
 fn tied_component(functions: &str, body: &str) -> Vec<u8> {
     Component::printing_with(TIES, functions, &format!("{TIE_FUNCTIONS}\n{body}"))
 }

@@ -1,31 +1,32 @@
-//! Every attack beside a program that goes about its business, one row each.
+//! Every attack beside a program that does ordinary work, one row each.
 //!
 //! The program is the guest below, on two schedulers:
 //!
 //! - *talker* calls a server with payloads of all lengths up to 3000 bytes, and checks every byte of every answer;
 //! - *reader* opens a file in the granted folder, reads it and checks it, again and again;
-//! - *nursery* spawns processes of another program, which look whether their memory begins as their module says, monitors a
-//!   group by a name that attackers know as well, and has processes print a line that they do not finish;
-//! - *main* starts the attackers. One that ends is started anew. When each has told that it is at work (tag 9), or has ended,
-//!   the three are told to count; each does its rounds, then says that it has. At the end main kills the attackers.
+//! - *nursery* spawns processes of another program, which check that their memory begins as their module says. It monitors a
+//!   group by a name that attackers also use, and has processes print an unfinished line;
+//! - *main* starts the attackers, and restarts each that ends. When each has reported that it is at work (tag 9), or has
+//!   ended, main tells the three to count. Each runs its rounds, then reports that it has finished. At the end main kills
+//!   the attackers.
 //!
-//! An attacker may end or be ended, be refused what it asks for, or be slow. The others must do all that they do right.
+//! The attackers may end or be killed, get errors, or be slow. The three must do all their work right.
 
 use atoll_tests::{Atoll, Guest, Outcome, TIE_FUNCTIONS, TIES};
 use std::process::Command;
 
-/// What each of the three does while the attackers are at work.
+/// The number of rounds of each of the three while the attackers work.
 const ROUNDS: u32 = 100;
-/// How many lines there are in the file that is read. A line is eight bytes.
+/// The number of lines in the file of *reader*. A line is eight bytes.
 const FILE_LINES: u32 = 600;
 
-/// One row: who attacks, and what they need.
+/// One row: an attacker, and the options that it needs.
 struct Attack {
     /// The attackers' program, a module or a component.
     text: &'static str,
-    /// How many there are at once.
+    /// The number of attackers at once.
     processes: u32,
-    /// What else the command line says.
+    /// Further options of the command line.
     options: &'static [&'static str],
     /// Programs that attackers spawn, by name.
     programs: &'static [(&'static str, &'static str)],
@@ -116,10 +117,10 @@ const IMPORTS: &str = r#"
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
 "#;
 
-/// Payloads and the file's text are at 0x10000 and 0x12000; main keeps its attackers from 0x18000 on, 32 bytes each: pid, and
-/// the monitor's reference.
+/// Payloads are at 0x10000 and the file's text is at 0x12000. Main keeps its attackers from 0x18000 on, 32 bytes each: pid,
+/// and the monitor's reference.
 const BODY: &str = r#"
-  ;; A payload that is another one in each round.
+  ;; A payload that differs in each round.
   (func $payload-byte (param $round i32) (param $at i32) (result i32)
     (i32.and (i32.const 255)
       (i32.add (i32.mul (local.get $round) (i32.const 31)) (i32.mul (local.get $at) (i32.const 7)))))
@@ -174,8 +175,7 @@ const BODY: &str = r#"
       (br_if $lines (i32.lt_u
         (local.tee $line (i32.add (local.get $line) (i32.const 1))) (i32.const FILE_LINES)))))
 
-  ;; Spawns a process of a program, of this one if the name is empty, that is monitored from its beginning. Answers -1, or
-  ;; the error's case.
+  ;; Spawns a monitored process of a program, or of this program if the name is empty. Returns -1, or the error's case.
   (func $bear (param $program i32) (param $bytes i32) (param $function i32) (param $function-bytes i32)
     (param $slot i32) (result i32)
     (call $self (i32.const 16))
@@ -187,8 +187,8 @@ const BODY: &str = r#"
       (i32.const 1024) (i32.const 1) (i32.const 64))
     (call $spawned (local.get $slot)))
 
-  ;; The same with a process that ends well soon. Where there are as many processes as there may be (error 2), there is none;
-  ;; nor where there is no room for its memory (3 or 7), as long as the attackers only prepare.
+  ;; The same with a process that soon ends well. The spawn may fail if there are already as many processes as allowed (error
+  ;; 2), and, as long as the attackers only prepare, if there is no room for its memory (3 or 7).
   (func $bear-well (param $program i32) (param $bytes i32) (param $function i32) (param $function-bytes i32) (result i32)
     (local $error i32)
     (local.set $error (call $bear
@@ -212,7 +212,7 @@ const BODY: &str = r#"
 
   (func $nurse
     (drop (call $bear-well %"newborn" (i32.const 0) (i32.const 0)))
-    ;; A size of memory that nobody has before all attackers are at work.
+    ;; A size of memory that no process has before all attackers are at work.
     (if (global.get $counts)
       (then (drop (call $bear-well %"late" (i32.const 0) (i32.const 0)))))
     (global.set $whispers (i32.add (global.get $whispers)
@@ -222,7 +222,7 @@ const BODY: &str = r#"
 
   (global $counts (mut i32) (i32.const 0))
 
-  ;; Rounds without end until main says so (tag 5), and then as many as are asked for.
+  ;; Runs rounds without end until main sends the number of the remaining rounds (tag 5), and then that many.
   (func $works (param $what i32)
     (local $round i32) (local $left i32)
     (call $parent (i32.const 256))
@@ -252,17 +252,17 @@ const BODY: &str = r#"
     (call $print-number (global.get $whispers))
     (call $post (i32.const 256) (i32.const 8)))
 
-  ;; How many attackers have told that they are at work, or have ended, or could not be started.
+  ;; The number of attackers that have reported that they are at work, have ended, or could not be started.
   (global $at-work (mut i32) (i32.const 0))
 
-  ;; Starts an attacker in its place, which is empty if it can't be started.
+  ;; Starts an attacker. Its entry stays empty if it can't be started.
   (func $attack (param $place i32)
     (if (i32.eq (i32.const -1) (call $bear %"attacker" (i32.const 0) (i32.const 0) (local.get $place)))
       (then (call $copy-id (i32.const 192) (i32.add (local.get $place) (i32.const 16))))
       (else
         (i64.store (local.get $place) (i64.const 0))
         (global.set $at-work (i32.add (global.get $at-work) (i32.const 1))))))
-  ;; The place of the attacker whose monitor has fired, or 0.
+  ;; The entry of the attacker whose monitor has fired, or 0.
   (func $fallen (result i32)
     (local $place i32)
     (local.set $place (i32.const 0x18000))
@@ -312,7 +312,7 @@ const BODY: &str = r#"
             (then
               (global.set $at-work (i32.add (global.get $at-work) (i32.const 1)))
               (call $attack (local.get $place)))
-            ;; One of the three: it ends well, after it has said that it is done.
+            ;; One of the three: it must end well, after it has reported that it has finished.
             (else (call $must (i32.eqz (i32.load8_u (i32.const 152))))))))
       (if (i32.ge_u (global.get $at-work) (i32.const ATTACKERS))
         (then (global.set $at-work (i32.const 0x80000000)) (call $tell-all)))
@@ -321,8 +321,8 @@ const BODY: &str = r#"
     (call $print %"main: all is well"))
 "#;
 
-/// Ends badly if its memories do not begin with zeros. A process whose code changes a table is made from nothing each time:
-/// its memories lie where some other process's have been.
+/// Ends badly if its memories do not begin with zeros. The host makes a process that changes a table from nothing each time:
+/// its memories lie where those of another process were.
 const NEWBORN: &str = r#"(module
   (memory $first (export "memory") 1 1)
   (memory $second 20 20)
@@ -377,10 +377,10 @@ fn check(attack: &Attack) {
     check_output(outcome);
 }
 
-/// The neighbours print what they should, and nothing is said that would deceive or tell of a defect.
+/// The neighbours print the right lines, and no line deceives the reader or reports a defect.
 #[track_caller]
 fn check_output(outcome: Outcome) {
-    // A flood's lines are made of one letter.
+    // A flood's line repeats one letter.
     let is_of_flood = |line: &str| line.bytes().all(|byte| byte == b'x');
     let mut lines: Vec<&str> = outcome
         .stdout
@@ -403,7 +403,7 @@ fn check_output(outcome: Outcome) {
     );
     let is_shown = |character: char| match character {
         '\n' => true,
-        // Marks that change the direction of a text, end a line or are not seen.
+        // Marks that change the direction of a text, end a line or are invisible.
         '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'

@@ -1,6 +1,6 @@
-;; Has 5700 processes, each with three memories of 257 MiB that nobody touches, or of what there still is: all addresses that
-;; there are for memories. They all end before it says that it is at work. A process with a memory of a size that was not there
-;; before must find room then.
+;; Has 5700 processes, each with three memories of 257 MiB that are not touched, or as many as there is room for. They take
+;; all address space for memories. All of them end before the attacker reports that it is at work. A process with a new size
+;; of memory must then find room.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -12,7 +12,7 @@
   (memory $first (export "memory") 4)
   (memory $a 0) (memory $b 0) (memory $c 0)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))
@@ -20,7 +20,7 @@
     (call $send (i64.load (local.get $pid)) (i64.load offset=8 (local.get $pid)) (local.get $tag)
       (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
   (data (i32.const 32) "grows")
-  ;; Waits for anything.
+  ;; Waits for any event.
   (func $wait
     (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 512)))
   (func (export "grows")
@@ -49,7 +49,7 @@
       (if (i32.eqz (i32.load8_u (i32.const 65536)))
         (then
           (call $wait)
-          ;; Its pid is kept.
+          ;; Its pid is stored.
           (i64.store offset=131072 (i32.shl (local.get $count) (i32.const 4)) (i64.load (i32.const 65544)))
           (i64.store offset=131080 (i32.shl (local.get $count) (i32.const 4)) (i64.load (i32.const 65552)))))
       (br_if $next (i32.lt_u

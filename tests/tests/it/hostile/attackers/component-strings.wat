@@ -1,8 +1,8 @@
-;; A component that has the host take over strings of 100 MB and look them up, eight times.
+;; A component that has the host copy strings of 100 MB and look them up, eight times.
 (component
   (import "atoll-rt:process/names@0.2.0" (instance $names
     (export "unregister" (func (param "name" string) (result bool)))))
-  ;; It can't be run as the module that it wraps.
+  ;; It can't run as the module that it wraps.
   (import "wasi:random/random@0.2.0" (instance))
   (core module $memory (memory (export "memory") 1600))
   (core instance $memory (instantiate $memory))

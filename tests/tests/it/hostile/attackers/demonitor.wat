@@ -1,4 +1,4 @@
-;; Piles up 100,000 messages and 100,000 group signals in its own mailbox, and ends the group's monitor with one call.
+;; Collects 100,000 messages and 100,000 group signals in its own mailbox, and removes the group's monitor with one call.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -10,7 +10,7 @@
   (import "atoll-rt:process/groups@0.2.0" "leave" (func $leave (param i32 i32 i64 i64) (result i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))
@@ -23,7 +23,7 @@
       (call $tell (i32.const 16) (i32.const 1))
       (br_if $next (i32.lt_u
         (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 100000))))
-    ;; A group of its own: its id is the name, made of ASCII.
+    ;; A group of its own, whose name is its id in ASCII.
     (i64.store (i32.const 32) (i64.and (i64.load (i32.const 24)) (i64.const 0x3f3f3f3f3f3f3f3f)))
     (call $monitor-group (i32.const 32) (i32.const 8) (i32.const 512))
     (loop $next

@@ -1,4 +1,4 @@
-;; Monitors a group that others use, 65,536 times: whoever comes later must not end for it.
+;; Monitors a group that others use, 65,536 times. Processes that monitor it later must not end.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -7,7 +7,7 @@
   (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))

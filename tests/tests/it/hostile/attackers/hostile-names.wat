@@ -1,5 +1,5 @@
-;; Processes whose names, labels, functions and reasons hold what a terminal obeys or what deceives a reader: escape sequences,
-;; line ends, marks that turn the direction of a text, faked reports.
+;; Processes whose names, labels, functions and reasons control a terminal or deceive a reader: escape sequences, line ends,
+;; marks that change the direction of a text, faked reports.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -11,7 +11,7 @@
   (import "atoll-rt:process/names@0.2.0" "register" (func $register (param i32 i32 i64 i64 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))
@@ -24,7 +24,7 @@
   (func (export "\1b[31m\0a\e2\80\aefunction")
     (call $self (i32.const 16))
     (call $register (i32.const 2048) (i32.const 49) (i64.load (i32.const 16)) (i64.load (i32.const 24)) (i32.const 64))
-    ;; A trap's text of its own.
+    ;; A trap with a text of its own.
     (call $exit (i32.const 7) (i32.const 2048) (i32.const 49)))
   (func (export "run")
     ;; Option 6 is the label.

@@ -1,4 +1,4 @@
-;; Takes all memory that it may have, touches every page of it, and ends, again and again.
+;; Takes all memory that its limit allows, touches every page of it, and ends, again and again.
 (module
   (memory (export "memory") 1)
   (func (export "run") (local $at i32)

@@ -1,4 +1,4 @@
-;; Has 3000 processes with names of 255 bytes and asks for the list of all of them without end, and for that of all groups.
+;; Has 3000 processes with names of 255 bytes. Asks without end for the list of all names, and for the list of all groups.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -12,7 +12,7 @@
   (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
   (memory (export "memory") 8)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))
@@ -25,7 +25,7 @@
   (func (export "run") (local $count i32)
     (memory.fill (i32.const 4096) (i32.const 97) (i32.const 255))
     (call $self (i32.const 16))
-    ;; Letters that are this attacker's, and one pair more for each name.
+    ;; Letters that only this attacker uses, and another pair for each name.
     (i32.store (i32.const 4100) (i32.or (i32.const 0x40404040) (i32.and (i32.const 0x1f1f1f1f) (i32.load (i32.const 24)))))
     ;; Option 2 is the name.
     (i32.store8 (i32.const 512) (i32.const 2))

@@ -1,4 +1,4 @@
-;; Writes without end, and never the end of a line.
+;; Writes without end, and never ends a line.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -6,7 +6,7 @@
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))

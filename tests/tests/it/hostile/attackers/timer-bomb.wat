@@ -1,4 +1,4 @@
-;; Starts timers to texts of 4096 bytes that are nobody's name, until it may not have more.
+;; Starts timers to invalid names, texts of 4096 bytes, until its limit of timers.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -6,7 +6,7 @@
   (import "atoll-rt:process/timers@0.2.0" "start-timer" (func $start-timer (param i64 i32 i64 i64 i32 i32)))
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))

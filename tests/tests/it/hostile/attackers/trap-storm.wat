@@ -1,5 +1,5 @@
-;; Ends badly at once, in a way that depends on its pid: by a trap, without stack, outside of its memory, by dividing by zero, with
-;; an exit code, with a reason.
+;; Ends badly at once, in a way that depends on its pid: by a trap, by overflowing the stack, by an access outside of its
+;; memory, by dividing by zero, with an exit code, or with a reason.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "self" (func $self (param i32)))
   (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))

@@ -1,5 +1,5 @@
-;; Grows 35,200 memories past 16 MiB that nobody touches, sixteen in each of 2200 processes: each move may cost the kernel two
-;; mappings more, of which it allows a program 65,530.
+;; Grows 35,200 untouched memories past 16 MiB, sixteen in each of 2200 processes. Each move may cost the kernel two more
+;; mappings, and the kernel allows a program 65,530.
 (module
   (import "atoll-rt:process/lifecycle@0.2.0" "argument" (func $argument (param i32)))
   (import "atoll-rt:process/mailbox@0.2.0" "send"
@@ -12,7 +12,7 @@
   (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0)
   (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0) (memory 0)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-  ;; Tells who has started it that it is at work: tag 9.
+  ;; Tells the process that started it that it is at work: tag 9.
   (func $at-work
     (call $argument (i32.const 8))
     (call $tell (i32.load (i32.const 8)) (i32.const 9)))
@@ -20,7 +20,7 @@
     (call $send (i64.load (local.get $pid)) (i64.load offset=8 (local.get $pid)) (local.get $tag)
       (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
   (data (i32.const 32) "grows")
-  ;; Waits for anything.
+  ;; Waits for any event.
   (func $wait
     (call $receive (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 512)))
   (func (export "grows")
@@ -47,7 +47,7 @@
     (loop $next
       (call $spawn (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5) (i32.const 16) (i32.const 16)
         (i32.const 0) (i32.const 0) (i32.const 256))
-      ;; Until it has grown, if it is there at all.
+      ;; Waits until the process has grown its memories, if it could be spawned.
       (if (i32.eqz (i32.load8_u (i32.const 256))) (then (call $wait)))
       (br_if $next (i32.lt_u
         (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 2200))))

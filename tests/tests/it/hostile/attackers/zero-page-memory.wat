@@ -1,8 +1,8 @@
-;; Writes where its memory of no pages ends. Each access must trap; if one does not, what it wrote may be what the next process
-;; in that place begins with.
+;; Writes behind the end of its memory of no pages. Each access must trap. If one does not, the next process in that slot may
+;; begin with the written bytes.
 (module
   (memory (export "memory") 0 1)
-  ;; What changes a table is made from nothing each time, and leaves its place to others.
+  ;; The host makes a process that changes a table from nothing each time, and gives its slot to others.
   (table $table 1 funcref)
   (func (export "changes-table") (table.set $table (i32.const 0) (ref.null func)))
   (func (export "run") (local $at i32)

@@ -2,7 +2,7 @@
 (module
   (memory $first (export "memory") 1)
   (memory $second 0 1)
-  ;; What changes a table is made from nothing each time, and leaves its place to others.
+  ;; The host makes a process that changes a table from nothing each time, and gives its slot to others.
   (table $table 1 funcref)
   (func (export "changes-table") (table.set $table (i32.const 0) (ref.null func)))
   (func (export "run") (local $at i32)
