@@ -13,7 +13,7 @@ use crate::guests::{self, Guest};
 use crate::packages;
 use crate::workspace::{Workspace, is_on_path};
 
-/// What is counted: a guest that is run twice, the second time with more to do.
+/// A guest that is run twice, the second time with more to do.
 struct Case {
     name: &'static str,
     guest: &'static str,
@@ -43,7 +43,7 @@ const CASES: [Case; 3] = [
         operations: 2000,
     },
 ];
-/// How much more than recorded is too much: another compiler version alone makes some.
+/// An operation may take so many times what was recorded: another C library alone makes a difference.
 const TOLERANCE: f64 = 1.03;
 
 /// Counts, compares, and fails if an operation takes more than was recorded; with `record`, records.
@@ -53,7 +53,8 @@ pub fn instructions(workspace: &Workspace, record: bool) -> Result<()> {
     }
     let guests = guests::find_all(workspace)?;
     guests::build(workspace, &guests)?;
-    let atoll = workspace.build_dist()?.join("atoll");
+    workspace.build_atoll()?;
+    let atoll = workspace.atoll();
     let file = workspace.root.join("xtask/instructions.txt");
     let recorded = std::fs::read_to_string(&file).unwrap_or_default();
     let (mut text, mut failures) = (String::new(), Vec::new());
@@ -98,7 +99,7 @@ pub fn instructions(workspace: &Workspace, record: bool) -> Result<()> {
 /// The instructions of a whole run. The process that compiles runs under valgrind as well, so that it makes code for the
 /// processor that valgrind shows; the log with the number of `atoll` itself is the one that counts.
 fn count(workspace: &Workspace, atoll: &Path, guest: &Guest, arguments: &[&str]) -> Result<u64> {
-    let logs = workspace.root.join("target/instructions");
+    let logs = workspace.target.join("instructions");
     std::fs::create_dir_all(&logs)?;
     let mut command = Command::new("valgrind");
     command

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::guests;
+use crate::instructions;
 use crate::oracle;
 use crate::tidy;
-use crate::workspace::{Workspace, cargo_in, run};
+use crate::workspace::{Workspace, cargo_in, is_on_path, run};
 
 /// A step of `cargo xtask test`: its headline, and its function.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     ("format", check_format),
     ("tidy", tidy::check),
     ("lint the host", lint_host),
@@ -26,7 +27,11 @@ const STEPS: [Step; 10] = [
     ("test the guest SDK", test_guest_sdk),
     ("test the host", |workspace| test_host(workspace, None)),
     ("ask Erlang", |workspace| oracle::oracle(workspace, &[])),
+    ("count instructions", |workspace| {
+        instructions::instructions(workspace, false)
+    }),
     ("check the documentation", check_documentation),
+    ("check the dependencies", check_dependencies),
 ];
 
 /// Runs every step, or, given a filter, only the tests whose names contain it.
@@ -118,6 +123,26 @@ fn check_documentation(workspace: &Workspace) -> Result<()> {
     host.args(["doc", "--release", "--workspace"]);
     for mut cargo in [host, guest_sdk_cargo(workspace, "doc")] {
         run(cargo.env("RUSTDOCFLAGS", "-Dwarnings").arg("--no-deps"))?;
+    }
+    Ok(())
+}
+
+/// Holds the dependencies to `deny.toml`: their licences, sources and versions. RustSec's advisories are checked where its
+/// database can be fetched: `cargo deny check advisories`.
+fn check_dependencies(workspace: &Workspace) -> Result<()> {
+    if !is_on_path("cargo-deny") {
+        println!("left out: cargo-deny is not installed (`cargo install --locked cargo-deny`)");
+        return Ok(());
+    }
+    let config = workspace.root.join("deny.toml");
+    for manifest in [&workspace.root, &workspace.guests()] {
+        let mut deny = cargo_in(&workspace.root);
+        deny.args(["deny", "--manifest-path"])
+            .arg(manifest.join("Cargo.toml"))
+            .args(["check", "--config"])
+            .arg(&config)
+            .args(["licenses", "bans", "sources"]);
+        run(&mut deny)?;
     }
     Ok(())
 }

@@ -74,7 +74,8 @@ impl SelfTest {
 
     fn run(&self) -> Result<(), String> {
         let words = |error: wasmtime::Error| format!("{error:#}");
-        let module = Module::new(&self.engine, MODULE).map_err(words)?;
+        let binary = wat::parse_str(MODULE).map_err(|error| error.to_string())?;
+        let module = Module::new(&self.engine, binary).map_err(words)?;
         let instance = linker(&self.engine)
             .and_then(|linker| linker.instantiate_pre(&module))
             .map_err(words)?;
@@ -223,6 +224,8 @@ mod tests {
         let test = SelfTest::new(engine.expect("wasmtime starts"), slots.clone());
         assert!(!test.has_failed());
         assert!(!test.passes() && test.has_failed());
+        let error = test.run().expect_err("it has failed before");
+        assert!(error.contains("does not say where it ends"), "{error}");
         assert_eq!(slots.in_use(), 0);
     }
 }
