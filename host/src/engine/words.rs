@@ -1,9 +1,9 @@
-//! Words as differences: how a packed process is written down.
+//! Deltas of words: the encoding of a packed process.
 //!
-//! Knows sequences of words and what each was expected to be; never what they mean. A sequence becomes a list of runs of
-//! words that are not as expected: how many were before the run, how long it is, and by how much each word differs. Many
-//! differ by as much as another before: a number that counts processes, or a pointer, lies in several places. All numbers are
-//! little-endian base 128.
+//! This file knows sequences of words and their expected values, never what they mean. It encodes a sequence as a list
+//! of runs of words that differ from the expected ones: the number of words before the run, the run's length, and the
+//! delta of each word. Many deltas repeat an earlier one, because a number that counts processes, or a pointer, lies in
+//! several places. All numbers are little-endian base 128.
 
 /// Appends a number.
 pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
@@ -14,7 +14,7 @@ pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
     code.push(number as u8);
 }
 
-/// The last differences, which are written as their place in here.
+/// The most recent deltas. A delta that is among them is written as its index here.
 #[derive(Default)]
 pub(super) struct Recent {
     differences: [u64; RECENT],
@@ -22,9 +22,9 @@ pub(super) struct Recent {
 }
 
 const RECENT: usize = 7;
-/// What is written before a difference that is too large to be written as itself and [`NEW`].
+/// Written before a delta that is too large for the sum of it and [`NEW`] to be written.
 const WHOLE: u64 = RECENT as u64;
-/// What is added to differences that are not among the last ones.
+/// Added to deltas that are not among the most recent ones.
 const NEW: u64 = WHOLE + 1;
 
 impl Recent {
@@ -78,7 +78,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Makes of the expected words those that were written.
+    /// Turns the expected words into the written ones.
     pub(super) fn correct(&mut self, words: &mut [u64]) {
         let mut at = 0;
         loop {
@@ -106,7 +106,7 @@ impl Reader<'_> {
     }
 }
 
-/// Appends words by how they differ from the expected ones, which are as many.
+/// Appends words as deltas to the expected ones. Both slices have the same length.
 pub(super) fn put_words(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], expected: &[u64]) {
     let mut written_to = 0;
     let mut at = first_other(words, expected, 0);
@@ -125,12 +125,13 @@ pub(super) fn put_words(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], 
     put(code, 0);
 }
 
-/// The first place from `from` on where the two are not the same, or their end: nearly all of them are the same.
+/// The index of the first word from `from` on that differs from the expected one; the length if there is none. Nearly
+/// all words are equal.
 fn first_other(words: &[u64], expected: &[u64], from: usize) -> usize {
     const AT_ONCE: usize = 8;
     let pairs = words[from..].as_chunks::<AT_ONCE>().0.iter();
     let same = pairs.zip(expected[from..].as_chunks::<AT_ONCE>().0);
-    // Compared as arrays they would be by a call for each few words.
+    // A comparison of arrays would compile to a call for each few words.
     let differences = same.map(|(left, right)| {
         let pairs = left.iter().zip(right);
         pairs.fold(0, |all, (left, right)| all | (left ^ right))
@@ -141,7 +142,7 @@ fn first_other(words: &[u64], expected: &[u64], from: usize) -> usize {
     from + rest.take_while(|(word, other)| word == other).count()
 }
 
-/// Small differences of either sign as small numbers.
+/// Maps small deltas of either sign to small numbers.
 fn zigzag(difference: u64) -> u64 {
     difference << 1 ^ ((difference as i64) >> 63) as u64
 }
@@ -167,7 +168,7 @@ mod tests {
                     .wrapping_mul(0xdead_beef_cafe);
             }
             words[999] = u64::MAX;
-            // Differences that are hard to write, and again.
+            // Deltas that are hard to encode, and each of them twice.
             words[500..504].copy_from_slice(&[1 << 63, 1 << 63, (1 << 63) - 1, (1 << 63) + 1]);
             let mut code = Vec::new();
             let mut recent = Recent::default();
