@@ -1,8 +1,8 @@
-//! Cleans the large memories that processes leave behind, on a thread of its own.
+//! Cleans the large memories of processes that have ended, on a thread of its own.
 //!
-//! To give back a gigabyte takes the kernel a tenth of a second, in which a scheduler would run nobody. The process that touched
-//! it can't pay for that: it has ended. The kernel gives pages back faster than processes can touch them, and
-//! no more than [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
+//! The kernel takes a tenth of a second to take back a gigabyte, in which a scheduler would run no process. The process
+//! that touched the memory can't pay for that, because it has ended. The kernel takes pages back faster than processes
+//! can touch them, and at most [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
 
 use super::given::Large;
 use super::{GIB, MIB, lock};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-/// A smaller memory is cleaned at once: a millisecond or two.
+/// A smaller memory is cleaned at once, which takes a millisecond or two.
 const REAPED_BYTES_MIN: usize = 16 * MIB;
 /// The most that may wait, if there are several memories.
 const QUEUED_BYTES_MAX: usize = GIB;
@@ -29,11 +29,11 @@ struct Left {
 }
 
 impl Reaper {
-    /// Has a memory cleaned and given back soon; returns it if that is better done at once.
+    /// Queues a memory to be cleaned and given back soon. Returns it if the caller should do that at once.
     ///
     /// # Safety
     ///
-    /// Nobody else has the memory any more.
+    /// The caller is the memory's only owner, and nothing has a reference into it.
     pub(super) unsafe fn take(&self, memory: Large, used_bytes: usize) -> Result<(), Large> {
         if used_bytes < REAPED_BYTES_MIN {
             return Err(memory);
@@ -71,10 +71,11 @@ impl Reaper {
     }
 }
 
-/// Until nobody can leave anything any more.
+/// Cleans memories until the sender is dropped.
 fn reap(receiver: Receiver<Left>, queued_bytes: &AtomicUsize) {
     for mut left in receiver {
-        // SAFETY: who has sent it promised that nobody else has it.
+        // SAFETY: the thread that sent the memory was its only owner, as it promised to `Reaper::take`, and has handed
+        // it over.
         unsafe { left.memory.clean(left.used_bytes) };
         drop(left.memory);
         queued_bytes.fetch_sub(left.used_bytes, Ordering::AcqRel);

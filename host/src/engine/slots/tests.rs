@@ -1,4 +1,4 @@
-//! What every slot promises: zero when given out, kept through every move, apart from all others.
+//! The promises of every slot: it is zero when given out, keeps its contents through every move, and overlaps no other.
 
 use super::home::at_home;
 use super::*;
@@ -74,7 +74,7 @@ fn a_memory_keeps_what_it_holds_through_every_move() {
         held[..old].fill(0);
     }
     drop(memory);
-    // What it left behind is clean as well: the same slots, from the smallest on.
+    // The slots that it left are clean as well: the same slots, from the smallest on.
     let mut again = self::memory(&slots, &home, 64 * KIB);
     for size in [4 * MIB, 16 * MIB, 64 * MIB] {
         again.grow_to(size).expect("a slot is free");
@@ -198,9 +198,9 @@ fn a_home_that_sleeps_takes_nothing_of_a_large_slot_with_it() {
         .expect("a slot is free");
     bytes(&mut *large).fill(7);
     let region = home.region();
-    // SAFETY: nobody uses the home.
+    // SAFETY: nothing uses the home.
     unsafe { region.give_back(region.range()) };
-    // SAFETY: its pages were given back, and it is awake before it is touched.
+    // SAFETY: its pages were given back, and this test touches none before `wakes`.
     unsafe { home.sleeps() };
     assert!(bytes(&mut *large).iter().all(|byte| *byte == 7));
     home.wakes();
