@@ -70,8 +70,8 @@ thread_local! {
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match place(layout) {
-            Some(place) => place,
+        match allocate(layout) {
+            Some(address) => address,
             // SAFETY: the caller's promises are the same.
             None => unsafe { System.alloc(layout) },
         }
@@ -79,11 +79,11 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match place(layout) {
-            Some(place) => {
+        match allocate(layout) {
+            Some(address) => {
                 // SAFETY: `allocate` returns memory that fits the layout.
-                unsafe { place.write_bytes(0, layout.size()) };
-                place
+                unsafe { address.write_bytes(0, layout.size()) };
+                address
             }
             // SAFETY: the caller's promises are the same.
             None => unsafe { System.alloc_zeroed(layout) },
@@ -120,7 +120,7 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 #[inline]
-fn place(layout: Layout) -> Option<*mut u8> {
+fn allocate(layout: Layout) -> Option<*mut u8> {
     let window = WINDOW.get();
     if window.next == 0 {
         return None;
@@ -233,7 +233,7 @@ impl CallPlace {
     /// Reserves one. None if no window is open.
     pub(super) fn reserve() -> Option<CallPlace> {
         let layout = Layout::new::<[u64; CallPlace::BYTES / 8]>();
-        let start = place(layout)? as usize;
+        let start = allocate(layout)? as usize;
         Some(CallPlace { start })
     }
 
@@ -285,8 +285,8 @@ impl Zone {
         let start = base.as_ptr() as u64 >> PAGE_BITS;
         let zone = start << 8 | u64::from(bytes.trailing_zeros());
         let free = (0..ZONES).find(|index| {
-            let place = &TABLE[*index];
-            let taken = place.compare_exchange(0, zone, Ordering::AcqRel, Ordering::Relaxed);
+            let entry = &TABLE[*index];
+            let taken = entry.compare_exchange(0, zone, Ordering::AcqRel, Ordering::Relaxed);
             taken.is_ok()
         })?;
         USED.fetch_max(free + 1, Ordering::AcqRel);
@@ -305,8 +305,8 @@ impl Drop for Zone {
 #[inline]
 fn is_in_zone(address: usize) -> bool {
     let used = USED.load(Ordering::Relaxed);
-    TABLE[..used].iter().any(|place| {
-        let zone = place.load(Ordering::Relaxed);
+    TABLE[..used].iter().any(|entry| {
+        let zone = entry.load(Ordering::Relaxed);
         let start = zone >> 8 << PAGE_BITS;
         zone != 0 && (address as u64).wrapping_sub(start) >> (zone & 0xff) == 0
     })
@@ -314,15 +314,15 @@ fn is_in_zone(address: usize) -> bool {
 
 /// Whether [`Allocator`] is this program's allocator.
 fn is_installed() -> bool {
-    let mut room = [0u64; 4];
-    let start = room.as_mut_ptr() as usize;
+    let mut buffer = [0u64; 4];
+    let start = buffer.as_mut_ptr() as usize;
     // SAFETY: the range is a variable of this function, which forgets the value below.
     let (probe, _) = unsafe {
-        within(start..start + size_of_val(&room), || {
+        within(start..start + size_of_val(&buffer), || {
             std::hint::black_box(Box::new(0u64))
         })
     };
-    let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&room);
+    let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&buffer);
     if is_here {
         // It is no allocation that could be freed.
         std::mem::forget(probe);
@@ -350,9 +350,9 @@ mod tests {
     use std::hint::black_box;
 
     #[test]
-    fn what_outlives_the_window_lies_elsewhere() {
-        let mut room = [0u64; 64];
-        let range = room.as_mut_ptr_range();
+    fn allocations_outside_of_the_window_lie_elsewhere() {
+        let mut buffer = [0u64; 64];
+        let range = buffer.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
         let lies_here = |at: *const u64| range.contains(&(at as usize));
         // SAFETY: the range is a variable of this test, which forgets the values.
@@ -370,9 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn room_is_for_one_allocation_at_a_time() {
-        let mut room = [0u64; 20];
-        let range = room.as_mut_ptr_range();
+    fn a_call_place_holds_one_allocation_at_a_time() {
+        let mut buffer = [0u64; 20];
+        let range = buffer.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
         assert!(CallPlace::reserve().is_none());
         // SAFETY: the range is a variable of this test, which forgets the values.
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_freed_within_the_window_is_used_again() {
+    fn memory_freed_within_the_window_is_used_again() {
         #[repr(align(4096))]
         struct Page([u8; 4096]);
         let mut page = Box::new(Page([0; 4096]));
@@ -431,9 +431,9 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_lies_elsewhere() {
-        let mut room = [0u64; 2];
-        let start = room.as_mut_ptr() as usize;
+    fn an_allocation_that_does_not_fit_lies_elsewhere() {
+        let mut buffer = [0u64; 2];
+        let start = buffer.as_mut_ptr() as usize;
         // SAFETY: the range is a variable of this test, and nothing fits.
         let (large, used) = unsafe { within(start..start + 16, || vec![7u8; 100]) };
         assert_eq!((used.bytes, large.len()), (0, 100));

@@ -48,17 +48,17 @@ impl Cache {
     }
 
     /// The path of the code for these bytes, whether it is there or not.
-    pub(super) fn place<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
+    pub(super) fn path<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
         self.folder.join(key::<C>(engine, bytes))
     }
 
     /// The code at this path, if it can be used.
-    pub(super) fn kept<C: Compiled>(&self, engine: &Engine, place: &Path) -> Option<C> {
-        let code = match read(place) {
+    pub(super) fn kept<C: Compiled>(&self, engine: &Engine, path: &Path) -> Option<C> {
+        let code = match read(path) {
             Ok(code) => code,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!("`{}` is not used, and made anew: {error}", place.display());
+                tracing::warn!("`{}` is not used, and made anew: {error}", path.display());
                 return None;
             }
         };
@@ -68,16 +68,16 @@ impl Cache {
         match unsafe { C::deserialize(engine, &code) } {
             Ok(compiled) => Some(compiled),
             Err(error) => {
-                tracing::warn!("`{}` is not used: {error:#}", place.display());
+                tracing::warn!("`{}` is not used: {error:#}", path.display());
                 None
             }
         }
     }
 
     /// Keeps code at this path. If that fails, the next start is slower.
-    pub(super) fn keep(&self, place: &Path, code: &[u8]) {
-        if let Err(error) = self.write(place, code) {
-            tracing::info!("`{}` is not kept: {error}", place.display());
+    pub(super) fn keep(&self, path: &Path, code: &[u8]) {
+        if let Err(error) = self.write(path, code) {
+            tracing::info!("`{}` is not kept: {error}", path.display());
         }
     }
 
@@ -86,7 +86,7 @@ impl Cache {
         if code.len() as u64 > FILE_BYTES_MAX {
             return Err(io::Error::other("it is too large"));
         }
-        self.make_room(code.len() as u64)?;
+        self.evict(code.len() as u64)?;
         let own = format!("{}.new", std::process::id());
         let new = path.with_extension(own);
         let mut file = File::options()
@@ -106,7 +106,7 @@ impl Cache {
     }
 
     /// Removes the least recently used files, if the cache would otherwise exceed its limit with so many bytes more.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
+    fn evict(&self, bytes: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;

@@ -54,13 +54,13 @@ impl Compiler {
         let Some(cache) = &self.cache else {
             return Ok(self.compile(engine, bytes)?.0);
         };
-        let place = cache.place::<C>(engine, bytes);
-        if let Some(kept) = cache.kept(engine, &place) {
+        let path = cache.path::<C>(engine, bytes);
+        if let Some(kept) = cache.kept(engine, &path) {
             return Ok(kept);
         }
         let (compiled, code): (C, _) = self.compile(engine, bytes)?;
         match code.map_or_else(|| compiled.serialize(), Ok) {
-            Ok(code) => cache.keep(&place, &code),
+            Ok(code) => cache.keep(&path, &code),
             Err(error) => tracing::info!("compiled code is not kept: {error:#}"),
         }
         Ok(compiled)

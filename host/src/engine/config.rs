@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn wasmtime_refuses_what_is_off() {
+    fn wasmtime_refuses_features_that_are_off() {
         let engine = engine();
         for text in OFF {
             assert!(Module::validate(&engine, &binary(text)).is_err(), "{text}");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn wasmtime_compiles_what_is_on() {
+    fn wasmtime_compiles_features_that_are_on() {
         let engine = engine();
         for text in ON {
             Module::new(&engine, binary(text)).expect(text);

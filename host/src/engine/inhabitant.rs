@@ -24,7 +24,7 @@
 //! packed slot can't be touched at all.
 
 use super::arena;
-use super::packing::{Extent, Packed, Templates};
+use super::packing::{Packed, Templates, UnpackScope};
 use super::recycling::{Made, Recycling};
 use super::self_test::SelfTest;
 use super::slots::{Home, at_home};
@@ -149,7 +149,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 
 impl<F> Inhabitant<F> {
     #[inline]
-    fn unpack(&mut self, extent: Extent) {
+    fn unpack(&mut self, scope: UnpackScope) {
         if let Rest::Awake(_) = self.rest {
             return;
         }
@@ -157,7 +157,7 @@ impl<F> Inhabitant<F> {
             std::mem::replace(&mut self.rest, Rest::Awake(Stop::default()))
         {
             // SAFETY: it was packed from this home, and nothing has touched the home since: see the top of the file.
-            unsafe { packed.unpack(&self.home, extent) };
+            unsafe { packed.unpack(&self.home, scope) };
         }
     }
 }
@@ -192,7 +192,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 
 impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        self.unpack(Extent::All);
+        self.unpack(UnpackScope::All);
         self.poll_future(context)
     }
 
@@ -213,7 +213,7 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
         // code runs, and the process unwinds like one that exits, so its instance can be recycled. All other
         // processes are dropped where they are.
         if awaits_mail && self.legacy.recycling.is_some() {
-            self.unpack(Extent::NotMemory);
+            self.unpack(UnpackScope::NotMemory);
             let mut context = Context::from_waker(Waker::noop());
             let ended = without_backtrace(|| self.poll_future(&mut context));
             debug_assert!(ended.is_ready(), "a process that was told to end goes on");
@@ -241,7 +241,7 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
 
 impl<F> Drop for Inhabitant<F> {
     fn drop(&mut self) {
-        self.unpack(Extent::NotMemory);
+        self.unpack(UnpackScope::NotMemory);
         self.future = None;
     }
 }

@@ -137,9 +137,9 @@ impl<K: Kind> Runnable for Program<K> {
 
 /// The index of each function, by its name; the first of several.
 fn by_name<E>(functions: &[(String, E)]) -> HashMap<String, u32> {
-    let places = (0..functions.len() as u32).zip(functions).rev();
-    places
-        .map(|(place, (name, _))| (name.clone(), place))
+    let indexes = (0..functions.len() as u32).zip(functions).rev();
+    indexes
+        .map(|(index, (name, _))| (name.clone(), index))
         .collect()
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Lender(Arc<Lent>);
 struct Lent {
     length: usize,
     /// The address of the lent bytes. None when the loan has ended.
-    place: Mutex<Option<LentAt>>,
+    lent_at: Mutex<Option<LentAt>>,
     /// The host's copy of the bytes, made when the loan ended or when a receiver read them in place.
     kept: OnceLock<Box<[u8]>>,
 }
@@ -56,7 +56,7 @@ impl Lender {
     pub(crate) unsafe fn lend(lender: &mut Option<Lender>, bytes: &[u8]) -> Payload {
         let lent = Arc::new(Lent {
             length: bytes.len(),
-            place: Mutex::new(Some(LentAt(NonNull::from(bytes).cast()))),
+            lent_at: Mutex::new(Some(LentAt(NonNull::from(bytes).cast()))),
             kept: OnceLock::new(),
         });
         *lender = Some(Lender(lent.clone()));
@@ -66,38 +66,38 @@ impl Lender {
     /// Ends the loan, and returns how many bytes the host has copied for that. Returns none if a receiver is copying at
     /// this moment: the caller must then try again.
     pub(crate) fn end(&self) -> Option<usize> {
-        match self.0.place.try_lock() {
-            Ok(place) => Some(self.end_at(place)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(self.end_at(poisoned.into_inner())),
+        match self.0.lent_at.try_lock() {
+            Ok(lent_at) => Some(self.end_locked(lent_at)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.end_locked(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    fn end_at(&self, mut place: MutexGuard<'_, Option<LentAt>>) -> usize {
+    fn end_locked(&self, mut lent_at: MutexGuard<'_, Option<LentAt>>) -> usize {
         // If only the lender has the payload, no receiver can ask for it any more.
-        let is_wanted = place.is_some() && Arc::strong_count(&self.0) > 1;
+        let is_wanted = lent_at.is_some() && Arc::strong_count(&self.0) > 1;
         if is_wanted {
-            self.0.keep(&mut place);
+            self.0.keep(&mut lent_at);
         }
-        *place = None;
+        *lent_at = None;
         if is_wanted { self.0.length } else { 0 }
     }
 }
 
 impl Drop for Lender {
     fn drop(&mut self) {
-        let _ = self.end_at(self.0.lock());
+        let _ = self.end_locked(self.0.lock());
     }
 }
 
 impl Lent {
     fn lock(&self) -> MutexGuard<'_, Option<LentAt>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lent_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies the bytes to the host, and ends the loan.
-    fn keep(&self, place: &mut Option<LentAt>) -> &[u8] {
-        let taken = place.take();
+    fn keep(&self, lent_at: &mut Option<LentAt>) -> &[u8] {
+        let taken = lent_at.take();
         self.kept.get_or_init(|| {
             let Some(LentAt(start)) = taken else {
                 // The loan ended while only its lender had it, so no payload is left that could ask.
@@ -114,18 +114,18 @@ impl Loan for Lent {
         self.length
     }
 
-    fn copy_to(&self, room: &mut [u8]) {
+    fn copy_to(&self, buffer: &mut [u8]) {
         if let Some(kept) = self.kept.get() {
-            return room.copy_from_slice(kept);
+            return buffer.copy_from_slice(kept);
         }
-        let mut place = self.lock();
-        match &*place {
+        let mut lent_at = self.lock();
+        match &*lent_at {
             // SAFETY: the loan has not ended, so the bytes are there and the sender does not write to them. The caller
             // has borrowed the buffer for writing, so it is not in the sender's memory.
-            Some(LentAt(start)) => room.copy_from_slice(unsafe {
+            Some(LentAt(start)) => buffer.copy_from_slice(unsafe {
                 NonNull::slice_from_raw_parts(*start, self.length).as_ref()
             }),
-            None => room.copy_from_slice(self.keep(&mut place)),
+            None => buffer.copy_from_slice(self.keep(&mut lent_at)),
         }
     }
 
@@ -154,13 +154,13 @@ mod tests {
     }
 
     fn copied(payload: &Payload) -> Vec<u8> {
-        let mut room = vec![0; payload.len()];
-        payload.copy_to(&mut room);
-        room
+        let mut buffer = vec![0; payload.len()];
+        payload.copy_to(&mut buffer);
+        buffer
     }
 
     #[test]
-    fn what_is_lent_can_be_had_before_and_after_the_loan() {
+    fn lent_bytes_can_be_read_before_and_after_the_loan_ends() {
         let mut bytes = some_bytes();
         let wanted = bytes.clone();
         let (lender, payload) = lent(&bytes);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_has_it_copied_to_the_host() {
+    fn reading_in_place_copies_the_bytes_to_the_host() {
         let mut bytes = some_bytes();
         let wanted = bytes.clone();
         let (lender, payload) = lent(&bytes);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_bytes_has_them_copied_once() {
+    fn taking_the_bytes_copies_them_once() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         assert!(payload.into_vec() == bytes);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_is_not_copied() {
+    fn a_payload_that_was_dropped_is_not_copied() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         drop(payload);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_who_copies() {
+    fn ending_a_loan_does_not_wait_for_a_copy() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         let copying = lender.0.lock();

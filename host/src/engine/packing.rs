@@ -16,7 +16,7 @@ pub(super) use template::Templates;
 
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
-use super::words::{Reader, Recent, put, put_words};
+use super::words::{Reader, Recent, put, put_deltas};
 use copies::{copy_in, copy_out};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -43,7 +43,7 @@ const SAVED_POINTER_BELOW_TOP: usize = 16;
 /// The encodings of a memory.
 mod memory {
     /// The memory stays where it is, or there is none.
-    pub(super) const LEFT: u64 = 0;
+    pub(super) const NOT_PACKED: u64 = 0;
     /// The same pages as the template's.
     pub(super) const SAME_PAGES: u64 = 1;
     /// Other pages, whose numbers follow.
@@ -64,7 +64,7 @@ pub(super) struct Packed {
 
 /// How much of a process is unpacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum UnpackScope {
     All,
     /// For a process that ends: none of its own code runs again, so its memory may be zero.
     NotMemory,
@@ -112,7 +112,7 @@ impl Packed {
         add(&tally.bytes, packed.bytes());
         let is_whole = if parts.are_all_of(home) && !home.poisons() {
             // SAFETY: the caller has the slot, and `packed` holds the contents of its pages now.
-            unsafe { home.departs() };
+            unsafe { home.release_soon() };
             true
         } else {
             // SAFETY: as above.
@@ -156,12 +156,12 @@ impl Packed {
     /// # Safety
     ///
     /// The process was packed from this home, which nothing has touched since.
-    pub(super) unsafe fn unpack(self, home: &Home, extent: Extent) {
+    pub(super) unsafe fn unpack(self, home: &Home, scope: UnpackScope) {
         let started_ns = home.slots().now_ns();
         let bytes = self.bytes();
-        if !home.comes_back() {
-            // SAFETY: the caller promises the same, and `comes_back` says that the pages are gone.
-            unsafe { self.put_back(home, extent) };
+        if !home.take_back() {
+            // SAFETY: the caller promises the same, and `take_back` says that the pages are gone.
+            unsafe { self.put_back(home, scope) };
         }
         let tally = &home.slots().packed;
         tally.unpacked.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +174,7 @@ impl Packed {
     /// # Safety
     ///
     /// As for [`Packed::unpack`].
-    pub(super) unsafe fn put_back(self, home: &Home, extent: Extent) {
+    pub(super) unsafe fn put_back(self, home: &Home, scope: UnpackScope) {
         let slot = home.region();
         if self.is_whole {
             home.wakes();
@@ -193,20 +193,20 @@ impl Packed {
         SCRATCH.with_borrow_mut(|Scratch { words, .. }| {
             words.resize(stack_words, 0);
             Template::expect_stack(template, words, base);
-            reader.correct(words);
+            reader.apply_deltas(words);
             // SAFETY: the caller has the stack, which is as long.
             unsafe { copy_in(words, top - stack_words * 8) };
             words.resize(arena_words, 0);
             Template::expect_arena(template, words, base);
-            reader.correct(words);
+            reader.apply_deltas(words);
             // SAFETY: the caller has the arena, which is as long.
             unsafe { copy_in(words, top) };
         });
-        match extent {
+        match scope {
             // SAFETY: the caller has the memory.
-            Extent::All => unsafe { self.unpack_memory(home, reader) },
-            Extent::NotMemory if self.has_memory => home.forget_memory(true),
-            Extent::NotMemory => {}
+            UnpackScope::All => unsafe { self.unpack_memory(home, reader) },
+            UnpackScope::NotMemory if self.has_memory => home.forget_memory(true),
+            UnpackScope::NotMemory => {}
         }
         #[cfg(any(test, debug_assertions))]
         // SAFETY: the caller has the slot.
@@ -214,7 +214,7 @@ impl Packed {
             let mut parts = Parts::find(home).expect("it could be packed");
             if !self.has_memory {
                 parts.pages.clear();
-            } else if extent == Extent::NotMemory {
+            } else if scope == UnpackScope::NotMemory {
                 assert!(parts.pages.is_empty(), "what is forgotten is zero");
                 return;
             }
@@ -252,7 +252,7 @@ impl Packed {
                 None => {}
                 Some(expected) => words.copy_from_slice(expected),
             }
-            reader.correct(words);
+            reader.apply_deltas(words);
         }
     }
 
@@ -372,13 +372,13 @@ impl Parts {
         let base = home.region().start.as_ptr() as u64;
         words.resize(stack.len(), 0);
         Template::expect_stack(template, words, base);
-        put_words(code, &mut recent, stack, words);
+        put_deltas(code, &mut recent, stack, words);
         words.resize(arena.len(), 0);
         Template::expect_arena(template, words, base);
-        put_words(code, &mut recent, arena, words);
+        put_deltas(code, &mut recent, arena, words);
         let before = code.len();
         let Some(region) = self.memory else {
-            put(code, memory::LEFT);
+            put(code, memory::NOT_PACKED);
             return 0;
         };
         let same = template.is_some_and(|template| {
@@ -397,7 +397,7 @@ impl Parts {
             let words = unsafe { guest_words(&page_range(region, *page)) };
             let expected = template.and_then(|template| template.page(*page));
             let expected = expected.unwrap_or(&ZEROS);
-            put_words(code, &mut recent, words, expected);
+            put_deltas(code, &mut recent, words, expected);
         }
         code.len() - before
     }

@@ -62,7 +62,7 @@ pub(super) struct Recycling {
     image: Image,
     /// The initial memory; the pages stay that the survey has found.
     learned: OnceLock<Image>,
-    watch: Mutex<PageSurvey>,
+    survey: Mutex<PageSurvey>,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
     shelves: [Mutex<Shelf>; SHELVES],
@@ -118,7 +118,7 @@ impl Recycling {
         Some(Recycling {
             image: Image::new(memory_bytes, &warm, |part| initial.bytes(part)),
             learned: OnceLock::new(),
-            watch: Mutex::new(PageSurvey::new(warm.into_iter().filter(holds_data))),
+            survey: Mutex::new(PageSurvey::new(warm.into_iter().filter(holds_data))),
             initial,
             memory_bytes,
             globals: globals.collect(),
@@ -145,7 +145,7 @@ impl Recycling {
     /// Keeps an instance for another process. The caller has dropped the execution of its process.
     pub(super) fn put_back(&self, mut made: Made) {
         made.parts.store.data_mut().vacate();
-        if !self.set_back(&mut made) {
+        if !self.reset(&mut made) {
             return;
         }
         if !made.home.shelve() {
@@ -171,7 +171,7 @@ impl Recycling {
     }
 
     /// Restores everything but the memory. Returns false if that can't be done, or if the memory has grown or moved.
-    fn set_back(&self, made: &mut Made) -> bool {
+    fn reset(&self, made: &mut Made) -> bool {
         let Parts {
             store, instance, ..
         } = &mut *made.parts;
@@ -198,15 +198,15 @@ impl Recycling {
         let Some(memory) = made.home.first_memory() else {
             return;
         };
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.is_over() {
+        let mut survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+        if survey.is_over() {
             return;
         }
         let mut touched = Vec::new();
         if !page_map::touched(memory, &mut touched) {
-            return watch.give_up();
+            return survey.give_up();
         }
-        if let Some(pages) = watch.saw(&touched) {
+        if let Some(pages) = survey.record(&touched) {
             let image = Image::new(self.memory_bytes, &pages, |part| self.initial.bytes(part));
             let _ = self.learned.set(image);
         }
@@ -226,8 +226,8 @@ impl Recycling {
         if let Some(memory) = store.data().memory {
             let bytes = memory.data(&store);
             assert_eq!(bytes.len(), self.memory_bytes);
-            assert!(self.image.is(bytes));
-            assert!(self.learned.get().is_none_or(|image| image.is(bytes)));
+            assert!(self.image.matches(bytes));
+            assert!(self.learned.get().is_none_or(|image| image.matches(bytes)));
         }
         for (export, value) in &self.globals {
             let global = instance.get_module_export(&mut *store, export);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_watched_leave_nothing_either() {
+    fn surveyed_processes_leave_nothing_either() {
         let system = system();
         let victim = load(&system, VICTIM);
         // The pages that the first ones touch stay.
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_crashes_or_exits_leaves_its_instance_too() {
+    fn a_process_that_crashes_or_exits_leaves_its_instance_too() {
         let system = system();
         let victim = load(&system, VICTIM);
         for (function, times) in [("trap", 0), ("overflow", 1), ("exit", 2), ("trap", 3)] {
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_while_it_waits_leaves_its_instance() {
+    fn a_process_killed_while_it_waits_leaves_its_instance() {
         killed_ones_leave_their_instances(Config {
             hibernate_after: None,
             ..Config::default()
@@ -444,12 +444,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_while_it_is_packed_leaves_its_instance() {
+    fn a_process_killed_while_it_is_packed_leaves_its_instance() {
         killed_ones_leave_their_instances(Config::default());
     }
 
     #[test]
-    fn whoever_is_killed_before_its_pages_are_given_back_leaves_its_instance() {
+    fn a_process_killed_before_its_pages_are_given_back_leaves_its_instance() {
         killed_ones_leave_their_instances(Config {
             poison: false,
             ..Config::default()
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_in_its_own_code_leaves_nothing() {
+    fn a_process_killed_in_its_own_code_leaves_nothing() {
         let system = system();
         let victim = load(&system, VICTIM);
         for _ in 0..RENEWED_AT_ONCE {

@@ -9,7 +9,7 @@
 //! processes wait in their slots as before.
 
 use super::arena::CallPlace;
-use super::packing::{Extent, Packed, Templates};
+use super::packing::{Packed, Templates, UnpackScope};
 use super::slots::{Home, Slots, Warm, Written, at_home};
 use crate::system::turn_context::{self, Pausing};
 use std::future::Future;
@@ -76,11 +76,11 @@ impl SelfTest {
     }
 
     fn run(&self) -> Result<(), String> {
-        let words = |error: wasmtime::Error| format!("{error:#}");
-        let module = Module::new(&self.engine, MODULE).map_err(words)?;
+        let text = |error: wasmtime::Error| format!("{error:#}");
+        let module = Module::new(&self.engine, MODULE).map_err(text)?;
         let instance = linker(&self.engine)
             .and_then(|linker| linker.instantiate_pre(&module))
-            .map_err(words)?;
+            .map_err(text)?;
         let home = || {
             let class = Slots::home_class(MEMORY_BYTES, Some(MEMORY_BYTES));
             let home = self.slots.home(class, Warm::NONE, &Written::default());
@@ -88,7 +88,7 @@ impl SelfTest {
         };
         // The first one makes what instances share, which must not lie in an arena.
         let first = home()?;
-        drop(at_home(&first, || make(&instance, None)).map_err(words)?);
+        drop(at_home(&first, || make(&instance, None)).map_err(text)?);
         sleep_and_wake(&home()?, &instance)
     }
 }
@@ -120,7 +120,7 @@ fn sleep_and_wake(home: &Arc<Home>, instance: &InstancePre<Observed>) -> Result<
             if !packed.is_all() {
                 return Err("a memory can't be packed".to_owned());
             }
-            packed.put_back(home, Extent::All);
+            packed.put_back(home, UnpackScope::All);
         }
     }
     let Poll::Ready((result, store)) = poll() else {

@@ -133,11 +133,11 @@ impl PendingBytes {
 
     /// Copies the bytes into a buffer of the same length.
     #[inline]
-    pub(crate) fn copy_to(&self, room: &mut [u8]) {
+    pub(crate) fn copy_to(&self, buffer: &mut [u8]) {
         match self {
-            PendingBytes::Payload(payload) => payload.copy_to(room),
-            PendingBytes::Bytes(bytes) => room.copy_from_slice(bytes),
-            PendingBytes::Name(name) => room.copy_from_slice(name.as_bytes()),
+            PendingBytes::Payload(payload) => payload.copy_to(buffer),
+            PendingBytes::Bytes(bytes) => buffer.copy_from_slice(bytes),
+            PendingBytes::Name(name) => buffer.copy_from_slice(name.as_bytes()),
         }
     }
 
@@ -192,7 +192,7 @@ impl State {
     }
 
     /// The process's memories and tables will hold so much. Returns false if the share has not as much left.
-    fn holds(&mut self, limits: MemoryLimits) -> bool {
+    fn try_hold(&mut self, limits: MemoryLimits) -> bool {
         let is_there = self.share.hold(limits.bytes);
         if is_there {
             self.limits = limits;
@@ -209,7 +209,7 @@ impl State {
     /// The caller makes the called host function answer "again". So until the pause only the rewriter's glue runs,
     /// which neither allocates nor traps.
     #[inline]
-    pub(crate) unsafe fn is_to_wait(&self, answer: u32) {
+    pub(crate) unsafe fn prepare_to_wait(&self, answer: u32) {
         turn_context::await_answer_at(answer);
         if let Some(place) = &self.call_place {
             // SAFETY: until the pause wasmtime allocates only for the call of `pause`, and the call that used the place
@@ -243,7 +243,7 @@ impl State {
 
 /// Whether the host has never overflowed the process's stack. `here` is an address in one of its frames.
 #[inline]
-pub(crate) fn is_stack_whole(guest: &Caller<'_, State>, here: usize) -> bool {
+pub(crate) fn is_stack_intact(guest: &Caller<'_, State>, here: usize) -> bool {
     let state = guest.data();
     let memory = || match state.memory {
         Some(memory) => {
@@ -258,7 +258,7 @@ pub(crate) fn is_stack_whole(guest: &Caller<'_, State>, here: usize) -> bool {
 
 /// The error that ends a process whose stack the host has overflowed.
 #[cold]
-pub(crate) fn overflowed() -> wasmtime::Error {
+pub(crate) fn stack_overflow() -> wasmtime::Error {
     tracing::error!("the host has overflowed the stack of a process; this is a defect of Atoll");
     wasmtime::Error::msg("the host has overflowed the process's stack; this is a defect of Atoll")
 }
@@ -300,7 +300,7 @@ impl ResourceLimiter for State {
     ) -> wasmtime::Result<bool> {
         let mut limits = self.limits;
         let grows = limits.memory_growing(current, desired, maximum);
-        Ok(grows && self.holds(limits))
+        Ok(grows && self.try_hold(limits))
     }
 
     fn table_growing(
@@ -311,14 +311,14 @@ impl ResourceLimiter for State {
     ) -> wasmtime::Result<bool> {
         let mut limits = self.limits;
         let grows = limits.table_growing(current, desired, maximum);
-        Ok(grows && self.holds(limits))
+        Ok(grows && self.try_hold(limits))
     }
 
     /// A growth that was counted has failed.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         if let Some(NotGrown { grown_bytes }) = error.downcast_ref() {
             let bytes = self.limits.bytes.saturating_sub(*grown_bytes as u64);
-            self.holds(MemoryLimits {
+            self.try_hold(MemoryLimits {
                 bytes,
                 ..self.limits
             });
@@ -406,7 +406,7 @@ pub(crate) struct Exit(pub(crate) Ending);
 
 thread_local! {
     /// A store in which nothing runs.
-    static NOWHERE: Store<()> = Store::new(&Engine::default(), ());
+    static EMPTY_STORE: Store<()> = Store::new(&Engine::default(), ());
     /// The backtrace without frames for the error that ends the next process.
     static NO_FRAMES: Cell<Option<WasmBacktrace>> = const { Cell::new(None) };
 }
@@ -415,7 +415,9 @@ thread_local! {
 /// and no report shows where a killed process waited. wasmtime takes none for an error that already has one, so the
 /// error gets one without frames.
 pub(super) fn without_backtrace<T>(work: impl FnOnce() -> T) -> T {
-    NO_FRAMES.set(Some(NOWHERE.with(|store| WasmBacktrace::capture(store))));
+    NO_FRAMES.set(Some(
+        EMPTY_STORE.with(|store| WasmBacktrace::capture(store)),
+    ));
     let done = work();
     NO_FRAMES.set(None);
     done

@@ -467,9 +467,9 @@ mod tests {
     use super::*;
 
     /// Work without tasks: these tests run none.
-    struct Nobody;
+    struct NoTasks;
 
-    impl Work for Nobody {
+    impl Work for NoTasks {
         type Timer = ();
 
         fn run(&self, _task: Task) -> After {
@@ -481,17 +481,17 @@ mod tests {
 
     /// Calls `check` with the first of two schedulers and the other one's queues. It runs on a thread of its own,
     /// because a thread has at most one worker.
-    fn with_worker(check: impl FnOnce(Worker<Nobody>, Queues) + Send) {
+    fn with_worker(check: impl FnOnce(Worker<NoTasks>, Queues) + Send) {
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let scheduler = Scheduler::<Nobody>::new(Options {
+                let scheduler = Scheduler::<NoTasks>::new(Options {
                     schedulers: 2,
                     seam: Arc::new(Seam::new(VirtualWorld::new(1))),
                 });
                 let mut seats = std::mem::take(&mut *lock(&scheduler.seats));
                 let other = seats.pop().expect("two seats").queues;
                 let own = seats.pop().expect("two seats");
-                check(Worker::new(scheduler, Arc::new(Nobody), 0, own), other);
+                check(Worker::new(scheduler, Arc::new(NoTasks), 0, own), other);
             });
         });
     }

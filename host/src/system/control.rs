@@ -35,7 +35,7 @@ pub(crate) struct Control {
     /// its current function.
     pub(crate) seems_to_wait: bool,
     /// The pending exit: the process ends with this reason before it runs again.
-    pub(crate) ending: Option<Box<Ending>>,
+    pub(crate) pending_exit: Option<Box<Ending>>,
     /// The rest of a teardown that takes several turns.
     pub(crate) farewell: Option<Box<Farewell>>,
     pub(crate) traps_exits: bool,
@@ -126,7 +126,7 @@ pub(crate) enum Awaits {
 
 /// What the caller must do for a process once it has released the process's lock.
 #[must_use]
-pub(crate) enum Nudge {
+pub(crate) enum WakeAction {
     Nothing,
     /// Schedule the process, and prefetch the working set of its next turn if that is known.
     Schedule(Priority, Option<WorkingSet>),
@@ -144,7 +144,7 @@ impl Control {
             alarm: 0,
             expired: false,
             seems_to_wait: false,
-            ending: None,
+            pending_exit: None,
             farewell: None,
             traps_exits: false,
             hibernates: false,
@@ -184,7 +184,7 @@ impl Control {
 
     /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
     #[inline]
-    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> Nudge {
+    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> WakeAction {
         self.receive_new(entry, event.weight_bytes(), || event)
     }
 
@@ -195,7 +195,7 @@ impl Control {
         entry: &Entry,
         weight: u64,
         event: impl FnOnce() -> Event,
-    ) -> Nudge {
+    ) -> WakeAction {
         if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
@@ -208,57 +208,65 @@ impl Control {
         }
         match self.phase {
             // A flood does not end the host; the host loses events that its mailbox has no room for.
-            Phase::Host => Nudge::Nothing,
+            Phase::Host => WakeAction::Nothing,
             _ => self.end_with(entry, ExitReason::Exhausted(Budget::Mailbox), true),
         }
     }
 
     /// Something happened that ends a wait for mail.
-    pub(crate) fn mail(&mut self) -> Nudge {
+    pub(crate) fn mail(&mut self) -> WakeAction {
         match self.phase {
             Phase::Waiting if self.awaits == Awaits::Mail => self.schedule(),
             Phase::Host => match self.waker.take() {
-                Some(waker) => Nudge::Wake(*waker),
-                None => Nudge::Nothing,
+                Some(waker) => WakeAction::Wake(*waker),
+                None => WakeAction::Nothing,
             },
-            _ => Nudge::Nothing,
+            _ => WakeAction::Nothing,
         }
     }
 
     /// A host call may be complete.
-    pub(crate) fn wake(&mut self) -> Nudge {
+    pub(crate) fn wake(&mut self) -> WakeAction {
         if self.phase == Phase::Waiting && self.awaits == Awaits::Host {
             return self.schedule();
         }
         self.woken = true;
-        Nudge::Nothing
+        WakeAction::Nothing
     }
 
     /// Gives the process a pending exit, whatever the process does now. The first reason stays.
-    pub(crate) fn end_with(&mut self, entry: &Entry, reason: ExitReason, is_crash: bool) -> Nudge {
-        if self.ending.is_none() {
-            self.ending = Some(Box::new(Ending { reason, is_crash }));
+    pub(crate) fn end_with(
+        &mut self,
+        entry: &Entry,
+        reason: ExitReason,
+        is_crash: bool,
+    ) -> WakeAction {
+        if self.pending_exit.is_none() {
+            self.pending_exit = Some(Box::new(Ending { reason, is_crash }));
             entry.is_doomed.store(true, Ordering::Release);
         }
         self.end_again()
     }
 
     /// Gives a process with a pending exit a turn to end in, if it waits.
-    pub(crate) fn end_again(&mut self) -> Nudge {
+    pub(crate) fn end_again(&mut self) -> WakeAction {
         match self.phase {
             // A suspended process ends as well.
             Phase::Waiting => {
                 self.phase = Phase::Scheduled;
-                Nudge::Schedule(self.priority, None)
+                WakeAction::Schedule(self.priority, None)
             }
-            _ => Nudge::Nothing,
+            _ => WakeAction::Nothing,
         }
     }
 
     /// Whether the process would go on waiting for mail if it got a turn.
     #[inline]
     pub(crate) fn waits_for_mail(&self) -> bool {
-        self.awaits == Awaits::Mail && !self.has_mail() && !self.expired && self.ending.is_none()
+        self.awaits == Awaits::Mail
+            && !self.has_mail()
+            && !self.expired
+            && self.pending_exit.is_none()
     }
 
     /// Whether something has arrived since the receiver last took over the inbox.
@@ -281,21 +289,21 @@ impl Control {
     }
 
     /// The process is no longer suspended.
-    pub(crate) fn let_go(&mut self) -> Nudge {
+    pub(crate) fn let_go(&mut self) -> WakeAction {
         if std::mem::take(&mut self.is_held_back) && self.phase == Phase::Waiting {
             return self.schedule();
         }
-        Nudge::Nothing
+        WakeAction::Nothing
     }
 
-    fn schedule(&mut self) -> Nudge {
+    fn schedule(&mut self) -> WakeAction {
         if self.suspensions > 0 {
             self.is_held_back = true;
-            return Nudge::Nothing;
+            return WakeAction::Nothing;
         }
         self.phase = Phase::Scheduled;
         let working_set = self.body.as_ref().and_then(|body| body.working_set());
-        Nudge::Schedule(self.priority, working_set)
+        WakeAction::Schedule(self.priority, working_set)
     }
 
     /// Its ties, made if there are none yet.
@@ -309,13 +317,13 @@ impl Control {
         // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
         self.id == pid.id
             && !matches!(self.phase, Phase::Absent | Phase::Exiting)
-            && self.ending.is_none()
+            && self.pending_exit.is_none()
     }
 
     pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
         if self.is_alive(pid) {
             Liveness::Alive
-        } else if self.id == pid.id && self.phase == Phase::Running && self.ending.is_some() {
+        } else if self.id == pid.id && self.phase == Phase::Running && self.pending_exit.is_some() {
             Liveness::Doomed
         } else {
             Liveness::Gone

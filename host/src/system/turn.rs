@@ -5,7 +5,7 @@ use super::control::{Awaits, Control, Ending, Phase};
 use super::program::{Body, End};
 use super::table::{ControlGuard, Entry, idleness};
 use super::timers::{Alarm, AlarmOf};
-use super::turn_context::{self, Left};
+use super::turn_context::{self, TurnOutcome};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
@@ -31,7 +31,7 @@ impl Work for Shared {
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
-        if let Some(ending) = &control.ending {
+        if let Some(ending) = &control.pending_exit {
             let ending = (**ending).clone();
             return self.end_as_told(task, control, ending, body);
         }
@@ -65,9 +65,9 @@ impl Work for Shared {
         if control.alarm == number {
             control.expired = true;
             control.seems_to_wait = false;
-            let nudge = control.mail();
+            let wake_action = control.mail();
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 }
@@ -94,12 +94,12 @@ fn host_failed() -> Ending {
 /// instead.
 #[inline]
 fn withhold_turn(control: &mut Control) -> Option<After> {
-    if control.suspensions > 0 && control.ending.is_none() {
+    if control.suspensions > 0 && control.pending_exit.is_none() {
         control.phase = Phase::Waiting;
         control.is_held_back = true;
         return Some(After::Parked);
     }
-    if control.owed_turns > 0 && control.ending.is_none() {
+    if control.owed_turns > 0 && control.pending_exit.is_none() {
         control.owed_turns -= 1;
         return Some(After::Again(control.priority));
     }
@@ -133,7 +133,9 @@ fn is_runnable(control: &Control, has_host_calls: bool, was_woken: bool) -> bool
         Awaits::Mail => !control.waits_for_mail(),
         // Without host calls to wait for, the process can only have used up its slice. With them, a process that has
         // used up its slice has called the waker.
-        Awaits::Host => control.ending.is_some() || !has_host_calls || control.woken || was_woken,
+        Awaits::Host => {
+            control.pending_exit.is_some() || !has_host_calls || control.woken || was_woken
+        }
     }
 }
 
@@ -176,8 +178,8 @@ impl Shared {
     fn end_turn(&self, entry: &Entry, mut body: Body, has_host_calls: bool) -> After {
         let mut control = entry.control();
         control.seems_to_wait = false;
-        let left = turn_context::end(&mut control.arrived);
-        self.note_turn(&mut control, &left);
+        let outcome = turn_context::end(&mut control.arrived);
+        self.note_turn(&mut control, &outcome);
         if control.waits_for_mail() {
             if self.hibernates_at_once(&control) {
                 control.seems_to_wait = true;
@@ -191,7 +193,7 @@ impl Shared {
             }
         }
         control.body = Some(body);
-        if is_runnable(&control, has_host_calls, left.woken) {
+        if is_runnable(&control, has_host_calls, outcome.woken) {
             control.phase = Phase::Scheduled;
             After::Again(control.priority)
         } else {
@@ -202,16 +204,16 @@ impl Shared {
 
     /// Notes the results of a turn: what it has taken out of the mailbox, what the process waits for, what it owes.
     #[inline]
-    fn note_turn(&self, control: &mut Control, left: &Left) {
-        control.mailbox_bytes -= left.taken_bytes;
-        control.mailbox_events -= left.taken_events;
-        control.awaits = if left.awaits_mail {
+    fn note_turn(&self, control: &mut Control, outcome: &TurnOutcome) {
+        control.mailbox_bytes -= outcome.taken_bytes;
+        control.mailbox_events -= outcome.taken_events;
+        control.awaits = if outcome.awaits_mail {
             Awaits::Mail
         } else {
             Awaits::Host
         };
-        control.owed_turns = u16::try_from(left.owed_turns).unwrap_or(u16::MAX);
-        self.count_reductions(control, left.reductions);
+        control.owed_turns = u16::try_from(outcome.owed_turns).unwrap_or(u16::MAX);
+        self.count_reductions(control, outcome.reductions);
     }
 
     /// Notes what a turn has cost: what the process has reported, or else the slice that it has used up.
@@ -287,9 +289,9 @@ impl Wake for HostCallWaker {
         let index = self.index.load(Ordering::Relaxed);
         let mut control = shared.table.entry(index).control();
         if control.id == id {
-            let nudge = control.wake();
+            let wake_action = control.wake();
             drop(control);
-            shared.carry_out(index, nudge);
+            shared.carry_out(index, wake_action);
         }
     }
 }

@@ -23,7 +23,7 @@ thread_local! {
             arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())),
             waker: Cell::new(ManuallyDrop::new(None)),
             number: Cell::new(0),
-            whose: Cell::new(Pid::NOBODY),
+            process: Cell::new(Pid::NOBODY),
             taken_bytes: Cell::new(0),
             taken_events: Cell::new(0),
             awaits_mail: Cell::new(false),
@@ -45,7 +45,7 @@ struct Turn {
     /// How many turns the thread has given.
     number: Cell<u32>,
     /// The process whose turn it is.
-    whose: Cell<Pid>,
+    process: Cell<Pid>,
     taken_bytes: Cell<u64>,
     taken_events: Cell<u64>,
     awaits_mail: Cell<bool>,
@@ -70,7 +70,7 @@ pub(crate) enum Pausing {
 }
 
 /// The results of a turn.
-pub(super) struct Left {
+pub(super) struct TurnOutcome {
     pub(super) awaits_mail: bool,
     pub(super) taken_bytes: u64,
     pub(super) taken_events: u64,
@@ -84,14 +84,14 @@ pub(super) struct Left {
 
 /// Begins a process's turn. It takes all events out of `arrived`.
 #[inline]
-pub(super) fn begin(whose: Pid, arrived: Option<&mut Arrived>) {
+pub(super) fn begin(process: Pid, arrived: Option<&mut Arrived>) {
     TURN.with(|turn| {
         debug_assert!(turn.arrived.borrow().is_empty());
         if let Some(arrived) = arrived {
             std::mem::swap(&mut **turn.arrived.borrow_mut(), arrived);
         }
         turn.number.set(turn.number.get().wrapping_add(1));
-        turn.whose.set(whose);
+        turn.process.set(process);
         turn.woken.set(false);
         turn.taken_bytes.set(0);
         turn.taken_events.set(0);
@@ -103,7 +103,7 @@ pub(super) fn begin(whose: Pid, arrived: Option<&mut Arrived>) {
 
 /// Ends a turn. Events that the process did not ask for go back to the front of `arrived`.
 #[inline]
-pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
+pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> TurnOutcome {
     TURN.with(|turn| {
         let mut unasked = turn.arrived.borrow_mut();
         if !unasked.is_empty() {
@@ -111,8 +111,8 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
             unasked.append(arrived);
             std::mem::swap(&mut **unasked, arrived);
         }
-        turn.whose.set(Pid::NOBODY);
-        Left {
+        turn.process.set(Pid::NOBODY);
+        TurnOutcome {
             awaits_mail: turn.awaits_mail.get(),
             taken_bytes: turn.taken_bytes.get(),
             taken_events: turn.taken_events.get(),
@@ -153,7 +153,7 @@ pub(super) fn keep_waker(waker: Option<TurnWaker>) {
 #[inline]
 pub(super) fn wake(process: Pid) -> bool {
     TURN.with(|turn| {
-        let is_its_turn = turn.whose.get() == process;
+        let is_its_turn = turn.process.get() == process;
         if is_its_turn {
             turn.woken.set(true);
         }
@@ -176,11 +176,11 @@ pub(super) fn mail(receive: impl FnOnce(&mut Arrived)) -> bool {
 
 /// Takes over the empty buffer of a process's queue, for the next turn, if the context has none.
 #[inline]
-pub(super) fn give_room(room: Arrived) {
+pub(super) fn give_buffer(buffer: Arrived) {
     TURN.with(|turn| {
         let mut arrived = turn.arrived.borrow_mut();
         if arrived.capacity() == 0 {
-            **arrived = room;
+            **arrived = buffer;
         }
     });
 }

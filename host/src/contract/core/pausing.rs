@@ -4,7 +4,7 @@
 //! and asks the function again in the next turn. A module whose slice is used up calls [`pause`] as well.
 
 use super::Guest;
-use crate::engine::state::{is_stack_whole, overflowed};
+use crate::engine::state::{is_stack_intact, stack_overflow};
 use crate::engine::{current_function, moved_reductions};
 use crate::system::turn_context::{self, Pausing};
 use std::future::Future;
@@ -26,7 +26,7 @@ pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
         guest.data_mut().current.tell_where(function);
     }
     // SAFETY: the calling function answers "again", because it answers what this returns.
-    unsafe { guest.data().is_to_wait(answer) };
+    unsafe { guest.data().prepare_to_wait(answer) };
     AGAIN_LISTS
 }
 
@@ -37,7 +37,7 @@ pub(super) fn moved() -> i64 {
 
 /// Ends the turn of a process that has `left` reductions left of its slice. The next turn begins with a full slice.
 pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
-    let is_whole = is_stack_whole(&guest, std::ptr::from_ref(&left).addr());
+    let is_intact = is_stack_intact(&guest, std::ptr::from_ref(&left).addr());
     let state = guest.data_mut();
     let counted = state.pauses(left);
     // The process pays with later turns for work that went beyond its slice.
@@ -47,7 +47,7 @@ pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
     }
     state.current.pauses();
     turn_context::reductions(counted + state.current.charged());
-    turn_context::replace_pausing(match is_whole {
+    turn_context::replace_pausing(match is_intact {
         true => Pausing::EndsTurn,
         false => Pausing::EndsProcess,
     });
@@ -65,7 +65,7 @@ impl Future for Pause {
         match turn_context::replace_pausing(Pausing::Over) {
             Pausing::Over => return Poll::Ready(Ok(())),
             Pausing::EndsTurn => {}
-            Pausing::EndsProcess => return Poll::Ready(Err(overflowed())),
+            Pausing::EndsProcess => return Poll::Ready(Err(stack_overflow())),
         }
         context.waker().wake_by_ref();
         Poll::Pending

@@ -21,7 +21,7 @@ pub(super) const OVER_TIME: i32 = 3;
 pub(super) const OVER_MEMORY: i32 = 4;
 
 /// How often the process checks its own use.
-const LOOKS_APART: Duration = Duration::from_millis(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// The kernel's limits are this much higher, because the kernel counts differently from this process.
 const MEMORY_MARGIN: u64 = 1 << 30;
 const TIME_MARGIN_SECONDS: u64 = 2;
@@ -80,7 +80,7 @@ fn compile(kind: CompileKind, time_max: Duration, memory_max: u64) -> wasmtime::
         CompileKind::Component => engine.precompile_component(&bytes)?,
     };
     // A short compilation may fall between two checks, and is held to the limits as well.
-    look(time_max, memory_max);
+    check(time_max, memory_max);
     io::stdout().lock().write_all(&code)?;
     Ok(())
 }
@@ -106,12 +106,12 @@ fn confine(time_max: Duration, memory_max: u64) -> io::Result<()> {
 /// Ends the process when it has taken more than it may.
 fn watch(time_max: Duration, memory_max: u64) {
     loop {
-        std::thread::sleep(LOOKS_APART);
-        look(time_max, memory_max);
+        std::thread::sleep(CHECK_INTERVAL);
+        check(time_max, memory_max);
     }
 }
 
-fn look(time_max: Duration, memory_max: u64) {
+fn check(time_max: Duration, memory_max: u64) {
     if processor_time() > time_max {
         end(OVER_TIME);
     }
@@ -143,7 +143,7 @@ struct UnderWay(Mutex<Vec<(ThreadId, String)>>);
 static UNDER_WAY: UnderWay = UnderWay(Mutex::new(Vec::new()));
 
 /// The target and the texts of wasmtime's log lines for each function: two steps, each with a beginning and an end.
-const TOLD_BY: &str = "wasmtime_internal_cranelift::compiler";
+const LOG_TARGET: &str = "wasmtime_internal_cranelift::compiler";
 const BEGINS: [&str; 2] = ["compiling Wasm function: ", "finish compiling "];
 const ENDS: [&str; 2] = ["` translated to CLIF in ", "` compiled in "];
 /// Only so much of a line is read, because a stranger may have chosen the names.
@@ -167,7 +167,7 @@ impl UnderWay {
 
 impl Log for UnderWay {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == TOLD_BY
+        metadata.target() == LOG_TARGET
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -135,7 +135,7 @@ impl Sleepers {
 }
 
 #[test]
-fn what_a_process_keeps_it_finds_again() {
+fn a_process_finds_the_state_it_kept() {
     finds_again_what_it_keeps(Config::default());
 }
 
@@ -219,7 +219,7 @@ fn siblings_take_some_hundred_bytes() {
 }
 
 #[test]
-fn who_waits_long_enough_is_hibernated_and_who_does_not_is_not() {
+fn only_a_process_that_waits_long_enough_is_hibernated() {
     let mut sleepers = Sleepers::new(Config {
         hibernate_after: Some(Duration::from_millis(1)),
         ..Config::default()

@@ -21,7 +21,7 @@ pub(super) struct FreeSlots {
     /// Offsets of free slots whose pages have been given back.
     pub(super) cold: Vec<usize>,
     /// Offsets of free slots whose pages will be given back soon. They may hold anything.
-    pub(super) left: Vec<usize>,
+    pub(super) releasing: Vec<usize>,
     /// The blocks that the slots are cut from.
     extents: Vec<Extent>,
     /// The uncut rest of the extent that was taken last.
@@ -63,7 +63,7 @@ impl Class {
 
     pub(super) fn in_use(&self) -> usize {
         let free_slots = lock(&self.free_slots);
-        free_slots.made - free_slots.free.len() - free_slots.cold.len() - free_slots.left.len()
+        free_slots.made - free_slots.free.len() - free_slots.cold.len() - free_slots.releasing.len()
     }
 
     /// A slot, and whether its pages may be resident. None if another extent is needed.
@@ -109,10 +109,11 @@ impl Class {
         free_slots.freed = 0;
         free_slots.extents.sort_unstable();
         let extents = std::mem::take(&mut free_slots.extents);
-        let place = |offset: &usize| extents.partition_point(|extent| extent.offset <= *offset) - 1;
+        let extent_index =
+            |offset: &usize| extents.partition_point(|extent| extent.offset <= *offset) - 1;
         let mut free = vec![0; extents.len()];
         for offset in free_slots.free.iter().chain(&free_slots.cold) {
-            free[place(offset)] += 1;
+            free[extent_index(offset)] += 1;
         }
         let is_cut = |extent: &Extent| extent.range().contains(&free_slots.fresh.start);
         if let Some(last) = extents.iter().position(is_cut) {
@@ -127,7 +128,7 @@ impl Class {
         let before = free_slots.free.len() + free_slots.cold.len();
         free_slots
             .free
-            .retain(|offset| match &mut whole[place(offset)] {
+            .retain(|offset| match &mut whole[extent_index(offset)] {
                 Some(whole) => {
                     whole.warm.push(*offset);
                     false
@@ -136,7 +137,7 @@ impl Class {
             });
         free_slots
             .cold
-            .retain(|offset| whole[place(offset)].is_none());
+            .retain(|offset| whole[extent_index(offset)].is_none());
         free_slots.made -= before - free_slots.free.len() - free_slots.cold.len();
         let stays = |(extent, whole): (&Extent, &Option<Whole>)| whole.is_none().then_some(*extent);
         free_slots.extents = extents.iter().zip(&whole).filter_map(stays).collect();

@@ -2,7 +2,7 @@
 
 use super::releases::{Presence, give_back_together};
 use super::{
-    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
+    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, PAGE_BYTES, RELEASED_AT_ONCE, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
 };
 use crate::engine::arena::{self, Used};
@@ -133,15 +133,15 @@ impl Home {
     ///
     /// # Safety
     ///
-    /// The slot's contents are packed, and nothing touches the slot before [`Home::comes_back`] has returned.
-    pub(in crate::engine) unsafe fn departs(self: &Arc<Home>) {
+    /// The slot's contents are packed, and nothing touches the slot before [`Home::take_back`] has returned.
+    pub(in crate::engine) unsafe fn release_soon(self: &Arc<Home>) {
         // SAFETY: the caller promises the same.
         unsafe { self.slots.releases.add(self) };
     }
 
     /// Takes the slot back for its process, which is about to use it again. Returns true if it still has all its pages.
-    pub(in crate::engine) fn comes_back(&self) -> bool {
-        self.presence.come_back()
+    pub(in crate::engine) fn take_back(&self) -> bool {
+        self.presence.take_back()
     }
 
     /// Records that no page of the slot is resident any more.
@@ -314,26 +314,26 @@ impl Home {
             return free_slots.free.push(self.offset());
         }
         let mut free_slots = lock(&class.free_slots);
-        free_slots.left.push(self.offset());
-        if free_slots.left.len() < LEFT_AT_ONCE {
+        free_slots.releasing.push(self.offset());
+        if free_slots.releasing.len() < RELEASED_AT_ONCE {
             return;
         }
-        let mut left = std::mem::take(&mut free_slots.left);
+        let mut releasing = std::mem::take(&mut free_slots.releasing);
         drop(free_slots);
-        let regions = left.iter().map(|offset| Region {
+        let regions = releasing.iter().map(|offset| Region {
             start: self.slots.address(*offset),
             bytes: class.stride,
         });
         // SAFETY: the slots have been taken off the list, so no other thread can take them, and their last owners are
         // gone.
         unsafe { give_back_together(regions.collect()) };
-        for offset in &left {
+        for offset in &releasing {
             // SAFETY: the slot's pages have been given back, and it is on no list, so nothing touches it.
             unsafe { self.slots.stretches.sleep(*offset..*offset + class.stride) };
         }
         let mut free_slots = lock(&class.free_slots);
-        free_slots.freed += left.len();
-        free_slots.cold.append(&mut left);
+        free_slots.freed += releasing.len();
+        free_slots.cold.append(&mut releasing);
     }
 
     /// Makes the memory that lies here zero again.
@@ -360,14 +360,14 @@ thread_local! {
 /// Runs `work`. The first memory and the stack that wasmtime makes meanwhile are those of this home.
 pub(in crate::engine) fn at_home<T>(home: &Arc<Home>, work: impl FnOnce() -> T) -> T {
     /// Forgets the home again, even if `work` panics.
-    struct Leave;
-    impl Drop for Leave {
+    struct Forget;
+    impl Drop for Forget {
         fn drop(&mut self) {
             HOME.with_borrow_mut(|current| *current = None);
         }
     }
     HOME.with_borrow_mut(|current| *current = Some(home.clone()));
-    let _leave = Leave;
+    let _forget = Forget;
     work()
 }
 

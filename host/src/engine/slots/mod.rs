@@ -108,7 +108,7 @@ const _: () = assert!(
 pub(super) const PAGE_BYTES: usize = 4 * KIB;
 
 /// The number of abandoned slots whose pages go back together.
-const LEFT_AT_ONCE: usize = 32;
+const RELEASED_AT_ONCE: usize = 32;
 /// Free homes of one class whose pages stay resident, for the next processes. Some hundred megabytes.
 const WARM_FREE_MAX: usize = 4096;
 
@@ -248,7 +248,7 @@ impl Slots {
         Ok(Arc::new(Slots {
             base,
             bytes,
-           // SAFETY: the mapping is new, so it is zero; the slots are cut from behind this first part, which holds the
+            // SAFETY: the mapping is new, so it is zero; the slots are cut from behind this first part, which holds the
             // counts.
             stretches: unsafe { Stretches::new(base) },
             releases: Releases::default(),

@@ -18,12 +18,12 @@ const QUEUED_BYTES_MAX: usize = GIB;
 #[derive(Default)]
 pub(super) struct Reaper {
     /// None as long as there is no thread.
-    sender: Mutex<Option<Sender<Left>>>,
+    sender: Mutex<Option<Sender<Abandoned>>>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
 /// A memory whose process has ended, and how much of it may have been touched.
-struct Left {
+struct Abandoned {
     memory: Large,
     used_bytes: usize,
 }
@@ -40,18 +40,18 @@ impl Reaper {
         }
         let queued = self.queued_bytes.fetch_add(used_bytes, Ordering::AcqRel);
         let fits = queued == 0 || queued + used_bytes <= QUEUED_BYTES_MAX;
-        let left = Left { memory, used_bytes };
+        let abandoned = Abandoned { memory, used_bytes };
         let refused = match fits {
-            true => self.send(left),
-            false => Err(left),
+            true => self.send(abandoned),
+            false => Err(abandoned),
         };
-        refused.map_err(|left| {
+        refused.map_err(|abandoned| {
             self.queued_bytes.fetch_sub(used_bytes, Ordering::AcqRel);
-            left.memory
+            abandoned.memory
         })
     }
 
-    fn send(&self, left: Left) -> Result<(), Left> {
+    fn send(&self, abandoned: Abandoned) -> Result<(), Abandoned> {
         let mut sender = lock(&self.sender);
         if sender.is_none() {
             let (new, receiver) = channel();
@@ -60,24 +60,24 @@ impl Reaper {
                 .name("atoll-reaper".into())
                 .spawn(move || reap(receiver, &queued_bytes));
             if thread.is_err() {
-                return Err(left);
+                return Err(abandoned);
             }
             *sender = Some(new);
         }
         match &*sender {
-            Some(sender) => sender.send(left).map_err(|unsent| unsent.0),
-            None => Err(left),
+            Some(sender) => sender.send(abandoned).map_err(|unsent| unsent.0),
+            None => Err(abandoned),
         }
     }
 }
 
 /// Cleans memories until the sender is dropped.
-fn reap(receiver: Receiver<Left>, queued_bytes: &AtomicUsize) {
-    for mut left in receiver {
+fn reap(receiver: Receiver<Abandoned>, queued_bytes: &AtomicUsize) {
+    for mut abandoned in receiver {
         // SAFETY: the thread that sent the memory was its only owner, as it promised to `Reaper::take`, and has handed
         // it over.
-        unsafe { left.memory.clean(left.used_bytes) };
-        drop(left.memory);
-        queued_bytes.fetch_sub(left.used_bytes, Ordering::AcqRel);
+        unsafe { abandoned.memory.clean(abandoned.used_bytes) };
+        drop(abandoned.memory);
+        queued_bytes.fetch_sub(abandoned.used_bytes, Ordering::AcqRel);
     }
 }

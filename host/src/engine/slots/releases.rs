@@ -31,8 +31,8 @@ impl Presence {
     }
 
     /// Takes the slot back for its process, which is about to use it again. Returns true if the pages are unchanged.
-    pub(super) fn come_back(&self) -> bool {
-        let stays = |from| {
+    pub(super) fn take_back(&self) -> bool {
+        let take_from = |from| {
             let changed = self
                 .0
                 .compare_exchange(from, HERE, Ordering::Acquire, Ordering::Acquire);
@@ -40,10 +40,10 @@ impl Presence {
         };
         let backoff = Backoff::new();
         loop {
-            if stays(QUEUED) {
+            if take_from(QUEUED) {
                 return true;
             }
-            if stays(GONE) || stays(HERE) {
+            if take_from(GONE) || take_from(HERE) {
                 return false;
             }
             // This waits for one call to the kernel.
@@ -60,7 +60,7 @@ impl Releases {
     ///
     /// # Safety
     ///
-    /// As for [`Home::departs`].
+    /// As for [`Home::release_soon`].
     pub(super) unsafe fn add(&self, home: &std::sync::Arc<Home>) {
         home.presence.0.store(QUEUED, Ordering::Release);
         let mut queue = lock(&self.0[crate::engine::thread_number() % QUEUES]);
@@ -79,7 +79,7 @@ impl Releases {
         let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
         let releasing: Vec<_> = homes.iter().filter(|home| release(home)).collect();
         let regions = releasing.iter().map(|home| home.region()).collect();
-        // SAFETY: the slots' processes are packed, and `come_back` makes each wait until this call is over before it
+        // SAFETY: the slots' processes are packed, and `take_back` makes each wait until this call is over before it
         // touches its slot again.
         unsafe { give_back_together(regions) };
         for home in releasing {

@@ -64,7 +64,7 @@ impl Image {
 
     /// Whether a memory holds its initial contents.
     #[cfg(any(test, debug_assertions))]
-    pub(in crate::engine) fn is(&self, memory: &[u8]) -> bool {
+    pub(in crate::engine) fn matches(&self, memory: &[u8]) -> bool {
         let mut fresh = vec![0; memory.len()];
         self.write(&mut fresh);
         fresh == memory
@@ -88,14 +88,14 @@ impl Part {
     }
 
     fn write(&self, memory: &mut [u8]) {
-        let room = &mut memory[self.start..self.start + self.bytes.len()];
+        let memory = &mut memory[self.start..self.start + self.bytes.len()];
         let mut zero_from = 0;
         for data in &self.data {
-            room[zero_from..data.start].fill(0);
-            room[data.clone()].copy_from_slice(&self.bytes[data.clone()]);
+            memory[zero_from..data.start].fill(0);
+            memory[data.clone()].copy_from_slice(&self.bytes[data.clone()]);
             zero_from = data.end;
         }
-        room[zero_from..].fill(0);
+        memory[zero_from..].fill(0);
     }
 }
 
@@ -162,7 +162,7 @@ impl PageSurvey {
 
     /// Counts the pages that a process has touched. After the last process it returns the pages that most processes
     /// have touched, unless they are too many or too far apart.
-    pub(in crate::engine) fn saw(&mut self, touched: &[u32]) -> Option<Vec<u32>> {
+    pub(in crate::engine) fn record(&mut self, touched: &[u32]) -> Option<Vec<u32>> {
         for page in touched {
             *self.seen.entry(*page).or_default() += 1;
         }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_written_over_whatever_is_there() {
+    fn an_image_overwrites_any_contents() {
         const MEMORY_BYTES: usize = 6 * PAGE_BYTES;
         let far = GAP_BYTES_MAX + 2;
         for data in [&[][..], &[0], &[0, far], &[5, 10, far + 10, PAGE_BYTES - 1]] {
@@ -197,41 +197,41 @@ mod tests {
                 let parts = far_apart.count() + usize::from(!data.is_empty());
                 let of_page = image.parts.iter().find(|part| !part.data.is_empty());
                 assert_eq!(of_page.map_or(0, |part| part.data.len()), parts);
-                let mut room = vec![0xaa; MEMORY_BYTES];
-                image.write(&mut room);
+                let mut memory = vec![0xaa; MEMORY_BYTES];
+                image.write(&mut memory);
                 let written: usize = image.parts.iter().map(|part| part.bytes.len()).sum();
                 assert_eq!(written, pages.len() * PAGE_BYTES);
                 for cold in &image.cold {
-                    assert!(room[cold.clone()].iter().all(|byte| *byte == 0xaa));
-                    room[cold.clone()].fill(0);
+                    assert!(memory[cold.clone()].iter().all(|byte| *byte == 0xaa));
+                    memory[cold.clone()].fill(0);
                 }
-                assert!(room == fresh && image.is(&fresh));
+                assert!(memory == fresh && image.matches(&fresh));
             }
         }
     }
 
     #[test]
-    fn what_most_touch_is_found_out() {
-        let watch = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
-            let mut watch = PageSurvey::new(data.iter().copied());
+    fn pages_that_most_processes_touch_are_found() {
+        let find = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
+            let mut survey = PageSurvey::new(data.iter().copied());
             for process in 1..WATCHED {
-                assert!(!watch.is_over());
-                assert_eq!(watch.saw(&touched(process)), None);
+                assert!(!survey.is_over());
+                assert_eq!(survey.record(&touched(process)), None);
             }
-            let found = watch.saw(&touched(WATCHED));
-            assert!(watch.is_over());
+            let found = survey.record(&touched(WATCHED));
+            assert!(survey.is_over());
             found
         };
-        assert_eq!(watch(&[], &|_| vec![]), Some(vec![]));
-        assert_eq!(watch(&[3], &|_| vec![7]), Some(vec![3, 7]));
+        assert_eq!(find(&[], &|_| vec![]), Some(vec![]));
+        assert_eq!(find(&[3], &|_| vec![7]), Some(vec![3, 7]));
         // Each process touches another page, then half of them touch the same one.
-        assert_eq!(watch(&[], &|process| vec![process]), Some(vec![]));
-        assert_eq!(watch(&[], &|process| vec![process % 2]), Some(vec![]));
+        assert_eq!(find(&[], &|process| vec![process]), Some(vec![]));
+        assert_eq!(find(&[], &|process| vec![process % 2]), Some(vec![]));
         let all_but_one = |process| if process == 3 { vec![] } else { vec![5, 6] };
-        assert_eq!(watch(&[], &all_but_one), Some(vec![5, 6]));
+        assert_eq!(find(&[], &all_but_one), Some(vec![5, 6]));
         let many = PAGES_MAX as u32;
-        assert!(watch(&[], &|_| (0..many).collect()).is_some());
-        assert_eq!(watch(&[], &|_| (0..many + 1).collect()), None);
-        assert_eq!(watch(&[0, 2, 4], &|_| vec![6, 8]), None);
+        assert!(find(&[], &|_| (0..many).collect()).is_some());
+        assert_eq!(find(&[], &|_| (0..many + 1).collect()), None);
+        assert_eq!(find(&[0, 2, 4], &|_| vec![6, 8]), None);
     }
 }

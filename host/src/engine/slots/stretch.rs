@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The bytes that one page table maps.
 pub(super) const BYTES: usize = 2 << 20;
 /// Stands for a count while the stretch is given back. Slots are larger than a page, so no stretch has so many.
-const IS_LEAVING: u32 = u32::MAX;
+const GIVING_BACK: u32 = u32::MAX;
 
 /// One count for each stretch, in the first part of the mapping itself: untouched counts cost nothing, and are zero.
 pub(super) struct Stretches(NonNull<u8>);
@@ -41,7 +41,7 @@ impl Stretches {
             let mut seen = count.load(Ordering::Relaxed);
             let backoff = Backoff::new();
             loop {
-                if seen == IS_LEAVING {
+                if seen == GIVING_BACK {
                     // This waits for one call to the kernel.
                     backoff.snooze();
                     seen = count.load(Ordering::Relaxed);
@@ -72,9 +72,9 @@ impl Stretches {
             if count.fetch_sub(1, Ordering::Release) > 1 {
                 continue;
             }
-            let is_left =
-                count.compare_exchange(0, IS_LEAVING, Ordering::Acquire, Ordering::Relaxed);
-            if is_left.is_ok() {
+            let is_last =
+                count.compare_exchange(0, GIVING_BACK, Ordering::Acquire, Ordering::Relaxed);
+            if is_last.is_ok() {
                 // SAFETY: the stretch is within the mapping. Every owner of a slot in it has given the slot's pages
                 // back, and touches them only after `wake`, which waits until the count says that this call is over.
                 unsafe {

@@ -25,7 +25,7 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 }
 
 #[test]
-fn nothing_is_promised_that_slots_do_not_keep() {
+fn requests_for_inaccessible_memory_are_refused() {
     let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let ty = || MemoryType::new(1, Some(1));
     // The guest could access the bytes beyond such a memory.
@@ -122,7 +122,7 @@ fn a_memory_larger_than_any_slot_is_refused() {
 }
 
 #[test]
-fn so_many_homes_are_shelved_and_no_more() {
+fn the_number_of_shelved_homes_is_bounded() {
     let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, None);
     let homes: Vec<_> = (0..SHELVED_MAX + 1)
