@@ -11,7 +11,7 @@
 //! 2. *All pointers into a slot are reached through the execution.* They lie in the execution (to the future, in the arena),
 //!    in the slot itself, and in later allocations of the guest in wasmtime's store, which lie elsewhere. No structure that
 //!    wasmtime shares between stores points into a slot: the arena's window is open only while a store and its instance are
-//!    made, and only after the first instance of a program and the first of a thread have made what is made once.
+//!    made, and only after the first instance of a program and the first of a thread have made everything that is made once.
 //! 3. *No host call is registered meanwhile.* Only processes that wait for mail are packed. The one host call that is under
 //!    way is `pause`, whose future has no fields and is registered nowhere, so no I/O driver holds a node of a list that lies
 //!    on the stack. wasmtime's allocation for that call lies in the arena ([`super::arena::CallPlace`]), where nothing else is
@@ -80,7 +80,7 @@ struct Stop {
 
 /// After about as many turns of others, a process's working set has left the cache.
 const CACHED_TURNS: u32 = 16;
-/// The part of the stack that a process that waits for mail, and its next call of the contract, touch.
+/// The part of the stack that the frames of a process that waits for mail, and its next call of the contract, take.
 const STACK_TOUCHED_BYTES: usize = 2368;
 /// wasmtime's store and the beginning of the instance, which lie at the arena's start.
 const STORE_TOUCHED_BYTES: usize = 1792;

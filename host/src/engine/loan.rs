@@ -17,8 +17,8 @@
 //! made. Until the loan ends, no code of the guest runs: `send` answers "again", and the glue around it does nothing
 //! but ask again ([`super::flatten`]). The glue is the host's own, and no guest can leave it out. The memory is not
 //! packed meanwhile either, because the sender does not wait for mail. If the process is ended instead, its store drops
-//! the data, and with it the lender, before it drops the memory. Every copy is made under the loan's lock, and the loan
-//! ends under it.
+//! the data, and with it the lender, before it drops the memory. Every copy from the sender's memory is made under the
+//! loan's lock, and the loan ends under it.
 
 use crate::process::{Loan, Payload};
 use std::ptr::NonNull;

@@ -19,7 +19,7 @@ fn page_map() -> Option<&'static File> {
 }
 
 /// Lists the numbers of the region's pages that may hold anything but zeros, and returns true. If the kernel does not
-/// say, it lists all pages of the part it did not get and returns false.
+/// describe a part of the region, lists all pages of that part and returns false.
 pub(super) fn touched(region: Region, touched: &mut Vec<u32>) -> bool {
     touched.clear();
     let mut is_known = true;

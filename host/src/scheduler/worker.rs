@@ -128,7 +128,7 @@ pub(super) struct Worker<W: Work> {
     due: Vec<W::Timer>,
 }
 
-/// What a scheduler thread remembers of the injectors.
+/// A scheduler thread's last look at the injectors, and the turns since it took a task from one.
 struct Outside {
     /// The injectors that held a task at the last look.
     ready: Ready,
@@ -201,7 +201,7 @@ impl<W: Work> Worker<W> {
     /// 1. Among the priorities: of eight turns, seven go to `High` tasks as long as there are any that can run; of
     ///    the turns that are left, seven of eight go to `Normal` ones and one to `Low` ones. [`Shares`] counts.
     /// 2. Within the priority: the own queue in its order, but every fourth turn the injector, if it holds
-    ///    something. So what comes from outside never overtakes what is more urgent.
+    ///    something. So a task from outside never overtakes a more urgent one.
     /// 3. If nothing can run here, and only while searching: the queues of others, the most urgent first.
     fn pick(&mut self) -> Option<Task> {
         if self.turns % TURNS_PER_BALANCE == 1

@@ -23,7 +23,7 @@ pub(crate) struct Control {
     /// How many processes have had this entry.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
-    /// What the process waited for when it last stopped running.
+    /// The kind of event that the process waited for when it last stopped running.
     pub(crate) awaits: Awaits,
     /// Its waker was called since it began to run.
     pub(crate) woken: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Said {
     pub(crate) current_function: Option<Box<str>>,
 }
 
-/// How a process ends when something other than its own code ends it.
+/// The end of a process: its reason, and whether it is reported as a crash.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) reason: ExitReason,
@@ -124,7 +124,7 @@ pub(crate) enum Awaits {
     Mail,
 }
 
-/// What the caller must do for a process once it has released the process's lock.
+/// The action that the caller must take for a process once it has released the process's lock.
 #[must_use]
 pub(crate) enum WakeAction {
     Nothing,

@@ -1,7 +1,7 @@
 //! The working set of a process's next turn, prefetched when the process is woken.
 //!
 //! This file knows ranges of addresses, never what lies there. The turn of a waiting process touches some seventy cache
-//! lines, and needs the contents of one before it asks for the next. A prefetch fetches all of them together, while the
+//! lines, and it asks for many of them only when it has another. A prefetch fetches all of them together, while the
 //! thread that woke the process ends its present turn. A wrong range costs time and nothing else.
 
 use std::ops::Range;

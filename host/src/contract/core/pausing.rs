@@ -17,9 +17,9 @@ pub(super) const AGAIN: i32 = -1;
 /// The same for functions that may leave lists.
 pub(super) const AGAIN_LISTS: i64 = -1;
 
-/// Gives up the turn in order to wait. If someone has asked for the process's current function, the host reports it
-/// here: a backtrace takes microseconds, so the host takes none unasked. The host will write what the process waits for
-/// to the address `answer` of the process's memory.
+/// Gives up the turn in order to wait. If the process's current function has been requested, the host reports it here:
+/// a backtrace takes microseconds, so the host takes none unasked. The host will write what the process waits for to
+/// the address `answer` of the process's memory.
 pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     if guest.data().current.is_asked_where() {
         let function = current_function(guest);

@@ -182,7 +182,7 @@ impl Home {
         self.slots.poisons
     }
 
-    /// Makes an instance. What this thread allocates meanwhile lies in the arena, as far as it fits.
+    /// Makes an instance. This thread's allocations meanwhile lie in the arena, as far as they fit.
     ///
     /// # Safety
     ///
