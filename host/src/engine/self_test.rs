@@ -76,11 +76,11 @@ impl SelfTest {
     }
 
     fn run(&self) -> Result<(), String> {
-        let text = |error: wasmtime::Error| format!("{error:#}");
-        let module = Module::new(&self.engine, MODULE).map_err(text)?;
+        let words = |error: wasmtime::Error| format!("{error:#}");
+        let module = Module::new(&self.engine, MODULE).map_err(words)?;
         let instance = linker(&self.engine)
             .and_then(|linker| linker.instantiate_pre(&module))
-            .map_err(text)?;
+            .map_err(words)?;
         let home = || {
             let class = Slots::home_class(MEMORY_BYTES, Some(MEMORY_BYTES));
             let home = self.slots.home(class, Warm::NONE, &Written::default());
@@ -88,7 +88,7 @@ impl SelfTest {
         };
         // The first one makes what instances share, which must not lie in an arena.
         let first = home()?;
-        drop(at_home(&first, || make(&instance, None)).map_err(text)?);
+        drop(at_home(&first, || make(&instance, None)).map_err(words)?);
         sleep_and_wake(&home()?, &instance)
     }
 }
