@@ -1,10 +1,11 @@
-//! The global allocator by which all that wasmtime allocates for a process's store lies in the process's slot.
+//! The global allocator. It puts everything that wasmtime allocates for a process's store into the process's slot.
 //!
-//! Knows ranges of addresses, never what lies in them. While a *window* is open on a thread, what that thread allocates
-//! is put into it, one after the other; a window is open only while an instance is made, when no code runs that would
-//! allocate for anybody else. What lies in a *zone*, the mapping of a system's slots, is not freed: the slot is used
-//! again as a whole, when all who could use what lies in it are gone ([`super::inhabitant`]). Only what is freed in the
-//! window that it was allocated in leaves a *hole* there, which is filled again.
+//! This file knows ranges of addresses, never what lies in them. While a *window* is open on a thread, the allocator
+//! puts that thread's allocations into the window's range, one after the other. A window is open only while an instance
+//! is made, when no code runs that would allocate for anything else. Allocations in a *zone*, the mapping of a system's
+//! slots, are not freed: the slot is used again as a whole, when everything that could use them is gone
+//! ([`super::inhabitant`]). Only an allocation that is freed while its own window is still open leaves a *hole* there,
+//! which later allocations fill.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,7 +13,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The allocator for programs that run processes: that of the system, and it lets idle processes be packed whole.
+/// The allocator for programs that run processes: the system's allocator, with an addition that lets Atoll pack idle
+/// processes whole.
 ///
 /// ```
 /// #[global_allocator]
@@ -22,17 +24,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Without it everything works as well, but a hibernated process keeps wasmtime's store, some seven kilobytes.
 pub struct Allocator;
 
-/// Where the next allocation of this thread goes; closed if `next` is 0.
+/// The addresses of this thread's next allocations. The window is closed if `next` is 0.
 #[derive(Clone, Copy)]
 struct Window {
     next: usize,
     end: usize,
     start: usize,
-    /// The largest part before `next` that was freed.
+    /// The largest freed part before `next`.
     hole: Hole,
 }
 
-/// Addresses of nothing that is in use; empty if both are the same.
+/// A range of addresses that is not in use; empty if both are the same.
 #[derive(Clone, Copy, Default, Debug)]
 struct Hole {
     start: usize,
@@ -62,13 +64,14 @@ thread_local! {
     static WINDOW: Cell<Window> = const { Cell::new(CLOSED) };
 }
 
-// SAFETY: memory comes from the system's allocator, or from a window, whose opener vouches that it is nobody else's; what
-// comes from a window is recognized by its address, never handed to the system's allocator, and not given out twice.
+// SAFETY: memory comes from the system's allocator, or from a window, whose opener vouches that the range is the
+// opener's alone. The allocator recognizes memory from a zone by its address, never hands it to the system's allocator,
+// and gives no address in a window out twice.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match place(layout) {
-            Some(place) => place,
+        match allocate(layout) {
+            Some(address) => address,
             // SAFETY: the caller's promises are the same.
             None => unsafe { System.alloc(layout) },
         }
@@ -76,11 +79,11 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match place(layout) {
-            Some(place) => {
-                // SAFETY: the place has room for the layout.
-                unsafe { place.write_bytes(0, layout.size()) };
-                place
+        match allocate(layout) {
+            Some(address) => {
+                // SAFETY: `allocate` returns memory that fits the layout.
+                unsafe { address.write_bytes(0, layout.size()) };
+                address
             }
             // SAFETY: the caller's promises are the same.
             None => unsafe { System.alloc_zeroed(layout) },
@@ -103,7 +106,8 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: it is not in a zone, so it came from the system's allocator.
             return unsafe { System.realloc(at, layout, size) };
         }
-        // SAFETY: as the trait's own: a new place, the bytes that both have, the old place given back.
+        // SAFETY: the caller upholds the trait's contract for `realloc`. The new allocation is distinct from the old
+        // one, and the copy stays within both; the old one is freed once.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -116,7 +120,7 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 #[inline]
-fn place(layout: Layout) -> Option<*mut u8> {
+fn allocate(layout: Layout) -> Option<*mut u8> {
     let window = WINDOW.get();
     if window.next == 0 {
         return None;
@@ -140,7 +144,7 @@ fn place(layout: Layout) -> Option<*mut u8> {
     Some(start as *mut u8)
 }
 
-/// Takes note of a place in a zone that is not in use any more: if it lies in the open window, others may have it.
+/// Notes memory in a zone that was freed. If it lies in the open window, later allocations may use it.
 #[cold]
 fn note_hole(start: usize, bytes: usize) {
     let window = WINDOW.get();
@@ -157,23 +161,24 @@ fn note_hole(start: usize, bytes: usize) {
     }
 }
 
-/// What was used of a window.
+/// The part of a window that was used.
 pub(super) struct Used {
-    /// To the end of what lies in it.
+    /// From the window's start to the end of its last allocation.
     pub(super) bytes: usize,
-    /// A part of that which nothing lies in, as far from the start.
+    /// An unused part of that, as offsets from the window's start.
     pub(super) hole: Range<usize>,
 }
 
-/// Runs `work` with the window open, and says how much of it was used.
+/// Runs `work` with the window open, and returns how much of the window was used.
 ///
 /// # Safety
 ///
-/// The range is the caller's, is mapped, and nothing that lies there is in use. It lies in a zone, or the caller forgets what was
-/// allocated there instead of freeing it. Nothing that was allocated there is used after the range has been given to another use.
+/// The caller owns the range, which is mapped, and nothing there is in use. The range lies in a zone, or the caller
+/// forgets the values that were allocated there instead of freeing them. Nothing that was allocated there is used after
+/// the range has been given to another use.
 #[inline(always)]
 pub(super) unsafe fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) -> (T, Used) {
-    /// Closes the window, however `work` is left.
+    /// Closes the window, even if `work` panics.
     struct Close;
     impl Drop for Close {
         fn drop(&mut self) {
@@ -197,14 +202,14 @@ pub(super) unsafe fn within<T>(range: Range<usize>, work: impl FnOnce() -> T) ->
     (made, used)
 }
 
-/// Does this thread allocate as always?
+/// Whether this thread allocates from the system.
 pub(super) fn is_closed() -> bool {
     WINDOW.get().next == 0
 }
 
-/// Runs `work` with the window closed, for what outlives the instance that is being made.
+/// Runs `work` with the window closed, for allocations that outlive the instance that is being made.
 pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
-    /// Opens the window again, however `work` is left.
+    /// Opens the window again, even if `work` panics.
     struct Reopen(Window);
     impl Drop for Reopen {
         fn drop(&mut self) {
@@ -215,28 +220,29 @@ pub(super) fn outside<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// A place in a window's range for what wasmtime allocates for one call at a time, after the window has been closed.
+/// A reserved part of a window's range, for what wasmtime allocates for one call at a time after the window has been
+/// closed.
 pub(crate) struct CallPlace {
     start: usize,
 }
 
 impl CallPlace {
-    /// What wasmtime 48 allocates for a call that waits is 72.
+    /// wasmtime 48 allocates 72 bytes for a call that waits.
     const BYTES: usize = 80;
 
-    /// Sets one apart. None if no window is open.
+    /// Reserves one. None if no window is open.
     pub(super) fn reserve() -> Option<CallPlace> {
         let layout = Layout::new::<[u64; CallPlace::BYTES / 8]>();
-        let start = place(layout)? as usize;
+        let start = allocate(layout)? as usize;
         Some(CallPlace { start })
     }
 
-    /// Puts here what this thread allocates next, if it fits, until [`CallPlace::close`].
+    /// Puts this thread's next allocation here, if it fits, until [`CallPlace::close`].
     ///
     /// # Safety
     ///
-    /// What was put here before is not in use any more. Until the place is closed, the thread allocates nothing that outlives the
-    /// window's range.
+    /// The caller no longer uses the previous allocation here. Until the place is closed, the thread makes no
+    /// allocation that outlives the window's range.
     #[inline]
     pub(super) unsafe fn open(&self) {
         debug_assert_eq!(WINDOW.get().next, 0, "windows don't nest");
@@ -250,11 +256,11 @@ impl CallPlace {
     }
 }
 
-/// Zones that there can be at once; systems beyond that are without.
+/// How many zones there can be at once. Further systems have none.
 const ZONES: usize = 64;
 /// A zone's first page in the upper bits, and the logarithm of its size in the lower eight; 0 for none.
 static TABLE: [AtomicU64; ZONES] = [const { AtomicU64::new(0) }; ZONES];
-/// How much of the table was ever in use.
+/// How many entries of the table were ever in use.
 static USED: AtomicUsize = AtomicUsize::new(0);
 const PAGE_BITS: u32 = 12;
 
@@ -266,7 +272,7 @@ impl Zone {
     ///
     /// # Safety
     ///
-    /// The range is the caller's. Nothing that lies in it is in use when the zone is dropped.
+    /// The caller owns the range. Nothing there is in use when the zone is dropped.
     pub(super) unsafe fn new(base: NonNull<u8>, bytes: usize) -> Option<Zone> {
         assert!(bytes.is_power_of_two());
         if !is_installed() {
@@ -279,8 +285,8 @@ impl Zone {
         let start = base.as_ptr() as u64 >> PAGE_BITS;
         let zone = start << 8 | u64::from(bytes.trailing_zeros());
         let free = (0..ZONES).find(|index| {
-            let place = &TABLE[*index];
-            let taken = place.compare_exchange(0, zone, Ordering::AcqRel, Ordering::Relaxed);
+            let entry = &TABLE[*index];
+            let taken = entry.compare_exchange(0, zone, Ordering::AcqRel, Ordering::Relaxed);
             taken.is_ok()
         })?;
         USED.fetch_max(free + 1, Ordering::AcqRel);
@@ -294,28 +300,29 @@ impl Drop for Zone {
     }
 }
 
-/// Whoever frees what lies in a zone has it, and so has seen the zone being made.
+/// Whether an address lies in a zone. A thread that frees memory in a zone got that memory after the zone was made, so
+/// it sees the zone's entry.
 #[inline]
 fn is_in_zone(address: usize) -> bool {
     let used = USED.load(Ordering::Relaxed);
-    TABLE[..used].iter().any(|place| {
-        let zone = place.load(Ordering::Relaxed);
+    TABLE[..used].iter().any(|entry| {
+        let zone = entry.load(Ordering::Relaxed);
         let start = zone >> 8 << PAGE_BITS;
         zone != 0 && (address as u64).wrapping_sub(start) >> (zone & 0xff) == 0
     })
 }
 
-/// Is [`Allocator`] this program's allocator?
+/// Whether [`Allocator`] is this program's allocator.
 fn is_installed() -> bool {
-    let mut room = [0u64; 4];
-    let start = room.as_mut_ptr() as usize;
-    // SAFETY: the range is that of a variable, and what lies there is forgotten below.
+    let mut buffer = [0u64; 4];
+    let start = buffer.as_mut_ptr() as usize;
+    // SAFETY: the range is a variable of this function, which forgets the value below.
     let (probe, _) = unsafe {
-        within(start..start + size_of_val(&room), || {
+        within(start..start + size_of_val(&buffer), || {
             std::hint::black_box(Box::new(0u64))
         })
     };
-    let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&room);
+    let is_here = (&raw const *probe as usize).wrapping_sub(start) < size_of_val(&buffer);
     if is_here {
         // It is no allocation that could be freed.
         std::mem::forget(probe);
@@ -328,7 +335,7 @@ thread_local! {
     static HIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Systems that are started meanwhile on this thread have no zone.
+/// Systems that this thread starts while `work` runs have no zone.
 #[cfg(test)]
 pub(super) fn as_if_not_installed<T>(work: impl FnOnce() -> T) -> T {
     HIDDEN.set(true);
@@ -343,12 +350,12 @@ mod tests {
     use std::hint::black_box;
 
     #[test]
-    fn what_outlives_the_window_lies_elsewhere() {
-        let mut room = [0u64; 64];
-        let range = room.as_mut_ptr_range();
+    fn allocations_outside_of_the_window_lie_elsewhere() {
+        let mut buffer = [0u64; 64];
+        let range = buffer.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
         let lies_here = |at: *const u64| range.contains(&(at as usize));
-        // SAFETY: the range is that of a variable, and what lies there is forgotten.
+        // SAFETY: the range is a variable of this test, which forgets the values.
         let ((inside, elsewhere, after), used) = unsafe {
             within(range.clone(), || {
                 let inside = Box::new(1u64);
@@ -363,17 +370,17 @@ mod tests {
     }
 
     #[test]
-    fn room_is_for_one_allocation_at_a_time() {
-        let mut room = [0u64; 20];
-        let range = room.as_mut_ptr_range();
+    fn a_call_place_holds_one_allocation_at_a_time() {
+        let mut buffer = [0u64; 20];
+        let range = buffer.as_mut_ptr_range();
         let range = range.start as usize..range.end as usize;
         assert!(CallPlace::reserve().is_none());
-        // SAFETY: the range is that of a variable, and what lies there is forgotten.
+        // SAFETY: the range is a variable of this test, which forgets the values.
         let (set_apart, used) = unsafe { within(range.clone(), CallPlace::reserve) };
         let set_apart = set_apart.expect("it fits");
         assert_eq!(used.bytes, CallPlace::BYTES);
         for _ in 0..2 {
-            // SAFETY: what lay there was forgotten, and what will lie there is.
+            // SAFETY: this test has forgotten the earlier allocation, and will forget this one.
             unsafe { set_apart.open() };
             let first = black_box(Box::new([1u64; 9]));
             let second = black_box(Box::new([2u64; 2]));
@@ -390,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_freed_within_the_window_is_used_again() {
+    fn memory_freed_within_the_window_is_used_again() {
         #[repr(align(4096))]
         struct Page([u8; 4096]);
         let mut page = Box::new(Page([0; 4096]));
@@ -424,10 +431,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_lies_elsewhere() {
-        let mut room = [0u64; 2];
-        let start = room.as_mut_ptr() as usize;
-        // SAFETY: the range is that of a variable, and nothing fits.
+    fn an_allocation_that_does_not_fit_lies_elsewhere() {
+        let mut buffer = [0u64; 2];
+        let start = buffer.as_mut_ptr() as usize;
+        // SAFETY: the range is a variable of this test, and nothing fits.
         let (large, used) = unsafe { within(start..start + 16, || vec![7u8; 100]) };
         assert_eq!((used.bytes, large.len()), (0, 100));
     }

@@ -1,11 +1,11 @@
-//! Compiled code, kept on disk: so that the next start is fast.
+//! A cache of compiled code on disk, so that the next start is fast.
 //!
-//! A file is found by a digest of all that its code was made of, the module's bytes and the compiler's settings and version, and
-//! holds a digest of itself. What does not match is compiled anew, and replaced. Compiled code is run as it is found, so none is
-//! taken that anybody but this user could have put there: the folder and the files are the user's own, and nobody else may
-//! write to them.
+//! A file's name is a digest of everything that its code depends on: the module's bytes and the compiler's settings and
+//! version. The file also holds a digest of its own code. If a digest does not match, the module is compiled anew and
+//! the file replaced. The host runs code as it finds it, so it takes none that another user could have put there: the
+//! folder and the files belong to this user, and no other user may write to them.
 //!
-//! Nothing here is a failure: without a cache a start is slower.
+//! No failure here is an error: without a cache a start is slower.
 
 use super::compiler::Compiled;
 use rustix::fs::{Mode, OFlags};
@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wasmtime::Engine;
 
-/// Each file begins with this. It changes when the form of the files does.
+/// Each file begins with this. It changes when the format does.
 const MAGIC: &[u8; 16] = b"atoll code, v1\n\0";
 const DIGEST_BYTES: usize = 32;
-/// The most that is kept. Beyond that the files that were used longest ago go, down to three quarters.
+/// The most that is kept. Beyond that, the least recently used files are removed, down to three quarters.
 const KEPT_BYTES_MAX: u64 = 512 << 20;
 /// The largest file that is kept.
 const FILE_BYTES_MAX: u64 = KEPT_BYTES_MAX / 2;
@@ -32,14 +32,14 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// In the user's folder for such things (`XDG_CACHE_HOME`, or `.cache` in the home folder). None if there is none that can
-    /// be trusted.
+    /// Opens the user's cache folder (in `XDG_CACHE_HOME`, or in `.cache` in the home folder). None if there is none
+    /// that can be trusted.
     pub(super) fn open() -> Option<Cache> {
         let folder = folder()?;
         match prepare(&folder) {
             Ok(()) => Some(Cache { folder }),
             Err(error) => {
-                // A home folder may be missing or read-only: that is nobody's fault.
+                // A missing or read-only home folder is no fault, so this is no warning.
                 let folder = folder.display();
                 tracing::info!("compiled code is not kept in `{folder}`: {error}");
                 None
@@ -47,45 +47,46 @@ impl Cache {
         }
     }
 
-    /// Where the code for these bytes lies, or will.
-    pub(super) fn place<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
+    /// The path of the code for these bytes, whether it is there or not.
+    pub(super) fn path<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
         self.folder.join(key::<C>(engine, bytes))
     }
 
-    /// The code that lies there, if it can be used.
-    pub(super) fn kept<C: Compiled>(&self, engine: &Engine, place: &Path) -> Option<C> {
-        let code = match read(place) {
+    /// The code at this path, if it can be used.
+    pub(super) fn kept<C: Compiled>(&self, engine: &Engine, path: &Path) -> Option<C> {
+        let code = match read(path) {
             Ok(code) => code,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!("`{}` is not used, and made anew: {error}", place.display());
+                tracing::warn!("`{}` is not used, and made anew: {error}", path.display());
                 return None;
             }
         };
-        // SAFETY: the file is this user's own, nobody else may write to it, and its digest says that it is as it was
-        // written; and its name says that it was written by an engine of the same settings, of this version.
+        // SAFETY: `read` has checked that the file is this user's own, that no other user may write to it, and that its
+        // digest matches the code as `write` wrote it. `key` makes the name of the engine's settings and version, so an
+        // engine like this one has made the code.
         match unsafe { C::deserialize(engine, &code) } {
             Ok(compiled) => Some(compiled),
             Err(error) => {
-                tracing::warn!("`{}` is not used: {error:#}", place.display());
+                tracing::warn!("`{}` is not used: {error:#}", path.display());
                 None
             }
         }
     }
 
-    /// Keeps code there. If that fails, the next start is slower.
-    pub(super) fn keep(&self, place: &Path, code: &[u8]) {
-        if let Err(error) = self.write(place, code) {
-            tracing::info!("`{}` is not kept: {error}", place.display());
+    /// Keeps code at this path. If that fails, the next start is slower.
+    pub(super) fn keep(&self, path: &Path, code: &[u8]) {
+        if let Err(error) = self.write(path, code) {
+            tracing::info!("`{}` is not kept: {error}", path.display());
         }
     }
 
-    /// Puts code in its place at once: whoever reads sees all of it or nothing.
+    /// Puts code at its path with one rename, so that a reader sees all of it or nothing.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         if code.len() as u64 > FILE_BYTES_MAX {
             return Err(io::Error::other("it is too large"));
         }
-        self.make_room(code.len() as u64)?;
+        self.evict(code.len() as u64)?;
         let own = format!("{}.new", std::process::id());
         let new = path.with_extension(own);
         let mut file = File::options()
@@ -104,8 +105,8 @@ impl Cache {
         written
     }
 
-    /// Removes the files that were used longest ago, if there are too many for so many bytes more.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
+    /// Removes the least recently used files, if the cache would otherwise exceed its limit with so many bytes more.
+    fn evict(&self, bytes: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -124,7 +125,7 @@ impl Cache {
             if kept <= KEPT_BYTES_MAX / 4 * 3 {
                 break;
             }
-            // Another program may have been faster.
+            // Another program may have removed it already.
             let _ = std::fs::remove_file(path);
             kept -= bytes;
         }
@@ -141,7 +142,7 @@ fn folder() -> Option<PathBuf> {
     Some(caches.join("atoll"))
 }
 
-/// Makes the folder, if it is not there, and sees whose it is.
+/// Makes the folder, if it is not there, and checks its owner.
 fn prepare(folder: &Path) -> io::Result<()> {
     let made = std::fs::DirBuilder::new()
         .recursive(true)
@@ -159,7 +160,7 @@ fn prepare(folder: &Path) -> io::Result<()> {
     check_owner(&metadata)
 }
 
-/// Nobody but this user may have written it.
+/// Checks that only this user may have written the file.
 fn check_owner(metadata: &std::fs::Metadata) -> io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own {
@@ -210,7 +211,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !is_whole || magic != MAGIC || digest != &Sha256::digest(&code)[..] {
         return Err(io::Error::new(ErrorKind::InvalidData, "it is spoiled"));
     }
-    // It was used; if that can't be noted, it goes a little sooner.
+    // Marks the file as used. If that fails, the file is removed a little sooner.
     let _ = file.set_modified(SystemTime::now());
     Ok(code)
 }

@@ -1,8 +1,9 @@
 //! Compiles modules and components: in this process, or apart, in a process of its own.
 //!
-//! A module is its author's, and the compiler's work need not be in proportion to it. So compiling has limits of time and
-//! memory, and both can only be kept from outside: a thread that compiles can't be stopped. A process that compiles can, and a
-//! fault of the compiler ends that process alone. [`apart`] is the side that asks, [`worker`] the side that compiles.
+//! A stranger may have written the module, and the compiler's work need not be in proportion to it. So compiling has
+//! limits of time and memory. Only another process can enforce them, because a thread that compiles can't be stopped. A
+//! process that compiles can, and a fault of the compiler ends that process alone. [`apart`] is the side that asks,
+//! [`worker`] the side that compiles.
 
 mod apart;
 mod worker;
@@ -35,8 +36,8 @@ pub(super) trait Compiled: Sized {
 
     /// # Safety
     ///
-    /// The bytes are what [`Compiled::serialize`] made, or `Engine::precompile_module` and its like, with an engine of the same
-    /// settings.
+    /// The bytes come from [`Compiled::serialize`], `Engine::precompile_module` or `Engine::precompile_component`, with
+    /// an engine of the same settings.
     unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
@@ -48,24 +49,24 @@ impl Compiler {
         }
     }
 
-    /// Code for these bytes: that which was kept, if there is such, or else compiled now, and kept.
+    /// Returns code for these bytes: from the cache if it is there, or else compiled now and kept.
     pub(super) fn code<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> Result<C, LoadError> {
         let Some(cache) = &self.cache else {
             return Ok(self.compile(engine, bytes)?.0);
         };
-        let place = cache.place::<C>(engine, bytes);
-        if let Some(kept) = cache.kept(engine, &place) {
+        let path = cache.path::<C>(engine, bytes);
+        if let Some(kept) = cache.kept(engine, &path) {
             return Ok(kept);
         }
         let (compiled, code): (C, _) = self.compile(engine, bytes)?;
         match code.map_or_else(|| compiled.serialize(), Ok) {
-            Ok(code) => cache.keep(&place, &code),
+            Ok(code) => cache.keep(&path, &code),
             Err(error) => tracing::info!("compiled code is not kept: {error:#}"),
         }
         Ok(compiled)
     }
 
-    /// Compiles; with the code as bytes, if compiling has left such.
+    /// Compiles. Also returns the code as bytes, if compiling has produced them.
     fn compile<C: Compiled>(
         &self,
         engine: &Engine,
@@ -76,8 +77,8 @@ impl Compiler {
             return Ok((compiled, None));
         };
         let code = apart.compile(C::KIND, bytes)?;
-        // SAFETY: the program that `Config::compiler` names has made this code, and its embedder promises that it is Atoll's. wasmtime
-        // refuses code that another version has made, or one with other settings.
+        // SAFETY: the program that `Config::compiler` names has made this code, and the embedder promises that it is
+        // Atoll's. wasmtime refuses code that another version has made, or one with other settings.
         let compiled = unsafe { C::deserialize(engine, &code) };
         Ok((compiled.map_err(not_compiled)?, Some(code)))
     }
@@ -111,7 +112,7 @@ impl Compiled for Module {
     }
 
     unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         unsafe { Module::deserialize(engine, bytes) }
     }
 }
@@ -128,7 +129,7 @@ impl Compiled for Component {
     }
 
     unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         unsafe { Component::deserialize(engine, bytes) }
     }
 }

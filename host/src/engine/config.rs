@@ -6,15 +6,15 @@ use crate::system::Config;
 use std::sync::Arc;
 use wasmtime::{OperatorCost, WasmBacktraceDetails, WasmFeatures};
 
-/// Frames of a backtrace that are kept: enough to see where, not a whole runaway recursion.
+/// Frames of a backtrace that are kept: enough to find the fault, but not a whole runaway recursion.
 const BACKTRACE_FRAMES: usize = 16;
 
-/// Who counts the reductions of an engine's programs.
+/// The counter of reductions in an engine's programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counts {
-    /// The module itself does: the rewriter has seen to it.
+    /// The module itself, by code that the rewriter has put in.
     Module,
-    /// wasmtime does, as fuel.
+    /// wasmtime, as fuel.
     Fuel,
 }
 
@@ -33,18 +33,20 @@ pub(super) fn engine(
     wasmtime::Engine::new(&wasm)
 }
 
-/// Configures the compiler. Its code runs in every engine that has this configuration, whatever else that engine is told.
+/// Configures the compiler. Its code runs in every engine that has this configuration, whatever else that engine is
+/// told.
 pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
     let mut wasm = wasmtime::Config::new();
     set_features(&mut wasm);
     wasm.memory_init_cow(false); // Copy-on-write images can't be mapped into host memories.
     wasm.memory_guard_size(0);
     wasm.guard_before_linear_memory(false);
-    // All of a slot is accessible. With a reservation, wasmtime would leave out the check against the size of a memory that can't
-    // outgrow it, because beyond its size nothing would be: `(memory 0 1)` would be readable, and writable, below 64 KiB.
+    // All of a slot is accessible. With a reservation, wasmtime would leave out the bounds check for a memory that
+    // can't outgrow it, because it expects nothing behind it: `(memory 0 1)` would be readable, and writable, below 64
+    // KiB.
     wasm.memory_reservation(0);
     wasm.memory_reservation_for_growth(0);
-    // Only the rewriter says which branches are hardly ever taken: what guests say of theirs is left out.
+    // Only the rewriter's branch hints count: it removes the guest's own.
     wasm.wasm_branch_hinting(counts == Counts::Module);
     if counts == Counts::Fuel {
         wasm.consume_fuel(true);
@@ -52,12 +54,12 @@ pub(super) fn compiler(counts: Counts) -> wasmtime::Result<wasmtime::Config> {
     }
     // Component-model concurrency doubles the cost of calls, and nothing here uses it.
     wasm.concurrency_support(false);
-    // Functions are known by the name section; a hostile module's DWARF is not looked at.
+    // Backtraces take function names from the name section; wasmtime does not parse a hostile module's DWARF.
     wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     Ok(wasm)
 }
 
-/// Turns on in wasmtime what the list of features has, and everything else off.
+/// Turns on the features of the list, and turns off all others.
 fn set_features(wasm: &mut wasmtime::Config) {
     wasm.wasm_features(WasmFeatures::all().difference(COMPONENTS), false);
     wasm.wasm_features(COMPONENTS, true);
@@ -68,12 +70,12 @@ pub(super) fn stack_bytes(config: &Config) -> usize {
     (config.max_stack + HOST_STACK_BYTES).next_multiple_of(4 << 10)
 }
 
-/// What a reduction is as fuel: a call or a branch, and what calls the host's library. Straight-line code is free, because it
-/// ends.
+/// The costs that make fuel count reductions: calls, branches, and instructions that call the host's library.
+/// Straight-line code is free, because it ends.
 ///
 /// `br_if` must never be free, or a loop could not be preempted. Bulk operations keep wasmtime's costs by size.
 fn reductions() -> wasmtime::Result<OperatorCost> {
-    // The table has a field for each of some six hundred operators and no constructor that sets them all; it can be
+    // The table has a field for each of some six hundred operators and no constructor that sets them all. It can be
     // written as JSON and read back.
     let mut table = serde_json::to_value(OperatorCost::new())?;
     let operators = table
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn wasmtime_refuses_what_is_off() {
+    fn wasmtime_refuses_features_that_are_off() {
         let engine = engine();
         for text in OFF {
             assert!(Module::validate(&engine, &binary(text)).is_err(), "{text}");
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn wasmtime_compiles_what_is_on() {
+    fn wasmtime_compiles_features_that_are_on() {
         let engine = engine();
         for text in ON {
             Module::new(&engine, binary(text)).expect(text);

@@ -1,31 +1,30 @@
 //! A process's execution in its slot: awake, or packed.
 //!
-//! Knows a future and the home that it lives in. Whatever touches what lies in the slot goes through here: a turn
-//! ([`Execution::poll`]) and the end (`drop`). Both unpack first.
+//! This file knows a future and the home that it lives in. Everything that touches the slot's contents goes through
+//! here: a turn ([`Execution::poll`]) and the end (`drop`). Both unpack first.
 //!
 //! # Why a process can be packed
 //!
-//! 1. *Who may touch it.* A waiting process's execution is owned by its entry in the process table, as a value that is
-//!    taken out under the entry's lock by whoever runs, packs or ends it. So one thread at a time has it, and none while it
-//!    waits.
-//! 2. *What points into a slot.* The execution (to the future, in the arena), what lies in the slot itself, and the
-//!    guest's own allocations in wasmtime's store that were made later and lie elsewhere. All of them are reached through
-//!    the execution alone. Nothing of wasmtime's that several stores share points to one: the arena's window is open
-//!    only while a store and its instance are made, after the first instance of a program and the first of a thread
-//!    have made what is made once.
-//! 3. *What runs meanwhile.* Packed is only who waits for mail. The one host call that is under way is `pause`, whose future
-//!    is nothing but a type, and is nowhere registered: so no driver of I/O holds a node of a list that lies on the stack.
-//!    What wasmtime allocates for that call lies in the arena ([`super::arena::CallPlace`]), where nothing else is allocated
-//!    until the call is over.
-//! 4. *Addresses stay.* A slot is packed and unpacked in place, so what points into it from elsewhere stays right.
-//! 5. *When a slot is used again.* When the execution, the memory and the stack have let go of the home; the execution
-//!    lets go last, when all that lies in the arena has been dropped.
+//! 1. *Only one thread touches a waiting process.* The process's entry in the process table owns its execution. A thread that
+//!    runs, packs or ends the process takes the execution out of the entry under the entry's lock. So at most one thread has
+//!    it, and none while the process waits.
+//! 2. *All pointers into a slot are reached through the execution.* They lie in the execution (to the future, in the arena),
+//!    in the slot itself, and in later allocations of the guest in wasmtime's store, which lie elsewhere. No structure that
+//!    wasmtime shares between stores points into a slot: the arena's window is open only while a store and its instance are
+//!    made, and only after the first instance of a program and the first of a thread have made everything that is made once.
+//! 3. *No host call is registered meanwhile.* Only processes that wait for mail are packed. The one host call that is under
+//!    way is `pause`, whose future has no fields and is registered nowhere, so no I/O driver holds a node of a list that lies
+//!    on the stack. wasmtime's allocation for that call lies in the arena ([`super::arena::CallPlace`]), where nothing else is
+//!    allocated until the call is over.
+//! 4. *Addresses stay.* A slot is packed and unpacked in place, so pointers into it from elsewhere stay valid.
+//! 5. *A slot is used again only after its last user.* The execution, the memory and the stack each hold the home. The
+//!    execution releases it last, when everything that lies in the arena has been dropped.
 //!
-//! Debug builds compare checksums of what was packed and unpacked; with [`Config::poison`](crate::Config::poison) a
+//! Debug builds compare checksums of each process before and after. With [`Config::poison`](crate::Config::poison) a
 //! packed slot can't be touched at all.
 
 use super::arena;
-use super::packing::{Extent, Packed, Templates};
+use super::packing::{Packed, Templates, UnpackScope};
 use super::recycling::{Made, Recycling};
 use super::self_test::SelfTest;
 use super::slots::{Home, at_home};
@@ -39,7 +38,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// What the processes of a program leave for those that come after them.
+/// The state that the processes of a program leave for later ones.
 pub(super) struct Legacy {
     pub(super) templates: Templates,
     /// Says whether processes can be packed.
@@ -48,7 +47,7 @@ pub(super) struct Legacy {
     pub(super) recycling: Option<Recycling>,
 }
 
-/// What a process's own future ends with: how, and the instance if another process may have it.
+/// The result of a process's own future: how it ended, and the instance if another process may have it.
 pub(super) type Outcome = (End, Option<Made>);
 
 /// See the top of the file.
@@ -61,37 +60,37 @@ pub(super) struct Inhabitant<F> {
     home: Arc<Home>,
 }
 
-/// How an execution is between its turns.
+/// The state of an execution between its turns.
 enum Rest {
     Awake(Stop),
     Packed(Packed),
 }
 
-// A million sleepers have one each.
+// A million hibernated processes have one each.
 const _: () = assert!(size_of::<Rest>() == size_of::<Packed>());
 
-/// Where a process's last turn stopped.
+/// The turn in which a process last stopped.
 #[derive(Clone, Copy, Default)]
 struct Stop {
     /// The number that its thread gave the turn.
     turn: u32,
-    /// Where in its memory the answer is written that it waits for; 0 if that is not known.
+    /// The address in its memory of the answer that it waits for; 0 if that is not known.
     answer_at: u32,
 }
 
-/// For about as many turns of others, what a process touched stays in the cache.
+/// After about as many turns of others, a process's working set has left the cache.
 const CACHED_TURNS: u32 = 16;
-/// The stack of a process that waits for mail, and what its next call of the contract takes of it.
+/// The part of the stack that the frames of a process that waits for mail, and its next call of the contract, take.
 const STACK_TOUCHED_BYTES: usize = 2368;
-/// wasmtime's store and the first of the instance, which lie at the arena's start.
+/// wasmtime's store and the beginning of the instance, which lie at the arena's start.
 const STORE_TOUCHED_BYTES: usize = 1792;
 /// The instance's context, which is made last.
 const INSTANCE_TOUCHED_BYTES: usize = 1408;
-/// The answer, and the frames of those who wait for it, if the guest's language has its stack there.
+/// The answer, and the frames of the functions that wait for it, if the guest's language has its stack there.
 const ANSWER_TOUCHED_BYTES: usize = 320;
 
 impl Stop {
-    /// The turn that this thread gives now stops here.
+    /// The present turn of this thread.
     #[inline(always)]
     fn now() -> Stop {
         Stop {
@@ -100,7 +99,8 @@ impl Stop {
         }
     }
 
-    /// Is it so little ago that all is in the cache still? If it was on another thread, the answer is any.
+    /// Whether the stop was so recent that everything is still in the cache. If it was on another thread, the answer
+    /// may be wrong.
     #[inline]
     fn is_recent(self) -> bool {
         turn_context::number().wrapping_sub(self.turn) < CACHED_TURNS
@@ -132,11 +132,11 @@ fn working_set(home: &Home, future: Range<usize>, answer_at: u32) -> WorkingSet 
 }
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
-    /// An execution in this home.
+    /// Makes an execution in this home.
     #[inline(always)]
     pub(super) fn new(home: Arc<Home>, legacy: Arc<Legacy>, future: F) -> Inhabitant<F> {
-        // SAFETY: the execution that had the instance before is gone, as it has put it back; this one drops the future before the
-        // home.
+        // SAFETY: an execution that had the instance before has put it back, and so is gone. This execution drops the
+        // future before the home.
         let future = unsafe { home.make_execution(|| Box::new(future)) };
         Inhabitant {
             future: Some(Box::into_pin(future)),
@@ -149,28 +149,29 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 
 impl<F> Inhabitant<F> {
     #[inline]
-    fn unpack(&mut self, extent: Extent) {
+    fn unpack(&mut self, scope: UnpackScope) {
         if let Rest::Awake(_) = self.rest {
             return;
         }
         if let Rest::Packed(packed) =
             std::mem::replace(&mut self.rest, Rest::Awake(Stop::default()))
         {
-            // SAFETY: it was packed from this home, and nobody has touched it since: see the top of the file.
-            unsafe { packed.unpack(&self.home, extent) };
+            // SAFETY: it was packed from this home, and nothing has touched the home since: see the top of the file.
+            unsafe { packed.unpack(&self.home, scope) };
         }
     }
 }
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
-    /// The future's next value; when it is ready, it is gone, and the instance is another process's if it can be.
+    /// Polls the future. When it is ready, this drops it, and puts the instance back for another process if that is
+    /// possible.
     #[inline(always)]
     fn poll_future(&mut self, context: &mut Context<'_>) -> Poll<End> {
         let future = self.future.as_mut().expect("it has not ended");
         let polled = if self.home.is_settled() {
             future.as_mut().poll(context)
         } else {
-            // A program of several memories asks for them when it likes.
+            // A program of several memories may ask for them at any time.
             if self.legacy.recycling.is_some() {
                 self.home.settle();
             }
@@ -191,7 +192,7 @@ impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
 
 impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        self.unpack(Extent::All);
+        self.unpack(UnpackScope::All);
         self.poll_future(context)
     }
 
@@ -207,16 +208,17 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     }
 
     fn end(mut self: Box<Self>, awaits_mail: bool) {
-        // On the flattened path who waits for mail does it in a loop of the rewriter's, and asks again first thing; who is told
-        // to end then gets an error for an answer. So none of the guest's own code runs, and it unwinds like a process
-        // that exits, which leaves its instance to others. Anybody else is dropped, wherever it is.
+        // On the flattened path a process that waits for mail does so in a loop of the rewriter's glue, which asks
+        // again first thing. If the process was told to end, it gets an error for an answer. So none of the guest's own
+        // code runs, and the process unwinds like one that exits, so its instance can be recycled. All other
+        // processes are dropped where they are.
         if awaits_mail && self.legacy.recycling.is_some() {
-            self.unpack(Extent::NotMemory);
+            self.unpack(UnpackScope::NotMemory);
             let mut context = Context::from_waker(Waker::noop());
             let ended = without_backtrace(|| self.poll_future(&mut context));
             debug_assert!(ended.is_ready(), "a process that was told to end goes on");
             if ended.is_pending() {
-                // Whatever ran may have written to the memory.
+                // The code that ran may have written to the memory.
                 self.home.forget_memory(false);
             }
         }
@@ -239,7 +241,7 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
 
 impl<F> Drop for Inhabitant<F> {
     fn drop(&mut self) {
-        self.unpack(Extent::NotMemory);
+        self.unpack(UnpackScope::NotMemory);
         self.future = None;
     }
 }

@@ -26,32 +26,33 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{CallHook, Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 
-/// A component's fuel is only used up by the slice; this much is never reached, and what is gone counts the reductions.
+/// A component's slice ends by fuel, but its fuel never runs out: it starts with this much, and the difference counts
+/// its reductions.
 const FUEL: u64 = u64::MAX;
 
-/// What a component may hand to a host call beside a payload: names, options.
+/// The most that a component may pass to a host call beside a payload: names, options.
 const LIFTED_BESIDE_MESSAGE_BYTES: usize = 64 << 10;
 
-/// A loaded program: what both kinds have in common, and what only its kind has.
+/// A loaded program: the part that both kinds have in common, and the part of its kind.
 pub(super) struct Program<K: Kind> {
     common: Common,
     functions: Vec<(String, K::Export)>,
-    /// Where a function is among them, by its name.
+    /// The index of each function, by its name.
     by_name: HashMap<String, u32>,
-    /// Which of them runs when none is named.
+    /// The index of the function that runs when none is named.
     entry: u32,
     kind: K,
 }
 
 /// A way to run programs.
 pub(super) trait Kind: Send + Sync + Sized {
-    /// How it finds an exported function.
+    /// Identifies an exported function.
     type Export: Send + Sync;
 
-    /// Can its processes be in a host call that is completed by something else than mail?
+    /// Whether its processes can wait in a host call that something other than mail completes.
     fn has_host_calls(&self) -> bool;
 
-    /// Is the function with this index of its module the guest's own?
+    /// Whether the function with this index of its module is the guest's own.
     fn is_guest_function(&self, index: u32) -> bool;
 
     /// Makes an instance that is about to run a function.
@@ -63,7 +64,7 @@ pub(super) trait Kind: Send + Sync + Sized {
     ) -> Result<Body, SpawnError>;
 }
 
-/// What every program needs to make a process.
+/// The part of a program that both kinds need to make a process.
 pub(super) struct Common {
     pub(super) engine: Engine,
     pub(super) slots: Arc<Slots>,
@@ -134,11 +135,11 @@ impl<K: Kind> Runnable for Program<K> {
     }
 }
 
-/// Where each function is, by its name; the first of several.
+/// The index of each function, by its name; the first of several.
 fn by_name<E>(functions: &[(String, E)]) -> HashMap<String, u32> {
-    let places = (0..functions.len() as u32).zip(functions).rev();
-    places
-        .map(|(place, (name, _))| (name.clone(), place))
+    let indexes = (0..functions.len() as u32).zip(functions).rev();
+    indexes
+        .map(|(index, (name, _))| (name.clone(), index))
         .collect()
 }
 
@@ -147,20 +148,20 @@ pub(super) struct Core {
     instance: InstancePre<State>,
     memory: Option<ModuleExport>,
     entry: ModuleExport,
-    /// What is left of the slice.
+    /// The global that holds the rest of the slice.
     counter: ModuleExport,
     imports_wasi: bool,
     originals: Originals,
-    /// An instance was made, and with it all that instances share.
+    /// An instance was made, and with it everything that the program's instances share.
     has_made: AtomicBool,
-    /// What the last one took of its arena.
+    /// The arena bytes that the last instance took.
     arena_bytes: AtomicUsize,
     /// The part of the memory that its data fills.
     data: Range<usize>,
 }
 
 thread_local! {
-    /// An instance was made on this thread, and with it all that a thread's instances share.
+    /// An instance was made on this thread, and with it everything that the thread's instances share.
     static HAS_MADE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -215,7 +216,7 @@ fn dense_data(analysis: &Analysis) -> Range<usize> {
 }
 
 impl Kind for Core {
-    /// It is told the function's place.
+    /// None: the module's entry takes the function's index.
     type Export = ();
 
     fn has_host_calls(&self) -> bool {
@@ -252,13 +253,13 @@ impl Kind for Core {
             let result = entry.call_async(store, (function as i32,)).await;
             outcome(made, result, counter, originals, is_recycled)
         };
-        // The stack is asked for in the first turn, if instantiation or a process before has not had it.
+        // wasmtime asks for the stack in the first turn, unless instantiation or an earlier process has had it.
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
 }
 
-/// What a process ends with. Apart from the future, which is polled every turn, and is less to be called and returned from
-/// without it.
+/// The result of a process. It is a function of its own because the future is polled every turn, and polling it is
+/// cheaper when this code is not inlined there.
 #[inline(never)]
 fn outcome(
     mut made: Made,
@@ -288,7 +289,7 @@ fn outcome(
 }
 
 impl Core {
-    /// Makes an instance for a process, from nothing.
+    /// Makes a new instance for a process.
     fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
         let home = common.home(&Written {
             arena_bytes: self.arena_bytes.load(Ordering::Relaxed),
@@ -318,12 +319,13 @@ impl Core {
         };
         let is_first = !self.has_made.load(Ordering::Acquire) || !HAS_MADE.get();
         let made = match is_first {
-            // SAFETY: the home is new, and what is made lies in it as long as somebody has the instance, who has the home as well.
+            // SAFETY: the home is new. Its contents are used only through the instance, whose owner also holds the
+            // home.
             true => make(unsafe { home.make_instance(CallPlace::reserve) }),
             // SAFETY: as above.
             false => unsafe { home.make_instance(|| make(CallPlace::reserve())) },
         };
-        // An error lies in the slot, too: it goes before the slot does.
+        // An error lies in the slot, too, so this drops it before the slot.
         let parts = made.map_err(cannot_start)?;
         self.has_made.store(true, Ordering::Release);
         HAS_MADE.set(true);
@@ -340,12 +342,12 @@ pub(super) struct Component {
     wasi_entry: Option<u32>,
 }
 
-/// What the component path calls WASI's entry.
+/// The component path's name for WASI's entry.
 pub(crate) const WASI_RUN: &str = "wasi:cli/run";
 
 impl Program<Component> {
-    /// Finds what can be spawned: exported functions that take and return nothing, and `wasi:cli/run`. None if there
-    /// is no entry among them.
+    /// Finds the functions that can be spawned: exported functions that take and return nothing, and `wasi:cli/run`.
+    /// None if there is no entry among them.
     pub(super) fn component(
         common: Common,
         component: &component::Component,
@@ -370,7 +372,7 @@ impl Program<Component> {
             }
         }
         let by_name = by_name(&functions);
-        // A WASI command is one, whatever else it exports.
+        // A WASI command is run as one, whatever else it exports.
         let entry = wasi_entry.or_else(|| by_name.get("run").copied())?;
         let kind = Component {
             instance,
@@ -413,7 +415,8 @@ impl Kind for Component {
         store
             .fuel_async_yield_interval(Some(slice_reductions.into()))
             .expect("the engine counts fuel");
-        // For a process that is to end no call of the host goes through: neither the contract's, nor WASI's, nor one of wasmtime's own.
+        // A process with a pending exit completes no call of the host: neither one of the contract, nor of WASI, nor
+        // one of wasmtime's own.
         store.call_hook(|mut guest, hook| match hook {
             CallHook::CallingHost => survives(&guest.data().current),
             CallHook::ReturningFromHost => {
@@ -458,14 +461,14 @@ pub(super) fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> was
 
 fn cannot_start(error: wasmtime::Error) -> SpawnError {
     let cause = error.root_cause().to_string();
-    // wasmtime has no type for it: the limits of the process, or of all, have refused a memory.
+    // wasmtime has no error type for this: the limit of the process, or of all processes, has refused a memory.
     if cause.ends_with("exceeds memory limits") {
         return SpawnError::NoMemory;
     }
     SpawnError::Other(format!("the program can't be instantiated: {cause}"))
 }
 
-/// What a finished call means for the process.
+/// Turns the result of a finished call into the process's end.
 fn end(
     store: &Store<State>,
     counted: u64,
@@ -520,8 +523,8 @@ fn backtrace(
     backtrace.frames().iter().filter_map(name).collect()
 }
 
-/// What a function of a rewritten module is called, for people: loading has made the name readable. It had this index in the
-/// original.
+/// The name of a function of a rewritten module, for people: loading has made it readable. `index` is the function's
+/// index in the original module.
 fn frame_name(frame: &wasmtime::FrameInfo, index: u32) -> String {
     match frame.func_name() {
         Some(name) => name.to_owned(),
@@ -529,7 +532,8 @@ fn frame_name(frame: &wasmtime::FrameInfo, index: u32) -> String {
     }
 }
 
-/// The same for a component's, whose modules are compiled as they are. Not for a process's own stack: see [`readable`].
+/// The same for a component, whose modules are compiled as they are. It must not run on a process's own stack: see
+/// [`readable`].
 fn component_frame_name(frame: &wasmtime::FrameInfo) -> Option<String> {
     Some(match frame.func_name() {
         Some(name) => readable(name),

@@ -25,7 +25,7 @@ pub(crate) struct Engine {
     slots: Arc<Slots>,
     self_test: Arc<SelfTest>,
     modules: Modules,
-    /// Made when there is the first.
+    /// Made for the first component.
     components: OnceLock<Components>,
     contract: Contract,
     wasi: Arc<Wasi>,
@@ -34,13 +34,14 @@ pub(crate) struct Engine {
     grants: ContractGrants,
 }
 
-/// What programs on the flattened path share.
+/// Shared by the programs on the flattened path.
 struct Modules {
     engine: wasmtime::Engine,
     linker: Linker<State>,
 }
 
-/// What programs on the component path share. Their reductions are counted by wasmtime, so they are compiled otherwise.
+/// Shared by the programs on the component path. wasmtime counts their reductions, so they need an engine with other
+/// settings.
 struct Components {
     engine: wasmtime::Engine,
     linker: component::Linker<State>,
@@ -62,7 +63,7 @@ pub(crate) struct ContractGrants {
 }
 
 impl ContractGrants {
-    /// May a program import this interface?
+    /// Whether a program may import this interface.
     fn allow(self, interface: &str) -> bool {
         let is = |name: &str| interface.contains(name);
         (self.inspection || !is("atoll-rt:process/inspection@"))
@@ -123,7 +124,7 @@ impl Engine {
         Arc::downgrade(&self.slots)
     }
 
-    /// What hibernation has done.
+    /// The counters of hibernation.
     pub(crate) fn hibernation(&self) -> Hibernation {
         let tally = &self.slots.packed;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -274,10 +275,10 @@ fn no_entry(functions: &[(String, u32)]) -> LoadError {
     LoadError::new(Kind::NoEntry, text)
 }
 
-/// Something is imported that the linker does not have, or not so.
+/// The linker lacks an import, or has it with another type.
 fn unlinked(error: wasmtime::Error) -> LoadError {
     let text = format!("{error:#}");
-    // For components, what is missing has no type of its own.
+    // wasmtime has no error type for a missing import of a component.
     let is_missing =
         error.is::<wasmtime::UnknownImportError>() || text.contains("not found in the linker");
     let kind = if is_missing {

@@ -1,47 +1,48 @@
-//! Large payloads, copied once: from their sender's memory into the receiver's.
+//! Large payloads, copied once: from the sender's memory into the receiver's.
 //!
-//! Knows ranges of a guest's memory, never what a message is. A sender of much gives up its turn within `send`, and
-//! until its next one its memory is as it was: whoever takes the message meanwhile copies from there. If nobody has
-//! taken it by then, the sender's next turn begins by copying it to the host, as is done with small payloads at once.
+//! This file knows ranges of a guest's memory, never what a message is. The sender of a large payload gives up its turn
+//! within `send`, and its memory does not change until its next turn. A receiver that takes the message meanwhile
+//! copies from there. If no receiver has taken it by then, the sender's next turn first copies the payload to the host,
+//! as `send` does at once with a small one.
 //!
 //! ```text
 //!   sender     send: lends, gives up its turn ─────────────► next turn: send ends the loan, returns
-//!   receiver                  receive: makes room, copies from the sender's memory
-//!        or                                                  … or from what the sender left with the host
+//!   receiver                  receive: allocates, copies from the sender's memory
+//!        or                                                  … or from the copy that the sender made on the host
 //! ```
 //!
-//! # Why nobody reads what is not there
+//! # Why a receiver never reads memory that has changed or is gone
 //!
-//! A loan ends with its [`Lender`], which lies in the sender's store ([`super::state::State`]) from the moment the loan is
-//! made. From then on until it ends no code of the guest's runs: `send` answers that it must be asked again, and the
-//! glue around it, which is the host's own and which no guest can leave out, does nothing else ([`super::flatten`]). Nor
-//! is the memory packed meanwhile, because the sender does not wait for mail. When the process is ended instead, its
-//! store drops the data, and so the lender, before it drops the memory. Whoever copies does so under the loan's lock,
-//! and the loan ends under it.
+//! A loan ends with its [`Lender`], which lies in the sender's store ([`super::state::State`]) as soon as the loan is
+//! made. Until the loan ends, no code of the guest runs: `send` answers "again", and the glue around it does nothing
+//! but ask again ([`super::flatten`]). The glue is the host's own, and no guest can leave it out. The memory is not
+//! packed meanwhile either, because the sender does not wait for mail. If the process is ended instead, its store drops
+//! the data, and with it the lender, before it drops the memory. Every copy from the sender's memory is made under the
+//! loan's lock, and the loan ends under it.
 
 use crate::process::{Loan, Payload};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-/// Payloads of this size and more are lent: copying fewer bytes costs less than a turn.
+/// Payloads of this size and more are lent. For fewer bytes a copy costs less than the turn that the sender gives up.
 pub(crate) const LENT_BYTES_MIN: u32 = 32 << 10;
 
-/// What a sender has lent; dropping it ends the loan.
+/// The sender's end of a loan. Dropping it ends the loan.
 pub(crate) struct Lender(Arc<Lent>);
 
 struct Lent {
     length: usize,
-    /// Where the bytes are; none when the loan has ended.
-    place: Mutex<Option<LentAt>>,
-    /// What was lent, if somebody may still want it and the loan has ended.
+    /// The address of the lent bytes. None when the loan has ended.
+    lent_at: Mutex<Option<LentAt>>,
+    /// The host's copy of the bytes, made when the loan ended or when a receiver read them in place.
     kept: OnceLock<Box<[u8]>>,
 }
 
 /// An address in a guest's memory.
 struct LentAt(NonNull<u8>);
 
-// SAFETY: it is no more than an address; what is there is read by one thread at a time, under the loan's lock, while
-// nobody writes to it: see the top of the file.
+// SAFETY: it is only an address. One thread at a time reads the bytes there, under the loan's lock, and the sender does
+// not write to them until the loan ends: see the top of the file.
 unsafe impl Send for LentAt {}
 
 impl Lender {
@@ -49,60 +50,60 @@ impl Lender {
     ///
     /// # Safety
     ///
-    /// They stay where they are, and nobody writes to them, until the lender ends the loan or is dropped. So they are bytes of the
-    /// memory of the guest whose store holds the lender, and the contract's function that lends them answers "again" until
-    /// [`end`](Lender::end) has ended the loan.
+    /// Until the lender ends the loan or is dropped, the bytes stay where they are and are not written to. The caller
+    /// upholds this: the bytes belong to the memory of the guest whose store holds the lender, and the contract's
+    /// function that lends them answers "again" until [`end`](Lender::end) has ended the loan.
     pub(crate) unsafe fn lend(lender: &mut Option<Lender>, bytes: &[u8]) -> Payload {
         let lent = Arc::new(Lent {
             length: bytes.len(),
-            place: Mutex::new(Some(LentAt(NonNull::from(bytes).cast()))),
+            lent_at: Mutex::new(Some(LentAt(NonNull::from(bytes).cast()))),
             kept: OnceLock::new(),
         });
         *lender = Some(Lender(lent.clone()));
         Payload::lent(lent)
     }
 
-    /// Ends the loan, and says how many bytes the host has copied for that. None if somebody is copying at this very
-    /// moment: then it must be asked again.
+    /// Ends the loan, and returns how many bytes the host has copied for that. Returns none if a receiver is copying at
+    /// this moment: the caller must then try again.
     pub(crate) fn end(&self) -> Option<usize> {
-        match self.0.place.try_lock() {
-            Ok(place) => Some(self.end_at(place)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(self.end_at(poisoned.into_inner())),
+        match self.0.lent_at.try_lock() {
+            Ok(lent_at) => Some(self.end_locked(lent_at)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.end_locked(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    fn end_at(&self, mut place: MutexGuard<'_, Option<LentAt>>) -> usize {
-        // If nobody else has it, nobody can want it any more.
-        let is_wanted = place.is_some() && Arc::strong_count(&self.0) > 1;
+    fn end_locked(&self, mut lent_at: MutexGuard<'_, Option<LentAt>>) -> usize {
+        // If only the lender has the payload, no receiver can ask for it any more.
+        let is_wanted = lent_at.is_some() && Arc::strong_count(&self.0) > 1;
         if is_wanted {
-            self.0.keep(&mut place);
+            self.0.keep(&mut lent_at);
         }
-        *place = None;
+        *lent_at = None;
         if is_wanted { self.0.length } else { 0 }
     }
 }
 
 impl Drop for Lender {
     fn drop(&mut self) {
-        let _ = self.end_at(self.0.lock());
+        let _ = self.end_locked(self.0.lock());
     }
 }
 
 impl Lent {
     fn lock(&self) -> MutexGuard<'_, Option<LentAt>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lent_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies the bytes to the host, and ends the loan.
-    fn keep(&self, place: &mut Option<LentAt>) -> &[u8] {
-        let taken = place.take();
+    fn keep(&self, lent_at: &mut Option<LentAt>) -> &[u8] {
+        let taken = lent_at.take();
         self.kept.get_or_init(|| {
             let Some(LentAt(start)) = taken else {
-                // It ended when nobody but its lender had it, so nobody has it to ask.
+                // The loan ended while only its lender had it, so no payload is left that could ask.
                 return [].into();
             };
-            // SAFETY: the loan had not ended, so the bytes are there and nobody writes to them.
+            // SAFETY: the loan had not ended, so the bytes are there and the sender does not write to them.
             unsafe { NonNull::slice_from_raw_parts(start, self.length).as_ref() }.into()
         })
     }
@@ -113,18 +114,18 @@ impl Loan for Lent {
         self.length
     }
 
-    fn copy_to(&self, room: &mut [u8]) {
+    fn copy_to(&self, buffer: &mut [u8]) {
         if let Some(kept) = self.kept.get() {
-            return room.copy_from_slice(kept);
+            return buffer.copy_from_slice(kept);
         }
-        let mut place = self.lock();
-        match &*place {
-            // SAFETY: the loan has not ended, so the bytes are there and nobody writes to them; the room is borrowed for
-            // writing, so it is another memory's.
-            Some(LentAt(start)) => room.copy_from_slice(unsafe {
+        let mut lent_at = self.lock();
+        match &*lent_at {
+            // SAFETY: the loan has not ended, so the bytes are there and the sender does not write to them. The caller
+            // has borrowed the buffer for writing, so it is not in the sender's memory.
+            Some(LentAt(start)) => buffer.copy_from_slice(unsafe {
                 NonNull::slice_from_raw_parts(*start, self.length).as_ref()
             }),
-            None => room.copy_from_slice(self.keep(&mut place)),
+            None => buffer.copy_from_slice(self.keep(&mut lent_at)),
         }
     }
 
@@ -147,19 +148,19 @@ mod tests {
     /// Each test ends the loan before it writes to the bytes.
     fn lent(bytes: &[u8]) -> (Lender, Payload) {
         let mut lender = None;
-        // SAFETY: see above.
+        // SAFETY: each test upholds this, see above.
         let payload = unsafe { Lender::lend(&mut lender, bytes) };
         (lender.expect("it has lent"), payload)
     }
 
     fn copied(payload: &Payload) -> Vec<u8> {
-        let mut room = vec![0; payload.len()];
-        payload.copy_to(&mut room);
-        room
+        let mut buffer = vec![0; payload.len()];
+        payload.copy_to(&mut buffer);
+        buffer
     }
 
     #[test]
-    fn what_is_lent_can_be_had_before_and_after_the_loan() {
+    fn lent_bytes_can_be_read_before_and_after_the_loan_ends() {
         let mut bytes = some_bytes();
         let wanted = bytes.clone();
         let (lender, payload) = lent(&bytes);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_has_it_copied_to_the_host() {
+    fn reading_in_place_copies_the_bytes_to_the_host() {
         let mut bytes = some_bytes();
         let wanted = bytes.clone();
         let (lender, payload) = lent(&bytes);
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_bytes_has_them_copied_once() {
+    fn taking_the_bytes_copies_them_once() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         assert!(payload.into_vec() == bytes);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_is_not_copied() {
+    fn a_payload_that_was_dropped_is_not_copied() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         drop(payload);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_who_copies() {
+    fn ending_a_loan_does_not_wait_for_a_copy() {
         let bytes = some_bytes();
         let (lender, payload) = lent(&bytes);
         let copying = lender.0.lock();

@@ -1,8 +1,9 @@
 //! The engine: wasmtime, and everything about it.
 //!
-//! This room knows configuration, compiling, instances, reductions and slots. It takes modules as the rewriter leaves them,
-//! and is handed the contract's functions as linkers. It never sees links, names or the command line. The only `unsafe` of the host
-//! is in [`slots`], [`arena`], [`packing`], [`inhabitant`], [`loan`], and where compiled code is taken in, [`cache`] and [`compiler`].
+//! This room knows configuration, compiling, instances, reductions and slots. It takes modules as the rewriter leaves
+//! them, and `runtime` hands it the contract's functions as linkers. It never sees links, names or the command line.
+//! The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`] and [`loan`], and in [`cache`]
+//! and [`compiler`], which load compiled code.
 
 pub(crate) mod loan;
 pub(crate) mod state;
@@ -32,7 +33,7 @@ pub(crate) use slots::moved_reductions;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Numbers the threads that have asked, so that schedulers use different shelves and queues.
+/// Numbers the threads in the order in which they first call this, so that schedulers use different shelves and queues.
 fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

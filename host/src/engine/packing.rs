@@ -1,13 +1,13 @@
 //! Packing: an idle process as the few bytes in which it differs from others of its program.
 //!
-//! Knows the parts of a slot as words, and puts them back at the same addresses: nothing that points into a slot has to
-//! be changed. Never sees what the words mean. What makes it sound is said at [`super::inhabitant`].
+//! This file knows the parts of a slot as words, and puts them back at the same addresses, so no pointer into a slot
+//! has to be changed. It never sees what the words mean. [`super::inhabitant`] says why it is sound.
 //!
-//! What is packed: the stack from its stack pointer to its top, the arena as far as it is used, and the pages of the
-//! memory that hold something. Each is compared with a *template*: another process of the program, if possible one with a
-//! stack and an arena of the same size, which for most means that it waited at the same place. Addresses within the
-//! template's slot stand for the same places in the other; so do those within the slots beside it, because what is in
-//! fields that nobody has written is often left from the process that was made before.
+//! Packing takes the stack from its stack pointer to its top, the used part of the arena, and the pages of the memory
+//! that hold something. It writes each part as deltas to a *template*: another process of the program, if possible one
+//! with a stack and an arena of the same size, which in most cases waited at the same place. An address within the
+//! template's slot corresponds to the same offset in the packed slot. The same holds for addresses within the
+//! neighbouring slots, because uninitialized fields often still hold pointers of the process that was made before.
 
 mod copies;
 mod template;
@@ -16,7 +16,7 @@ pub(super) use template::Templates;
 
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
-use super::words::{Reader, Recent, put, put_words};
+use super::words::{Reader, Recent, put, put_deltas};
 use copies::{copy_in, copy_out};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -40,13 +40,13 @@ const ZEROS: Page = [0; PAGE_WORDS];
 /// wasmtime keeps the stack pointer of a suspended stack so far below its top (wasmtime-internal-fiber, unix.rs).
 const SAVED_POINTER_BELOW_TOP: usize = 16;
 
-/// What is written of a memory.
+/// The encodings of a memory.
 mod memory {
-    /// It stays where it is, or there is none.
-    pub(super) const LEFT: u64 = 0;
-    /// The pages that the template has.
+    /// The memory stays where it is, or there is none.
+    pub(super) const NOT_PACKED: u64 = 0;
+    /// The same pages as the template's.
     pub(super) const SAME_PAGES: u64 = 1;
-    /// Others, whose numbers follow.
+    /// Other pages, whose numbers follow.
     pub(super) const OTHER_PAGES: u64 = 2;
 }
 
@@ -54,7 +54,7 @@ mod memory {
 pub(super) struct Packed {
     code: Box<[u8]>,
     template: Option<Arc<Template>>,
-    /// Nothing of the slot is resident.
+    /// No page of the slot is resident, or none will be soon.
     is_whole: bool,
     /// The memory is packed as well.
     has_memory: bool,
@@ -64,7 +64,7 @@ pub(super) struct Packed {
 
 /// How much of a process is unpacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum UnpackScope {
     All,
     /// For a process that ends: none of its own code runs again, so its memory may be zero.
     NotMemory,
@@ -79,14 +79,14 @@ struct Parts {
     pages: Vec<u32>,
 }
 
-/// What packing and unpacking work with, kept by each thread for its memory.
+/// The buffers of packing and unpacking, which each thread keeps.
 #[derive(Default)]
 struct Scratch {
     code: Vec<u8>,
     /// Copies of the stack and the arena.
     stack: Vec<u64>,
     arena: Vec<u64>,
-    /// The words that a part is expected to have, or has.
+    /// The expected words of a part, or its unpacked ones.
     words: Vec<u64>,
 }
 
@@ -95,14 +95,14 @@ thread_local! {
 }
 
 impl Packed {
-    /// Packs what lies in the slot of a process that waits.
+    /// Packs the contents of a waiting process's slot.
     ///
     /// # Safety
     ///
-    /// Nobody touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
+    /// Nothing touches the slot, nor a memory of its process, before [`Packed::unpack`] is called for the same home.
     pub(super) unsafe fn pack(home: &Arc<Home>, templates: &Templates) -> Option<Packed> {
         let started_ns = home.slots().now_ns();
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         let (packed, parts) = unsafe { Packed::of(home, templates) }?;
         let tally = &home.slots().packed;
         if parts.memory.is_none() && home.first_memory().is_some() {
@@ -111,8 +111,8 @@ impl Packed {
         tally.packed.fetch_add(1, Ordering::Relaxed);
         add(&tally.bytes, packed.bytes());
         let is_whole = if parts.are_all_of(home) && !home.poisons() {
-            // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
-            unsafe { home.departs() };
+            // SAFETY: the caller has the slot, and `packed` holds the contents of its pages now.
+            unsafe { home.release_soon() };
             true
         } else {
             // SAFETY: as above.
@@ -122,28 +122,28 @@ impl Packed {
         Some(Packed { is_whole, ..packed })
     }
 
-    /// The same, but the pages go back to the kernel at once, and no statistic counts it.
+    /// Does the same, but the pages go back to the kernel at once, and no statistic counts it.
     ///
     /// # Safety
     ///
     /// As for [`Packed::pack`], with [`Packed::put_back`].
     pub(super) unsafe fn pack_now(home: &Home, templates: &Templates) -> Option<Packed> {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         let (packed, parts) = unsafe { Packed::of(home, templates) }?;
-        // SAFETY: the slot is the caller's; what its pages hold is in `packed` now.
+        // SAFETY: the caller has the slot, and `packed` holds the contents of its pages now.
         let is_whole = unsafe { parts.give_back(home) };
         Some(Packed { is_whole, ..packed })
     }
 
-    /// What the slot holds, packed; it is still there.
+    /// Packs the slot's contents and leaves them in place.
     ///
     /// # Safety
     ///
-    /// Nobody writes to the slot, nor to a memory of its process, meanwhile.
+    /// Nothing writes to the slot, nor to a memory of its process, meanwhile.
     unsafe fn of(home: &Home, templates: &Templates) -> Option<(Packed, Parts)> {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         let mut parts = unsafe { Parts::find(home) }?;
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         let packed = SCRATCH.with_borrow_mut(|scratch| unsafe {
             scratch.copy(&parts);
             parts.encode(home, templates, scratch)
@@ -151,17 +151,17 @@ impl Packed {
         Some((packed, parts))
     }
 
-    /// Puts everything back where it was.
+    /// Puts everything back at its addresses.
     ///
     /// # Safety
     ///
-    /// The home is the one that it was packed from, and untouched since.
-    pub(super) unsafe fn unpack(self, home: &Home, extent: Extent) {
+    /// The process was packed from this home, which nothing has touched since.
+    pub(super) unsafe fn unpack(self, home: &Home, scope: UnpackScope) {
         let started_ns = home.slots().now_ns();
         let bytes = self.bytes();
-        if !home.comes_back() {
-            // SAFETY: as the caller's.
-            unsafe { self.put_back(home, extent) };
+        if !home.take_back() {
+            // SAFETY: the caller promises the same, and `take_back` says that the pages are gone.
+            unsafe { self.put_back(home, scope) };
         }
         let tally = &home.slots().packed;
         tally.unpacked.fetch_add(1, Ordering::Relaxed);
@@ -169,12 +169,12 @@ impl Packed {
         add(&tally.nanoseconds, home.slots().now_ns() - started_ns);
     }
 
-    /// The same for a process whose slot has lost its pages; no statistic counts it.
+    /// Does the same for a process whose slot has lost its pages; no statistic counts it.
     ///
     /// # Safety
     ///
     /// As for [`Packed::unpack`].
-    pub(super) unsafe fn put_back(self, home: &Home, extent: Extent) {
+    pub(super) unsafe fn put_back(self, home: &Home, scope: UnpackScope) {
         let slot = home.region();
         if self.is_whole {
             home.wakes();
@@ -193,28 +193,28 @@ impl Packed {
         SCRATCH.with_borrow_mut(|Scratch { words, .. }| {
             words.resize(stack_words, 0);
             Template::expect_stack(template, words, base);
-            reader.correct(words);
-            // SAFETY: the stack is the caller's, and as long.
+            reader.apply_deltas(words);
+            // SAFETY: the caller has the stack, which is as long.
             unsafe { copy_in(words, top - stack_words * 8) };
             words.resize(arena_words, 0);
             Template::expect_arena(template, words, base);
-            reader.correct(words);
-            // SAFETY: the arena is the caller's, and as long.
+            reader.apply_deltas(words);
+            // SAFETY: the caller has the arena, which is as long.
             unsafe { copy_in(words, top) };
         });
-        match extent {
-            // SAFETY: the memory is the caller's.
-            Extent::All => unsafe { self.unpack_memory(home, reader) },
-            Extent::NotMemory if self.has_memory => home.forget_memory(true),
-            Extent::NotMemory => {}
+        match scope {
+            // SAFETY: the caller has the memory.
+            UnpackScope::All => unsafe { self.unpack_memory(home, reader) },
+            UnpackScope::NotMemory if self.has_memory => home.forget_memory(true),
+            UnpackScope::NotMemory => {}
         }
         #[cfg(any(test, debug_assertions))]
-        // SAFETY: the slot is the caller's.
+        // SAFETY: the caller has the slot.
         unsafe {
             let mut parts = Parts::find(home).expect("it could be packed");
             if !self.has_memory {
                 parts.pages.clear();
-            } else if extent == Extent::NotMemory {
+            } else if scope == UnpackScope::NotMemory {
                 assert!(parts.pages.is_empty(), "what is forgotten is zero");
                 return;
             }
@@ -245,18 +245,18 @@ impl Packed {
             region.populate(start..start + run.len() * PAGE_BYTES);
         }
         for page in pages {
-            // SAFETY: the page is within the memory, which is the caller's.
+            // SAFETY: the page is within the memory, which the caller has.
             let words = unsafe { guest_words_mut(&page_range(region, page)) };
             match template.and_then(|template| template.page(page)) {
                 // A page that was given back is zero.
                 None => {}
                 Some(expected) => words.copy_from_slice(expected),
             }
-            reader.correct(words);
+            reader.apply_deltas(words);
         }
     }
 
-    /// Is all of the process packed, its memory as well?
+    /// Whether all of the process is packed, including its memory.
     pub(super) fn is_all(&self) -> bool {
         self.is_whole && self.has_memory
     }
@@ -267,7 +267,7 @@ impl Packed {
 }
 
 impl Parts {
-    /// None if the slot does not hold what a waiting process's slot holds.
+    /// Finds the parts. None if the slot's contents are not those of a waiting process.
     ///
     /// # Safety
     ///
@@ -298,7 +298,7 @@ impl Parts {
             if !is_small {
                 parts.pages.clear();
             }
-            // SAFETY: the pages are within the memory, which is the caller's.
+            // SAFETY: the pages are within the memory, which the caller has.
             parts
                 .pages
                 .retain(|page| unsafe { guest_words(&page_range(region, *page)) } != ZEROS);
@@ -320,21 +320,21 @@ impl Parts {
         scratch: &mut Scratch,
     ) -> Packed {
         let mut template = templates.find(self);
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         let mut of_memory = unsafe { self.write(home, template.as_deref(), scratch) };
         let is_good = template.is_some() && scratch.code.len() <= GOOD_BYTES;
         if !is_good && self.pages.len() <= TEMPLATE_PAGES_MAX && templates.is_time_for_another() {
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             let new = templates.add(unsafe { self.template(home, scratch) });
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             of_memory = unsafe { self.write(home, Some(&new), scratch) };
             template = Some(new);
         }
         if !self.pages.is_empty() && of_memory > self.pages.len() * PAGE_BYTES / 2 {
-            // Packed it would take as much room as it is, or more.
+            // Packed, the memory would take more than half of its present size.
             self.memory = None;
             self.pages.clear();
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             unsafe { self.write(home, template.as_deref(), scratch) };
         }
         Packed {
@@ -343,12 +343,12 @@ impl Parts {
             is_whole: false,
             has_memory: self.memory.is_some(),
             #[cfg(any(test, debug_assertions))]
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             checksum: unsafe { self.checksum(scratch) },
         }
     }
 
-    /// Writes all parts, and says how many bytes of that are the memory's.
+    /// Encodes all parts, and returns the number of bytes that the memory takes of that.
     ///
     /// # Safety
     ///
@@ -372,13 +372,13 @@ impl Parts {
         let base = home.region().start.as_ptr() as u64;
         words.resize(stack.len(), 0);
         Template::expect_stack(template, words, base);
-        put_words(code, &mut recent, stack, words);
+        put_deltas(code, &mut recent, stack, words);
         words.resize(arena.len(), 0);
         Template::expect_arena(template, words, base);
-        put_words(code, &mut recent, arena, words);
+        put_deltas(code, &mut recent, arena, words);
         let before = code.len();
         let Some(region) = self.memory else {
-            put(code, memory::LEFT);
+            put(code, memory::NOT_PACKED);
             return 0;
         };
         let same = template.is_some_and(|template| {
@@ -393,16 +393,16 @@ impl Parts {
             self.pages.iter().for_each(|page| put(code, (*page).into()));
         }
         for page in &self.pages {
-            // SAFETY: the page is within the memory, which is the caller's.
+            // SAFETY: the page is within the memory, which the caller has.
             let words = unsafe { guest_words(&page_range(region, *page)) };
             let expected = template.and_then(|template| template.page(*page));
             let expected = expected.unwrap_or(&ZEROS);
-            put_words(code, &mut recent, words, expected);
+            put_deltas(code, &mut recent, words, expected);
         }
         code.len() - before
     }
 
-    /// Of the copies of the stack and the arena, and of every page of the memory if that is packed.
+    /// The checksum of the copies of the stack and the arena, and of every page of the memory if that is packed.
     ///
     /// # Safety
     ///
@@ -416,13 +416,13 @@ impl Parts {
         add(&scratch.arena);
         for page in &self.pages {
             let region = self.memory.expect("it has pages");
-            // SAFETY: the page is within the memory, which is the caller's.
+            // SAFETY: the page is within the memory, which the caller has.
             add(unsafe { guest_words(&page_range(region, *page)) });
         }
         hasher.finish()
     }
 
-    /// A template that is like this.
+    /// Makes a template of this process.
     ///
     /// # Safety
     ///
@@ -430,7 +430,7 @@ impl Parts {
     unsafe fn template(&self, home: &Home, scratch: &Scratch) -> Template {
         let page = |page: &u32| {
             let region = self.memory.expect("it has pages");
-            // SAFETY: the page is within the memory, which is the caller's.
+            // SAFETY: the page is within the memory, which the caller has.
             let words = unsafe { guest_words(&page_range(region, *page)) };
             (*page, words.try_into().expect("a page is so long"))
         };
@@ -438,7 +438,7 @@ impl Parts {
         Template::new(&home.region(), &scratch.stack, &scratch.arena, pages)
     }
 
-    /// Does nothing of the process lie elsewhere, or stay where it is?
+    /// Whether these parts are all of the process: no part lies outside of the slot or stays in place.
     fn are_all_of(&self, home: &Home) -> bool {
         let is_at_home = |region: Region| region.start == home.region().start;
         match (home.first_memory(), self.memory) {
@@ -447,7 +447,7 @@ impl Parts {
         }
     }
 
-    /// Gives the pages of all parts back to the kernel: true if that was the whole slot, which sleeps then.
+    /// Gives the pages of all parts back to the kernel. Returns true if that was the whole slot, which then sleeps.
     ///
     /// # Safety
     ///
@@ -457,7 +457,7 @@ impl Parts {
         let is_at_home = |region: Region| region.start == slot.start;
         let stays = |region| is_at_home(region) && self.memory.is_none();
         let is_whole = !home.first_memory().is_some_and(stays);
-        // SAFETY: the slot is the caller's, and so is the memory.
+        // SAFETY: the caller has the slot and the memory.
         unsafe {
             match is_whole {
                 true => slot.give_back(slot.range()),
@@ -484,7 +484,7 @@ impl Scratch {
     ///
     /// As for [`Packed::pack`].
     unsafe fn copy(&mut self, parts: &Parts) {
-        // SAFETY: as the caller's; both parts are mapped and aligned.
+        // SAFETY: the caller promises the same; both parts are mapped and aligned.
         unsafe {
             copy_out(&parts.stack, &mut self.stack);
             copy_out(&parts.arena, &mut self.arena);
@@ -505,10 +505,10 @@ fn page_range(memory: Region, page: u32) -> Range<usize> {
 ///
 /// # Safety
 ///
-/// They are mapped and aligned, and nobody writes there as long as the result is used.
+/// The addresses are mapped and aligned, and nothing writes there as long as the result is used.
 unsafe fn guest_words<'a>(addresses: &Range<usize>) -> &'a [u64] {
     let start = std::ptr::with_exposed_provenance(addresses.start);
-    // SAFETY: as the caller's.
+    // SAFETY: the caller vouches for the addresses.
     unsafe { std::slice::from_raw_parts(start, addresses.len() / 8) }
 }
 
@@ -516,10 +516,10 @@ unsafe fn guest_words<'a>(addresses: &Range<usize>) -> &'a [u64] {
 ///
 /// # Safety
 ///
-/// They are mapped and aligned, and nobody else uses them as long as the result is used.
+/// The addresses are mapped and aligned, and nothing else uses them as long as the result is used.
 unsafe fn guest_words_mut<'a>(addresses: &Range<usize>) -> &'a mut [u64] {
     let start = std::ptr::with_exposed_provenance_mut(addresses.start);
-    // SAFETY: as the caller's.
+    // SAFETY: the caller vouches for the addresses.
     unsafe { std::slice::from_raw_parts_mut(start, addresses.len() / 8) }
 }
 

@@ -1,24 +1,25 @@
-//! Which pages of a range hold something, asked of the kernel.
+//! Asks the kernel which pages of a range may hold anything but zeros.
 
 use super::slots::{PAGE_BYTES, Region};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-/// Bits of an entry: the page is resident; it is swapped out.
+/// Bits of an entry: the page is resident, and the page is swapped out.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
-/// What the kernel says of one page, in bytes.
+/// The size of an entry, which describes one page.
 const ENTRY_BYTES: usize = 8;
 
-/// The page map of this process (`proc_pid_pagemap(5)`), which knows of swapped-out pages, as `mincore(2)` does not.
+/// The page map of this process (`proc_pid_pagemap(5)`). Unlike `mincore(2)` it shows swapped-out pages.
 fn page_map() -> Option<&'static File> {
     static MAP: OnceLock<Option<File>> = OnceLock::new();
     MAP.get_or_init(|| File::open("/proc/self/pagemap").ok())
         .as_ref()
 }
 
-/// The numbers of the region's pages that may hold anything but zeros; all of them, and false, if the kernel does not say.
+/// Lists the numbers of the region's pages that may hold anything but zeros, and returns true. If the kernel does not
+/// describe a part of the region, lists all pages of that part and returns false.
 pub(super) fn touched(region: Region, touched: &mut Vec<u32>) -> bool {
     touched.clear();
     let mut is_known = true;

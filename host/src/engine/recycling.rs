@@ -1,15 +1,15 @@
-//! Instances whose process has ended, made as new for the next process of the same program.
+//! Instances whose process has ended, restored for the next process of the same program.
 //!
-//! Knows what of an instance can have changed and sets it back: its memory, its mutable globals, what its store holds for
-//! the process. Its tables and segments can't have changed, or its program is not recycled ([`Initial`]); nor is an
-//! instance whose memory has grown, or whose process was killed while it ran. It does not matter whether the process
-//! returned from its function, exited or trapped: its stack is unwound then, and the rest is as for one that returns.
+//! This file knows the parts of an instance that can have changed and restores them: its memory, its mutable globals,
+//! and the process's data in its store. Its tables and segments can't have changed, or its program is not recycled
+//! ([`Initial`]). Nor is an instance recycled whose memory has grown, or whose process was killed while it ran. It does
+//! not matter whether the process returned from its function, exited or trapped: its stack is unwound in each case.
 //!
 //! ```text
 //!   process ends ──► vacate: mailbox, WASI context, … dropped ──► worn ──► renew: memory, globals ──► ready ──► process
 //! ```
 //!
-//! Several become ready at once, because the kernel is asked to take pages back then: half of that is the asking.
+//! Several become ready at once, because the kernel takes their pages back in one call: half of the cost is the call.
 
 use super::page_map;
 use super::slots::{Home, Image, PAGE_BYTES, PageSurvey, Renewed, Slots, Warm};
@@ -26,7 +26,7 @@ const SHELVES: usize = 16;
 /// Instances that are renewed together.
 const RENEWED_AT_ONCE: usize = 8;
 
-/// An instance, with all that is its own.
+/// An instance, with everything that is its own.
 pub(super) struct Made {
     /// They lie in the home's arena; those of a program's first instance do not.
     pub(super) parts: Box<Parts>,
@@ -38,9 +38,9 @@ pub(super) struct Made {
 pub(super) struct Parts {
     pub(super) store: Store<State>,
     pub(super) instance: Instance,
-    /// What its memory and tables held when it was made.
+    /// The use of memory and tables when it was made.
     pub(super) limits: MemoryLimits,
-    /// Runs the function with this number, and returns what is left of the last slice.
+    /// Runs the function with this index, and returns what is left of the last slice.
     pub(super) entry: TypedFunc<(i32,), i64>,
     /// Only one process has had it.
     pub(super) is_first: bool,
@@ -55,14 +55,14 @@ impl Made {
     }
 }
 
-/// How instances of a program are made as new, and those that are.
+/// The data to restore instances of a program, and the restored instances.
 pub(super) struct Recycling {
     initial: Initial,
-    /// What the memory is at first; the pages around its data stay.
+    /// The initial memory; the pages around its data stay.
     image: Image,
-    /// The same; the pages stay that processes have been seen to touch.
+    /// The initial memory; the pages stay that the survey has found.
     learned: OnceLock<Image>,
-    watch: Mutex<PageSurvey>,
+    survey: Mutex<PageSurvey>,
     memory_bytes: usize,
     globals: Box<[(ModuleExport, Val)]>,
     shelves: [Mutex<Shelf>; SHELVES],
@@ -71,9 +71,9 @@ pub(super) struct Recycling {
 /// Instances without a process.
 #[derive(Default)]
 struct Shelf {
-    /// As new but for pages that go back yet; fewer than are renewed together.
+    /// Restored except for pages that have yet to go back; fewer than are renewed together.
     worn: Vec<Renewed<Made>>,
-    /// As new.
+    /// Fully restored.
     ready: Vec<Made>,
 }
 
@@ -118,7 +118,7 @@ impl Recycling {
         Some(Recycling {
             image: Image::new(memory_bytes, &warm, |part| initial.bytes(part)),
             learned: OnceLock::new(),
-            watch: Mutex::new(PageSurvey::new(warm.into_iter().filter(holds_data))),
+            survey: Mutex::new(PageSurvey::new(warm.into_iter().filter(holds_data))),
             initial,
             memory_bytes,
             globals: globals.collect(),
@@ -126,7 +126,7 @@ impl Recycling {
         })
     }
 
-    /// An instance that is as new, if there is one: from this thread's shelf, or else from another's.
+    /// Takes a restored instance, if there is one: from this thread's shelf, or else from another's.
     pub(super) fn take(&self) -> Option<Made> {
         let own = self.shelf().ready.pop();
         let mut made = own.or_else(|| {
@@ -142,10 +142,10 @@ impl Recycling {
         Some(made)
     }
 
-    /// Keeps an instance for another process. Nothing of its process's execution is left.
+    /// Keeps an instance for another process. The caller has dropped the execution of its process.
     pub(super) fn put_back(&self, mut made: Made) {
         made.parts.store.data_mut().vacate();
-        if !self.set_back(&mut made) {
+        if !self.reset(&mut made) {
             return;
         }
         if !made.home.shelve() {
@@ -170,9 +170,8 @@ impl Recycling {
         self.shelf().ready.extend(ready);
     }
 
-    /// Sets back what the process may have changed but its memory; false if that can't be done, or its memory is not what it
-    /// was.
-    fn set_back(&self, made: &mut Made) -> bool {
+    /// Restores everything but the memory. Returns false if that can't be done, or if the memory has grown or moved.
+    fn reset(&self, made: &mut Made) -> bool {
         let Parts {
             store, instance, ..
         } = &mut *made.parts;
@@ -189,8 +188,8 @@ impl Recycling {
         })
     }
 
-    /// Sees which pages the process has touched, if no other had the memory. (One of another program may have had the slot,
-    /// and left pages there: then some more are thought to be touched.)
+    /// Counts the pages that the process has touched, if no other process of this program had the memory. (If a process
+    /// of another program had the slot before, it may have left pages there, which are counted as well.)
     #[cold]
     fn learn(&self, made: &Made) {
         if !made.parts.is_first || made.home.forgot_memory() {
@@ -199,15 +198,15 @@ impl Recycling {
         let Some(memory) = made.home.first_memory() else {
             return;
         };
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.is_over() {
+        let mut survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+        if survey.is_over() {
             return;
         }
         let mut touched = Vec::new();
         if !page_map::touched(memory, &mut touched) {
-            return watch.give_up();
+            return survey.give_up();
         }
-        if let Some(pages) = watch.saw(&touched) {
+        if let Some(pages) = survey.record(&touched) {
             let image = Image::new(self.memory_bytes, &pages, |part| self.initial.bytes(part));
             let _ = self.learned.set(image);
         }
@@ -218,7 +217,7 @@ impl Recycling {
         shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares it with what the module says, byte for byte.
+    /// Compares the instance with the module's initial state, byte for byte.
     #[cfg(any(test, debug_assertions))]
     fn assert_as_new(&self, mut made: Made) -> Made {
         let Parts {
@@ -227,14 +226,14 @@ impl Recycling {
         if let Some(memory) = store.data().memory {
             let bytes = memory.data(&store);
             assert_eq!(bytes.len(), self.memory_bytes);
-            assert!(self.image.is(bytes));
-            assert!(self.learned.get().is_none_or(|image| image.is(bytes)));
+            assert!(self.image.matches(bytes));
+            assert!(self.learned.get().is_none_or(|image| image.matches(bytes)));
         }
         for (export, value) in &self.globals {
             let global = instance.get_module_export(&mut *store, export);
             let global = global.and_then(wasmtime::Extern::into_global);
             let found = global.map(|global| global.get(&mut *store));
-            // With the bits of numbers that are not equal to themselves.
+            // Compared as texts, which show the bits of NaNs.
             assert_eq!(format!("{found:?}"), format!("{:?}", Some(value)));
         }
         made
@@ -258,13 +257,13 @@ impl From<Value> for Val {
 
 #[cfg(test)]
 mod tests {
-    //! Guests that try to find out what a process before them has done. Where an instance is used again it is also compared
-    //! byte for byte, see `assert_as_new`.
+    //! Guests that try to find out what an earlier process has done. `assert_as_new` also compares each instance that is used
+    //! again byte for byte.
 
     use super::RENEWED_AT_ONCE;
     use crate::{Config, ExitReason, Program, Spawn, Status, System};
 
-    /// `scribble` changes all that can be changed; `look` traps if anything is not as the module says.
+    /// `scribble` changes all that can be changed; `look` traps if anything differs from the module's initial state.
     const VICTIM: &str = r#"(module
         (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
         (import "atoll-rt:process/lifecycle@0.2.0" "exit" (func $exit (param i32 i32 i32)))
@@ -338,7 +337,7 @@ mod tests {
         watch.wait()
     }
 
-    /// As many processes run the function, one after the other, as are needed for their instances to be used again.
+    /// Runs the function in as many processes, one after the other, as it takes for their instances to be used again.
     #[track_caller]
     fn returns(system: &System, program: &Program, function: &str) {
         for _ in 0..RENEWED_AT_ONCE {
@@ -359,7 +358,7 @@ mod tests {
     fn a_process_finds_nothing_of_the_one_before() {
         let system = system();
         let victim = load(&system, VICTIM);
-        // What it begins with, and how many have begun in an instance that was used before.
+        // The function, and how many batches have begun in a used instance so far.
         for (function, times) in [
             ("look", 0),
             ("scribble", 1),
@@ -381,10 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_watched_leave_nothing_either() {
+    fn surveyed_processes_leave_nothing_either() {
         let system = system();
         let victim = load(&system, VICTIM);
-        // What the first ones touch stays.
+        // The pages that the first ones touch stay.
         for function in [
             "touch", "look", "scribble", "look", "touch", "look", "scribble", "touch", "look",
         ] {
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_crashes_or_exits_leaves_its_instance_too() {
+    fn a_process_that_crashes_or_exits_leaves_its_instance_too() {
         let system = system();
         let victim = load(&system, VICTIM);
         for (function, times) in [("trap", 0), ("overflow", 1), ("exit", 2), ("trap", 3)] {
@@ -414,7 +413,7 @@ mod tests {
         assert_eq!(system.holdings().slots, 0);
     }
 
-    /// Kills as many as are needed for their instances to be used again, each while it waits; then looks.
+    /// Kills as many waiting processes as it takes for their instances to be used again; then looks.
     #[track_caller]
     fn killed_ones_leave_their_instances(config: Config) {
         let system = system_with(config);
@@ -437,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_while_it_waits_leaves_its_instance() {
+    fn a_process_killed_while_it_waits_leaves_its_instance() {
         killed_ones_leave_their_instances(Config {
             hibernate_after: None,
             ..Config::default()
@@ -445,12 +444,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_while_it_is_packed_leaves_its_instance() {
+    fn a_process_killed_while_it_is_packed_leaves_its_instance() {
         killed_ones_leave_their_instances(Config::default());
     }
 
     #[test]
-    fn whoever_is_killed_before_its_pages_are_given_back_leaves_its_instance() {
+    fn a_process_killed_before_its_pages_are_given_back_leaves_its_instance() {
         killed_ones_leave_their_instances(Config {
             poison: false,
             ..Config::default()
@@ -458,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_killed_in_its_own_code_leaves_nothing() {
+    fn a_process_killed_in_its_own_code_leaves_nothing() {
         let system = system();
         let victim = load(&system, VICTIM);
         for _ in 0..RENEWED_AT_ONCE {

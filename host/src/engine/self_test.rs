@@ -1,13 +1,15 @@
-//! The self-test of packing: what packing assumes of wasmtime's private layouts, tried on one process of a built-in module.
+//! The self-test of packing: checks its assumptions on wasmtime's private layouts, with one process of a built-in
+//! module.
 //!
-//! A waiting process can be packed whole only if wasmtime keeps the stack pointer of a suspended stack where
-//! [`packing`](super::packing) reads it, and if all that wasmtime allocates for a store and for a call that waits lies in the
-//! slot, where [`arena`](super::arena) puts it. No public interface of wasmtime promises that. So before the first process of a
-//! system is packed, one that belongs to no system is made, waits, is packed, loses its pages, is unpacked, and goes on. If
-//! something is not as assumed, no process is packed: processes sleep as before, in their slots.
+//! A waiting process can be packed whole only if two things hold. wasmtime must keep the stack pointer of a suspended
+//! stack where [`packing`](super::packing) reads it, and everything that wasmtime allocates for a store and for a call
+//! that waits must lie in the slot, where [`arena`](super::arena) puts it. No public interface of wasmtime promises
+//! that. So before the first process of a system is packed, the test makes a process that belongs to no system. That
+//! process waits, is packed, loses its pages, is unpacked, and goes on. If an assumption fails, no process is packed:
+//! processes wait in their slots as before.
 
 use super::arena::CallPlace;
-use super::packing::{Extent, Packed, Templates};
+use super::packing::{Packed, Templates, UnpackScope};
 use super::slots::{Home, Slots, Warm, Written, at_home};
 use crate::system::turn_context::{self, Pausing};
 use std::future::Future;
@@ -38,7 +40,7 @@ const SEED: i64 = 0x0123_4567_89ab;
 const RESULT: i64 = SEED * (3 + 5 + 7 + 11);
 const MEMORY_BYTES: usize = 64 << 10;
 
-/// The self-test, and how it went.
+/// The self-test and its result.
 pub(super) struct SelfTest {
     engine: Engine,
     slots: Arc<Slots>,
@@ -54,7 +56,8 @@ impl SelfTest {
         }
     }
 
-    /// Can processes be packed? The first who asks runs the test, which takes some milliseconds; a failure is logged.
+    /// Whether processes can be packed. The first call runs the test, which takes some milliseconds, and logs a
+    /// failure.
     #[inline]
     pub(super) fn passes(&self) -> bool {
         let outcome = self.outcome.get_or_init(|| {
@@ -67,7 +70,7 @@ impl SelfTest {
         outcome.is_ok()
     }
 
-    /// Has the test been run, and failed?
+    /// Whether the test has run and failed.
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.outcome.get(), Some(Err(_)))
     }
@@ -91,9 +94,9 @@ impl SelfTest {
     }
 }
 
-/// Has a process in this home wait, be packed and go on.
+/// Makes a process in this home wait, packs and unpacks it, and lets it go on.
 fn sleep_and_wake(home: &Arc<Home>, instance: &InstancePre<Observed>) -> Result<(), String> {
-    // SAFETY: the home is new, and what is made in it is dropped before it.
+    // SAFETY: the home is new, and the process, which owns everything that is made in it, is dropped before it.
     let made =
         unsafe { home.make_instance(|| at_home(home, || make(instance, CallPlace::reserve()))) };
     let (mut store, run) = made.map_err(|error| format!("{error:#}"))?;
@@ -110,14 +113,15 @@ fn sleep_and_wake(home: &Arc<Home>, instance: &InstancePre<Observed>) -> Result<
     }
     let templates = Templates::default();
     for _ in 0..2 {
-        // SAFETY: the process waits, and is polled when it has been put back. The second time it is compared with itself.
+        // SAFETY: the process waits, and is polled only after it has been put back. The second time it is compared with
+        // itself.
         unsafe {
             let packed = Packed::pack_now(home, &templates);
             let packed = packed.ok_or("a waiting stack does not say where it ends")?;
             if !packed.is_all() {
                 return Err("a memory can't be packed".to_owned());
             }
-            packed.put_back(home, Extent::All);
+            packed.put_back(home, UnpackScope::All);
         }
     }
     let Poll::Ready((result, store)) = poll() else {
@@ -132,10 +136,10 @@ fn sleep_and_wake(home: &Arc<Home>, instance: &InstancePre<Observed>) -> Result<
     }
 }
 
-/// What the host functions of the built-in module observe.
+/// The observations of the built-in module's host functions.
 struct Observed {
     call_place: Option<CallPlace>,
-    /// What wasmtime allocated for the call of `pause` lies in the slot.
+    /// wasmtime's allocation for the call of `pause` lies in the slot.
     fits: bool,
 }
 
@@ -172,7 +176,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Observed>> {
     Ok(linker)
 }
 
-/// As the contract's, which takes no allocation either.
+/// Like the contract's, which takes no allocation either.
 struct Pause;
 
 impl Future for Pause {

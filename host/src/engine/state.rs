@@ -1,4 +1,4 @@
-//! What a process's store holds beside the instance: the process seen from inside, its limits, its WASI context.
+//! The data of a process's store beside the instance: the process seen from inside, its limits, its WASI context.
 
 use super::arena::CallPlace;
 use super::loan::Lender;
@@ -31,28 +31,29 @@ const TABLES_MAX: usize = 128;
 pub(crate) struct State {
     pub(crate) current: Occupant,
     pub(crate) memory: Option<Memory>,
-    /// Lists that wait for the guest to make room for them.
+    /// Lists that wait for the guest to allocate memory for them.
     pub(crate) pending: Option<Pending>,
-    /// Bytes of its memory that it lends. While there is something, none of the guest's own code runs.
+    /// The loan of bytes of the process's memory, if it has made one. Meanwhile none of the guest's own code runs.
     pub(crate) lender: Option<Lender>,
     /// Reductions that the module has counted in its slices before this one.
     counted: u64,
     /// Watches over the process's stack.
     pub(super) canary: Option<Canary>,
-    /// For what wasmtime allocates as long as the process waits: then a process that is packed has nothing elsewhere.
+    /// Memory for wasmtime's allocation while the process waits, so that a packed process has no allocation outside of
+    /// its slot.
     pub(super) call_place: Option<CallPlace>,
     /// `yield-now` was called and has given up one turn.
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
-    /// Its share of what there is for all processes.
+    /// The process's share of the memory of all processes.
     share: Share,
     wasi: Arc<Wasi>,
     preview1: Option<Box<Context<Preview1>>>,
     preview2: Option<Box<Context<(WasiCtx, ResourceTable)>>>,
 }
 
-/// The process that an instance belongs to. None only while the instance waits to be used again, when no guest code runs
-/// in it that could ask.
+/// The process that an instance belongs to. It is none only while the instance is shelved, when no guest code runs in
+/// it that could ask.
 pub(crate) struct Occupant(Option<Current>);
 
 impl Deref for Occupant {
@@ -74,7 +75,7 @@ impl DerefMut for Occupant {
 /// A WASI context, with the files and sockets that its process has open.
 struct Context<T> {
     wasi: T,
-    /// Counts it as long as it is there. Dropped last: its handles are closed when it is no longer counted.
+    /// Counts the context while it exists. It is dropped last, so the handles are closed before the count goes down.
     _counted: Arc<()>,
 }
 
@@ -84,38 +85,39 @@ pub(crate) struct Pending {
     pub(crate) more: Option<Box<MoreLists>>,
 }
 
-/// The lists behind the first, which are seldom.
+/// The lists behind the first one. Few calls have any.
 #[derive(Default)]
 pub(crate) struct MoreLists {
-    /// The next one last.
+    /// In reverse order: the next one is the last.
     pub(crate) waiting: Vec<PendingList>,
-    /// Where those that were taken lie in guest memory, in their order.
+    /// The addresses in guest memory of the lists that were taken, in order.
     pub(crate) taken: Vec<u32>,
 }
 
 /// One list.
 pub(crate) struct PendingList {
     pub(crate) bytes: PendingBytes,
-    /// Its elements: what the guest sees as its length.
+    /// The number of its elements, which the guest sees as its length.
     pub(crate) count: u32,
     pub(crate) alignment: u32,
     pub(crate) pointer_at: PointerAt,
 }
 
-/// Where a list's pointer and length belong.
+/// Where a list's pointer and length are written.
 #[derive(Clone, Copy)]
 pub(crate) enum PointerAt {
     /// At this address.
     Address(u32),
-    /// In the element bytes of the list that was taken as the so-manieth, so far from their start.
+    /// At this offset in the element bytes of another list, which is named by its index among the lists that were
+    /// taken.
     Within { list: u32, offset: u32 },
 }
 
-/// A payload on its way, not copied again.
+/// The bytes of a list, which are copied only once, into guest memory.
 pub(crate) enum PendingBytes {
     Payload(crate::process::Payload),
     Bytes(Box<[u8]>),
-    /// A name, which others have as well.
+    /// A name, which others share.
     Name(Arc<str>),
 }
 
@@ -129,13 +131,13 @@ impl PendingBytes {
         }
     }
 
-    /// Copies them into a room of the same length.
+    /// Copies the bytes into a buffer of the same length.
     #[inline]
-    pub(crate) fn copy_to(&self, room: &mut [u8]) {
+    pub(crate) fn copy_to(&self, buffer: &mut [u8]) {
         match self {
-            PendingBytes::Payload(payload) => payload.copy_to(room),
-            PendingBytes::Bytes(bytes) => room.copy_from_slice(bytes),
-            PendingBytes::Name(name) => room.copy_from_slice(name.as_bytes()),
+            PendingBytes::Payload(payload) => payload.copy_to(buffer),
+            PendingBytes::Bytes(bytes) => buffer.copy_from_slice(bytes),
+            PendingBytes::Name(name) => buffer.copy_from_slice(name.as_bytes()),
         }
     }
 
@@ -167,7 +169,7 @@ impl State {
         }
     }
 
-    /// The process has ended: drops all that was its own. What is left is the instance's.
+    /// The process has ended: drops everything that was its own and keeps what belongs to the instance.
     pub(crate) fn vacate(&mut self) {
         self.current.0 = None;
         self.pending = None;
@@ -179,7 +181,7 @@ impl State {
         self.yielded = false;
     }
 
-    /// Another process begins in the same instance, which holds `limits` to begin with.
+    /// Another process begins in the same instance, which holds `limits` from the start.
     pub(crate) fn occupy(&mut self, current: Current, limits: MemoryLimits, bytes_max: u64) {
         self.limits = MemoryLimits {
             bytes_max,
@@ -189,8 +191,8 @@ impl State {
         self.current = Occupant(Some(current));
     }
 
-    /// Its memories and tables are to hold so much. False if there is not as much.
-    fn holds(&mut self, limits: MemoryLimits) -> bool {
+    /// The process's memories and tables will hold so much. Returns false if the share has not as much left.
+    fn try_hold(&mut self, limits: MemoryLimits) -> bool {
         let is_there = self.share.hold(limits.bytes);
         if is_there {
             self.limits = limits;
@@ -199,22 +201,25 @@ impl State {
         is_there
     }
 
-    /// The process is about to pause, in order to wait for an answer that is written to this address of its memory.
+    /// The process is about to pause, in order to wait for an answer that the host will write to this address of its
+    /// memory.
     ///
     /// # Safety
     ///
-    /// The host function that was called answers "again" now. So nothing runs until the pause but the rewriter's glue, which
-    /// neither allocates nor traps.
+    /// The caller makes the called host function answer "again". So until the pause only the rewriter's glue runs,
+    /// which neither allocates nor traps.
     #[inline]
-    pub(crate) unsafe fn is_to_wait(&self, answer: u32) {
+    pub(crate) unsafe fn prepare_to_wait(&self, answer: u32) {
         turn_context::await_answer_at(answer);
         if let Some(place) = &self.call_place {
-            // SAFETY: wasmtime allocates for the call of `pause` alone, and the call that had the place before is over.
+            // SAFETY: until the pause wasmtime allocates only for the call of `pause`, and the call that used the place
+            // before is over.
             unsafe { place.open() };
         }
     }
 
-    /// The process pauses, with so much left of its slice: how many reductions the module has counted in all.
+    /// The process pauses with `left` reductions left of its slice. Returns how many reductions the module has counted
+    /// in all.
     #[inline]
     pub(crate) fn pauses(&mut self, left: i64) -> u64 {
         if let Some(place) = &self.call_place {
@@ -227,7 +232,7 @@ impl State {
         self.count(left)
     }
 
-    /// A slice ends with so much left of it: how many reductions the module has counted in all.
+    /// A slice ends with `left` reductions left of it. Returns how many reductions the module has counted in all.
     #[inline]
     pub(super) fn count(&mut self, left: i64) -> u64 {
         let slice = i64::from(self.current.shared.config.reductions);
@@ -236,9 +241,9 @@ impl State {
     }
 }
 
-/// Has the host never overflowed the process's stack? `here` lies in a frame of it.
+/// Whether the host has never overflowed the process's stack. `here` is an address in one of its frames.
 #[inline]
-pub(crate) fn is_stack_whole(guest: &Caller<'_, State>, here: usize) -> bool {
+pub(crate) fn is_stack_intact(guest: &Caller<'_, State>, here: usize) -> bool {
     let state = guest.data();
     let memory = || match state.memory {
         Some(memory) => {
@@ -251,15 +256,15 @@ pub(crate) fn is_stack_whole(guest: &Caller<'_, State>, here: usize) -> bool {
     !canary.is_some_and(|canary| canary.has_died(here, memory))
 }
 
-/// What ends a process whose stack is not.
+/// The error that ends a process whose stack the host has overflowed.
 #[cold]
-pub(crate) fn overflowed() -> wasmtime::Error {
+pub(crate) fn stack_overflow() -> wasmtime::Error {
     tracing::error!("the host has overflowed the stack of a process; this is a defect of Atoll");
     wasmtime::Error::msg("the host has overflowed the process's stack; this is a defect of Atoll")
 }
 
 impl Guest for State {
-    /// Most processes never ask for it.
+    /// Makes the context at the first call: most processes never use it.
     fn preview1(&mut self) -> &mut Preview1 {
         let wasi = &self.wasi;
         let context = self.preview1.get_or_insert_with(|| {
@@ -285,7 +290,7 @@ impl Guest for State {
     }
 }
 
-/// Counts what the process's memories and tables hold, and lets everybody see the former.
+/// Counts what the process's memories and tables hold, and publishes the memories' bytes in the process's entry.
 impl ResourceLimiter for State {
     fn memory_growing(
         &mut self,
@@ -295,7 +300,7 @@ impl ResourceLimiter for State {
     ) -> wasmtime::Result<bool> {
         let mut limits = self.limits;
         let grows = limits.memory_growing(current, desired, maximum);
-        Ok(grows && self.holds(limits))
+        Ok(grows && self.try_hold(limits))
     }
 
     fn table_growing(
@@ -306,14 +311,14 @@ impl ResourceLimiter for State {
     ) -> wasmtime::Result<bool> {
         let mut limits = self.limits;
         let grows = limits.table_growing(current, desired, maximum);
-        Ok(grows && self.holds(limits))
+        Ok(grows && self.try_hold(limits))
     }
 
-    /// A growth that was counted has not come about.
+    /// A growth that was counted has failed.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         if let Some(NotGrown { grown_bytes }) = error.downcast_ref() {
             let bytes = self.limits.bytes.saturating_sub(*grown_bytes as u64);
-            self.holds(MemoryLimits {
+            self.try_hold(MemoryLimits {
                 bytes,
                 ..self.limits
             });
@@ -382,7 +387,7 @@ impl MemoryLimits {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let more = desired - current;
         let elements = self.elements.saturating_add(more);
-        // Small tables are every instance's, and not counted.
+        // Every instance has small tables, so they are not counted.
         let counted = elements.saturating_sub(TABLE_ELEMENTS_FREE).min(more) as u64;
         let bytes = self.bytes.saturating_add(counted * TABLE_ELEMENT_BYTES);
         let is_too_much = elements > TABLE_ELEMENTS_MAX || bytes > self.bytes_max;
@@ -401,29 +406,31 @@ pub(crate) struct Exit(pub(crate) Ending);
 
 thread_local! {
     /// A store in which nothing runs.
-    static NOWHERE: Store<()> = Store::new(&Engine::default(), ());
-    /// For the error that ends a process next.
+    static EMPTY_STORE: Store<()> = Store::new(&Engine::default(), ());
+    /// The backtrace without frames for the error that ends the next process.
     static NO_FRAMES: Cell<Option<WasmBacktrace>> = const { Cell::new(None) };
 }
 
-/// Runs `work`, in which a process is told to end, without a backtrace being taken. That would be most of the work: nobody
-/// wants to know where a process waited that was killed. wasmtime takes none for an error that has one, so this has one
-/// without frames.
+/// Runs `work`, in which a process is told to end, without taking a backtrace. The backtrace would be most of the work,
+/// and no report shows where a killed process waited. wasmtime takes none for an error that already has one, so the
+/// error gets one without frames.
 pub(super) fn without_backtrace<T>(work: impl FnOnce() -> T) -> T {
-    NO_FRAMES.set(Some(NOWHERE.with(|store| WasmBacktrace::capture(store))));
+    NO_FRAMES.set(Some(
+        EMPTY_STORE.with(|store| WasmBacktrace::capture(store)),
+    ));
     let done = work();
     NO_FRAMES.set(None);
     done
 }
 
 impl Exit {
-    /// The process ends of itself, or by its own fault.
+    /// The process ends by itself, or by a fault of its own.
     pub(crate) fn own(reason: ExitReason) -> wasmtime::Error {
         let is_crash = reason.is_crash();
         wasmtime::Error::from(Exit(Ending { reason, is_crash }))
     }
 
-    /// Somebody has told the process to end.
+    /// Another process or the host has told the process to end.
     pub(crate) fn told(ending: Ending) -> wasmtime::Error {
         let error = wasmtime::Error::from(Exit(ending));
         match NO_FRAMES.take() {
@@ -437,8 +444,8 @@ impl Exit {
     }
 }
 
-/// Ends the guest if somebody has told its process to end, or it has just told itself. Asked at the beginning of every
-/// call, and after whatever answers differently to, or about, a process that is dead.
+/// Ends the guest if its process has a pending exit, which it may just have caused itself. A host function asks at its
+/// beginning, and after any step whose answer depends on whether the process is dead.
 #[inline]
 pub(crate) fn survives(current: &Current) -> wasmtime::Result<()> {
     match current.is_doomed() {

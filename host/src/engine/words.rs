@@ -1,9 +1,9 @@
-//! Words as differences: how a packed process is written down.
+//! Deltas of words: the encoding of a packed process.
 //!
-//! Knows sequences of words and what each was expected to be; never what they mean. A sequence becomes a list of runs of
-//! words that are not as expected: how many were before the run, how long it is, and by how much each word differs. Many
-//! differ by as much as another before: a number that counts processes, or a pointer, lies in several places. All numbers are
-//! little-endian base 128.
+//! This file knows sequences of words and their expected values, never what they mean. It encodes a sequence as a list
+//! of runs of words that differ from the expected ones: the number of words before the run, the run's length, and the
+//! delta of each word. Many deltas repeat an earlier one, because a number that counts processes, or a pointer, lies in
+//! several places. All numbers are little-endian base 128.
 
 /// Appends a number.
 pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
@@ -14,43 +14,43 @@ pub(super) fn put(code: &mut Vec<u8>, mut number: u64) {
     code.push(number as u8);
 }
 
-/// The last differences, which are written as their place in here.
+/// The most recent deltas. A delta that is among them is written as its index here.
 #[derive(Default)]
 pub(super) struct Recent {
-    differences: [u64; RECENT],
+    deltas: [u64; RECENT],
     next: usize,
 }
 
 const RECENT: usize = 7;
-/// What is written before a difference that is too large to be written as itself and [`NEW`].
-const WHOLE: u64 = RECENT as u64;
-/// What is added to differences that are not among the last ones.
-const NEW: u64 = WHOLE + 1;
+/// Written before a delta that would overflow if [`FIRST_NEW`] were added to it.
+const ESCAPE: u64 = RECENT as u64;
+/// Added to deltas that are not among the most recent ones.
+const FIRST_NEW: u64 = ESCAPE + 1;
 
 impl Recent {
-    fn put(&mut self, code: &mut Vec<u8>, difference: u64) {
-        let found = self.differences.iter().position(|last| *last == difference);
-        if let Some(place) = found {
-            return put(code, place as u64);
+    fn put(&mut self, code: &mut Vec<u8>, delta: u64) {
+        let found = self.deltas.iter().position(|last| *last == delta);
+        if let Some(index) = found {
+            return put(code, index as u64);
         }
-        let number = zigzag(difference);
-        match number.checked_add(NEW) {
+        let number = zigzag(delta);
+        match number.checked_add(FIRST_NEW) {
             Some(number) => put(code, number),
             None => {
-                put(code, WHOLE);
+                put(code, ESCAPE);
                 put(code, number);
             }
         }
-        self.add(difference);
+        self.add(delta);
     }
 
-    fn add(&mut self, difference: u64) {
-        self.differences[self.next] = difference;
+    fn add(&mut self, delta: u64) {
+        self.deltas[self.next] = delta;
         self.next = (self.next + 1) % RECENT;
     }
 }
 
-/// Reads what [`put`] and [`put_words`] have written, in the same order.
+/// Reads what [`put`] and [`put_deltas`] have written, in the same order.
 pub(super) struct Reader<'a> {
     code: &'a [u8],
     recent: Recent,
@@ -78,8 +78,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Makes of the expected words those that were written.
-    pub(super) fn correct(&mut self, words: &mut [u64]) {
+    /// Turns the expected words into the written ones.
+    pub(super) fn apply_deltas(&mut self, words: &mut [u64]) {
         let mut at = 0;
         loop {
             let skipped = self.number();
@@ -88,26 +88,26 @@ impl Reader<'_> {
             }
             at += skipped as usize - 1;
             for _ in 0..self.number() {
-                words[at] = words[at].wrapping_add(self.difference());
+                words[at] = words[at].wrapping_add(self.delta());
                 at += 1;
             }
         }
     }
 
-    fn difference(&mut self) -> u64 {
+    fn delta(&mut self) -> u64 {
         let number = match self.number() {
-            place @ ..WHOLE => return self.recent.differences[place as usize],
-            WHOLE => self.number(),
-            number => number - NEW,
+            index @ ..ESCAPE => return self.recent.deltas[index as usize],
+            ESCAPE => self.number(),
+            number => number - FIRST_NEW,
         };
-        let difference = unzigzag(number);
-        self.recent.add(difference);
-        difference
+        let delta = unzigzag(number);
+        self.recent.add(delta);
+        delta
     }
 }
 
-/// Appends words by how they differ from the expected ones, which are as many.
-pub(super) fn put_words(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], expected: &[u64]) {
+/// Appends words as deltas to the expected ones. Both slices have the same length.
+pub(super) fn put_deltas(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], expected: &[u64]) {
     let mut written_to = 0;
     let mut at = first_other(words, expected, 0);
     while at < words.len() {
@@ -125,12 +125,13 @@ pub(super) fn put_words(code: &mut Vec<u8>, recent: &mut Recent, words: &[u64], 
     put(code, 0);
 }
 
-/// The first place from `from` on where the two are not the same, or their end: nearly all of them are the same.
+/// The index of the first word from `from` on that differs from the expected one; the length if there is none. Nearly
+/// all words are equal.
 fn first_other(words: &[u64], expected: &[u64], from: usize) -> usize {
     const AT_ONCE: usize = 8;
     let pairs = words[from..].as_chunks::<AT_ONCE>().0.iter();
     let same = pairs.zip(expected[from..].as_chunks::<AT_ONCE>().0);
-    // Compared as arrays they would be by a call for each few words.
+    // A comparison of arrays would compile to a call for each few words.
     let differences = same.map(|(left, right)| {
         let pairs = left.iter().zip(right);
         pairs.fold(0, |all, (left, right)| all | (left ^ right))
@@ -141,9 +142,9 @@ fn first_other(words: &[u64], expected: &[u64], from: usize) -> usize {
     from + rest.take_while(|(word, other)| word == other).count()
 }
 
-/// Small differences of either sign as small numbers.
-fn zigzag(difference: u64) -> u64 {
-    difference << 1 ^ ((difference as i64) >> 63) as u64
+/// Maps small deltas of either sign to small numbers.
+fn zigzag(delta: u64) -> u64 {
+    delta << 1 ^ ((delta as i64) >> 63) as u64
 }
 
 fn unzigzag(number: u64) -> u64 {
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn words_are_read_as_written() {
         let expected: Vec<u64> = (0..1000u64)
             .map(|at| at.wrapping_mul(0x9e37_79b9))
             .collect();
@@ -167,35 +168,35 @@ mod tests {
                     .wrapping_mul(0xdead_beef_cafe);
             }
             words[999] = u64::MAX;
-            // Differences that are hard to write, and again.
+            // Deltas that are hard to encode, and each of them twice.
             words[500..504].copy_from_slice(&[1 << 63, 1 << 63, (1 << 63) - 1, (1 << 63) + 1]);
             let mut code = Vec::new();
             let mut recent = Recent::default();
-            put_words(&mut code, &mut recent, &words, &expected);
-            put_words(&mut code, &mut recent, &words, &[0; 1000]);
+            put_deltas(&mut code, &mut recent, &words, &expected);
+            put_deltas(&mut code, &mut recent, &words, &[0; 1000]);
             let mut reader = Reader::new(&code);
             let mut corrected = expected.clone();
-            reader.correct(&mut corrected);
+            reader.apply_deltas(&mut corrected);
             assert_eq!(corrected, words);
             let mut corrected = vec![0; 1000];
-            reader.correct(&mut corrected);
+            reader.apply_deltas(&mut corrected);
             assert_eq!(corrected, words);
             assert!(reader.code.is_empty());
         }
     }
 
     #[test]
-    fn what_is_expected_takes_one_byte() {
+    fn expected_words_take_one_byte() {
         let mut code = Vec::new();
-        put_words(&mut code, &mut Recent::default(), &[7; 4096], &[7; 4096]);
+        put_deltas(&mut code, &mut Recent::default(), &[7; 4096], &[7; 4096]);
         assert_eq!(code, [0]);
     }
 
     #[test]
-    fn what_differs_as_something_before_takes_one_byte() {
+    fn a_repeated_delta_takes_one_byte() {
         let mut code = Vec::new();
         let words = [1 << 40; 5];
-        put_words(&mut code, &mut Recent::default(), &words, &[0; 5]);
+        put_deltas(&mut code, &mut Recent::default(), &words, &[0; 5]);
         let (skipped, count, first, others, end) = (1, 1, 6, 4, 1);
         assert_eq!(code.len(), skipped + count + first + others + end);
     }

@@ -1,7 +1,7 @@
 //! One scheduler thread: picks a task, gives it a turn, serves the clock, searches, sleeps.
 //!
-//! The loop in one line: due timers, then one task, again; when there is no task, search for a moment, then
-//! sleep. `pick` is the only place that decides what runs next.
+//! The loop in one line: due timers, then one task, again; when there is no task, search for a moment, then sleep.
+//! `pick` is the only place that decides what runs next.
 
 use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,40 +15,41 @@ use super::thief::Thief;
 use super::wheel::NEVER;
 use super::{After, Lane, Scheduler, Seat, Task, Work, lock};
 
-/// After so many turns of a priority from the own queue one belongs to its injector, if that holds something: what
-/// the outside waits for (I/O that is ready, calls of the embedding program) is served beside any number of busy
-/// tasks, and takes at most this share. Counted per priority: were it by all turns, the turns of one priority might
-/// miss the right ones for ever.
+/// After so many turns of a priority from the own queue, one turn goes to that priority's injector, if it holds a task.
+/// So tasks that something outside of the scheduler wakes (I/O that is ready, calls of the embedding program) run
+/// beside any number of busy tasks, and take at most this share. Turns are counted per priority. If all turns were
+/// counted together, one priority's turns might never fall on the right ones.
 const OWN_TURNS_PER_INJECTED: u64 = 3;
 
-/// A scheduler that is busy with `Normal` tasks of its own looks every so many turns whether something came from
-/// outside. Who brings it writes what is read here, so a look may cost as much as some empty turns.
+/// A scheduler that is busy with `Normal` tasks of its own looks at the injectors every so many turns. Other threads
+/// write to the cache line that it reads there, so a look may cost as much as some empty turns.
 const TURNS_PER_INJECTOR_LOOK: u64 = 4;
 
-/// Every so many turns the own queues are compared with another one's, and evened out: schedulers that are all busy
-/// never search, and a task among many would get less of a core than one among few for as long as they run.
+/// Every so many turns the scheduler compares its queues with another one's and evens them out. Schedulers that are all
+/// busy never search, so without this a task among many would get less of a core than one among few for as long as they
+/// run.
 const TURNS_PER_BALANCE: u64 = 64;
 
 /// The clock is read every so many turns at most; a look costs about as much as an empty turn.
 const TURNS_PER_CLOCK_LOOK_MAX: u32 = 16;
-/// The first look after a time without timers, when nothing is known about how long turns take.
+/// The first look after a time without timers, when the length of turns is unknown.
 const TURNS_PER_CLOCK_LOOK_START: u32 = 4;
 /// Looks farther apart than this make timers late: look twice as often.
 const CLOCK_LOOKS_APART_MAX_NS: u64 = 100_000;
 /// Looks closer than this are wasted: look half as often.
 const CLOCK_LOOKS_APART_MIN_NS: u64 = 25_000;
 
-/// Timers looked at between two turns. More that are due at once wait for a turn of the tasks that run.
+/// Timers looked at between two turns. If more are due at once, the running tasks get a turn first.
 const TIMER_STEPS_PER_TURN: usize = 256;
 
-/// How often a search looks at everybody before it gives up: a few microseconds, far less than falling
-/// asleep and being woken costs.
+/// How often a search looks at all schedulers before it gives up: a few microseconds, far less than falling asleep and
+/// being woken costs.
 const SEARCH_ROUNDS: u32 = 6;
-/// How often it does while a task waits alone behind a turn that may prove long.
+/// The same while a task waits alone behind a turn that may prove long.
 const SEARCH_ROUNDS_WATCHING: u32 = 40;
 /// Processor hints between two rounds, which take 0.1 to 1 µs.
 const SPINS_PER_ROUND: u32 = 16;
-/// What a scheduler thread knows about itself, for `schedule` and `arm` called on it.
+/// The identity of a scheduler thread, for `schedule` and `arm` called on it.
 struct Own {
     scheduler_id: u64,
     lane: usize,
@@ -73,7 +74,7 @@ pub(super) fn push_to_own_queue(scheduler_id: u64, task: Task, priority: Priorit
     .unwrap_or(false)
 }
 
-/// Which lane is the calling thread's, if it is one of that scheduler's.
+/// The lane of the calling thread, if it is one of that scheduler's.
 pub(super) fn own_lane(scheduler_id: u64) -> Option<usize> {
     OWN.try_with(|own| {
         own.get()
@@ -101,7 +102,8 @@ pub(super) fn main<W: Work>(
         });
     });
     if catch_unwind(thread).is_err() {
-        // The task in its turn is lost and nobody would be told; what it held stays locked. There is no way on.
+        // The task in its turn is lost, no other thread would learn of it, and its locks stay locked. The program can't
+        // go on.
         eprintln!(
             "atoll: a scheduler thread panicked; this is a bug in the host, the program ends"
         );
@@ -126,9 +128,9 @@ pub(super) struct Worker<W: Work> {
     due: Vec<W::Timer>,
 }
 
-/// What a scheduler thread remembers of the injectors.
+/// A scheduler thread's last look at the injectors, and the turns since it took a task from one.
 struct Outside {
-    /// Which held something at the last look.
+    /// The injectors that held a task at the last look.
     ready: Ready,
     /// For each priority, the turns from the own queue since the last one from the injector.
     own_turns: Each<u64>,
@@ -138,7 +140,7 @@ impl Outside {
     fn new() -> Self {
         Outside {
             ready: Ready::default(),
-            // The first who comes needn't wait.
+            // The first task from outside needn't wait.
             own_turns: Each::new(|_| OWN_TURNS_PER_INJECTED),
         }
     }
@@ -199,7 +201,7 @@ impl<W: Work> Worker<W> {
     /// 1. Among the priorities: of eight turns, seven go to `High` tasks as long as there are any that can run; of
     ///    the turns that are left, seven of eight go to `Normal` ones and one to `Low` ones. [`Shares`] counts.
     /// 2. Within the priority: the own queue in its order, but every fourth turn the injector, if it holds
-    ///    something. So what comes from outside never overtakes what is more urgent.
+    ///    something. So a task from outside never overtakes a more urgent one.
     /// 3. If nothing can run here, and only while searching: the queues of others, the most urgent first.
     fn pick(&mut self) -> Option<Task> {
         if self.turns % TURNS_PER_BALANCE == 1
@@ -222,7 +224,7 @@ impl<W: Work> Worker<W> {
                 self.shares.count(priority, ready);
                 return Some(task);
             }
-            // Others were faster, so it was nobody's turn.
+            // Other schedulers were faster, so this counts as no priority's turn.
         }
         if !self.is_searching {
             return None;
@@ -234,14 +236,14 @@ impl<W: Work> Worker<W> {
         stolen
     }
 
-    /// False if only the own queue of `Normal` can hold something, as far as is known: the usual case, told apart
-    /// because every turn pays for the question.
+    /// False if, as far as is known, only the own queue of `Normal` can hold a task. That is the usual case, and this
+    /// check for it is cheap because every turn makes it.
     fn is_choice_possible(&mut self) -> bool {
         let injectors = &self.scheduler.injectors;
         if self.turns.is_multiple_of(TURNS_PER_INJECTOR_LOOK) {
             self.outside.ready = injectors.ready();
         }
-        // `High` can't wait for the next look, and is rare enough that nobody writes there while it is read.
+        // `High` can't wait for the next look. It is so rare that other threads hardly ever write to what is read here.
         !self.seat.queues.are_only_normal()
             || !self.outside.ready.is_none()
             || injectors.has(Priority::High)
@@ -270,9 +272,9 @@ impl<W: Work> Worker<W> {
     /// One turn of a task.
     fn turn(&mut self, task: Task) {
         self.end_search();
-        // Two can run and one of them waits for the other: somebody else may have time for it. A pair of tasks
-        // that talk by turns never gets here, so it stays together; whoever searches is enough, as it will
-        // come here, too, when it has found more than one.
+        // At least two tasks can run here and one of them waits for the other, so a sleeping scheduler may have time
+        // for it. A pair of tasks that talk by turns never gets here, so it stays together. One searcher is enough: if
+        // it finds more than one task, it wakes the next helper in the same way.
         if !self.seat.queues.are_empty()
             && let Some(helper) = self.scheduler.sleepers.wake_helper()
         {
@@ -288,7 +290,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Reads the clock if there is a timer that it could make due, and fires what is.
+    /// Reads the clock if a timer is armed, and fires the timers that are due.
     fn look_at_clock(&mut self) {
         let next_deadline_ns = self.lane().next_deadline_ns.load(Ordering::Relaxed);
         if next_deadline_ns == NEVER {
@@ -302,7 +304,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Fires what is due: all of it, or as much as one turn may be made to wait for.
+    /// Fires the timers that are due: all of them, or as many as one turn may wait for.
     fn fire_due(&mut self, now_ns: u64) {
         let lane = &*self.scheduler.lanes[self.lane];
         let mut timers = lock(&lane.timers);
@@ -358,18 +360,18 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Sleeps until somebody brings work, the wheel's deadline has come, or the end.
+    /// Sleeps until another thread brings work, the wheel's deadline comes, or the scheduler stops.
     fn sleep(&mut self) {
         let sleepers = &self.scheduler.sleepers;
         sleepers.register(self.lane, self.is_searching);
         self.is_searching = false;
-        // The last look, which `register` asks for; from here on whoever brings work sees this sleeper.
+        // The last look, which `register` asks for. From here on every thread that brings work sees this sleeper.
         let is_work_left = self.is_work_left();
         if !is_work_left {
             self.park();
         }
         if !sleepers.unregister(self.lane) {
-            // Woken, and counted as searching by the one that did it.
+            // Another thread has woken this one and has counted it as searching.
             self.is_searching = true;
         } else if is_work_left {
             sleepers.begin_search_anyway();
@@ -378,7 +380,7 @@ impl<W: Work> Worker<W> {
         self.clock.look_next_turn();
     }
 
-    /// Whether there is something that would make sleeping wrong.
+    /// Whether there is work, or another reason not to sleep.
     fn is_work_left(&self) -> bool {
         let scheduler = &self.scheduler;
         scheduler.is_stopping()
@@ -406,8 +408,9 @@ impl<W: Work> Worker<W> {
     }
 }
 
-/// When to look at the clock: often enough that timers are on time, seldom enough that short turns don't pay
-/// for it. Turns of one time tend to be alike, so how long the last ones took says how many may pass.
+/// Decides when to look at the clock: often enough that timers are on time, seldom enough that short turns don't pay
+/// for it. Turns close in time tend to be alike, so the length of the last ones tells how many may pass before the next
+/// look.
 struct ClockLooks {
     turns_left: u32,
     turns_per_look: u32,
@@ -423,7 +426,7 @@ impl ClockLooks {
         }
     }
 
-    /// Asked before every turn.
+    /// Whether to look now. The worker asks before every turn.
     fn is_time_to_look(&mut self) -> bool {
         if self.turns_left == 0 {
             return true;
@@ -463,10 +466,10 @@ mod tests {
     use super::super::{Options, Seam, VirtualWorld};
     use super::*;
 
-    /// Nobody's tasks: they are not run here.
-    struct Nobody;
+    /// Work without tasks: these tests run none.
+    struct NoTasks;
 
-    impl Work for Nobody {
+    impl Work for NoTasks {
         type Timer = ();
 
         fn run(&self, _task: Task) -> After {
@@ -476,19 +479,19 @@ mod tests {
         fn fire(&self, _timer: ()) {}
     }
 
-    /// Calls `check` with the first of two schedulers and the other one's queues, on a thread of its own, as a
-    /// thread has one worker.
-    fn with_worker(check: impl FnOnce(Worker<Nobody>, Queues) + Send) {
+    /// Calls `check` with the first of two schedulers and the other one's queues. It runs on a thread of its own,
+    /// because a thread has at most one worker.
+    fn with_worker(check: impl FnOnce(Worker<NoTasks>, Queues) + Send) {
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let scheduler = Scheduler::<Nobody>::new(Options {
+                let scheduler = Scheduler::<NoTasks>::new(Options {
                     schedulers: 2,
                     seam: Arc::new(Seam::new(VirtualWorld::new(1))),
                 });
                 let mut seats = std::mem::take(&mut *lock(&scheduler.seats));
                 let other = seats.pop().expect("two seats").queues;
                 let own = seats.pop().expect("two seats");
-                check(Worker::new(scheduler, Arc::new(Nobody), 0, own), other);
+                check(Worker::new(scheduler, Arc::new(NoTasks), 0, own), other);
             });
         });
     }

@@ -55,9 +55,9 @@ impl Shared {
         }
         let mut message = message.reference(request).from(from);
         message.is_reply = true;
-        let nudge = control.receive(entry, Event::Message(message));
+        let wake_action = control.receive(entry, Event::Message(message));
         drop(control);
-        self.carry_out(index, nudge);
+        self.carry_out(index, wake_action);
     }
 }
 
@@ -120,7 +120,7 @@ impl Current {
             self.wait_for_answer(reference, None);
             return Poll::Ready(Ok(()));
         }
-        let (other_index, nudge) = match self.shared.table.find_both(self.index(), server) {
+        let (other_index, wake_action) = match self.shared.table.find_both(self.index(), server) {
             FoundBoth::Alive {
                 mut own,
                 mut other,
@@ -143,7 +143,7 @@ impl Current {
             FoundBoth::Doomed => return Poll::Pending,
             FoundBoth::Gone(_) => return no_server,
         };
-        self.shared.carry_out(other_index, nudge);
+        self.shared.carry_out(other_index, wake_action);
         self.wait_for_answer(reference, Some(server));
         Poll::Ready(Ok(()))
     }

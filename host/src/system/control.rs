@@ -1,7 +1,7 @@
-//! What others may touch of a process: its [`Control`], and what can be done to it under its lock.
+//! The part of a process that others may touch: its [`Control`], and what can be done to it under its lock.
 //!
-//! Everything here is a few instructions long, and says by a [`Nudge`] what is to be done when the lock is released:
-//! nothing in this file calls anybody.
+//! Every function here takes a few instructions and calls nothing outside of this file. If the caller has something to
+//! do once it has released the lock, the function returns it as a [`WakeAction`].
 
 use super::farewell::Farewell;
 use super::program::{Body, Runnable};
@@ -16,14 +16,14 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use tokio::sync::oneshot;
 
-/// What others may touch of a process.
+/// The part of a process that others may touch.
 pub(crate) struct Control {
-    /// Its id; 0 while the entry is free, which no id is.
+    /// The process's id; 0, which is never an id, while the entry is free.
     pub(crate) id: u64,
-    /// How many processes this entry has been.
+    /// How many processes have had this entry.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
-    /// What the process said it waits for when it last stopped running.
+    /// The kind of event that the process waited for when it last stopped running.
     pub(crate) awaits: Awaits,
     /// Its waker was called since it began to run.
     pub(crate) woken: bool,
@@ -31,70 +31,72 @@ pub(crate) struct Control {
     pub(crate) alarm: u32,
     /// That timer has run out.
     pub(crate) expired: bool,
-    /// It was waiting for mail, and has a turn only to say where it does, or is being hibernated: for all others it waits.
+    /// The process waits for mail as far as others can see. In truth it is being hibernated, or it runs only to report
+    /// its current function.
     pub(crate) seems_to_wait: bool,
-    /// It is to end with this reason before it runs again.
-    pub(crate) ending: Option<Box<Ending>>,
-    /// What is left to do of its end, when that is much.
+    /// The pending exit: the process ends with this reason before it runs again.
+    pub(crate) pending_exit: Option<Box<Ending>>,
+    /// The rest of a teardown that takes several turns.
     pub(crate) farewell: Option<Box<Farewell>>,
     pub(crate) traps_exits: bool,
     pub(crate) hibernates: bool,
     pub(crate) priority: Priority,
     /// How often it has been suspended and not resumed.
     pub(crate) suspensions: u32,
-    /// It would have been scheduled, were it not suspended.
+    /// It would have been scheduled if it were not suspended.
     pub(crate) is_held_back: bool,
-    /// What arrived since the receiver looked last. Without a box while it is hibernated.
+    /// The inbox: events that arrived since the receiver last took it over. No box is allocated while the process is
+    /// hibernated.
     pub(crate) arrived: Option<Box<Arrived>>,
-    /// What the mailbox holds, in bytes: what has arrived, and what the receiver has taken over to search.
+    /// The bytes of all events in the mailbox: those in the inbox and those in the receiver's own queue.
     pub(crate) mailbox_bytes: u64,
     pub(crate) mailbox_bytes_max: u64,
-    /// How many events that is.
+    /// The number of those events.
     pub(crate) mailbox_events: u64,
     /// Reductions to the end of its last turn.
     pub(crate) reductions: u64,
-    /// Turns that it is not given, because the host's work in its last one took as many slices.
+    /// Turns that the scheduler withholds because the host's work in the last turn took as many slices.
     pub(crate) owed_turns: u16,
     /// Links, monitors and so on, once there was one.
     pub(crate) ties: Option<Box<Ties<Timer>>>,
     /// Its execution, while it is not running.
     pub(crate) body: Option<Body>,
-    /// It may wait for the end of a host call: its program has such.
+    /// The program imports host calls that can wait, so the process may wait for the end of one.
     pub(crate) has_host_calls: bool,
-    /// Wakes whoever waits for a mailbox of the host.
+    /// Wakes the task that waits at a mailbox of the host.
     pub(crate) waker: Option<Box<Waker>>,
     pub(crate) identity: Option<Identity>,
-    /// Who of the host waits for its end: nobody, for nearly all.
+    /// The tasks of the host that wait for the process's end. Nearly all processes have none.
     pub(crate) watchers: Option<Box<Watchers>>,
 }
 
-/// Who of the host waits for a process's end.
+/// The tasks of the host that wait for a process's end.
 #[derive(Default)]
 pub(crate) struct Watchers(pub(crate) Vec<oneshot::Sender<ExitReason>>);
 
-/// What a guest process is, for reports.
+/// The identity of a guest process, for reports.
 pub(crate) struct Identity {
     pub(crate) program: Arc<dyn Runnable>,
     pub(crate) function: u32,
-    /// The id of who spawned it; 0 for the host.
+    /// The id of the process that spawned it; 0 for the host.
     pub(crate) parent: u64,
     pub(crate) spawned_at_ns: u64,
     pub(crate) said: Option<Box<Said>>,
 }
 
-/// What was said of a process, which few have.
+/// Texts about a process, which few have.
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) label: Option<Box<str>>,
-    /// The guest function that it was last seen in.
+    /// The guest function that the process last reported.
     pub(crate) current_function: Option<Box<str>>,
 }
 
-/// An end that was told to a process.
+/// The end of a process: its reason, and whether it is reported as a crash.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) reason: ExitReason,
-    /// The host ended it for what it did, which is worth a report; a signal by others is not.
+    /// The host ended it for a fault of its own, which is reported as a crash. A signal from another process is not.
     pub(crate) is_crash: bool,
 }
 
@@ -102,9 +104,9 @@ pub(crate) struct Ending {
 pub(crate) enum Phase {
     /// No process, or one that is being made.
     Absent,
-    /// Its execution is gone; others are being told.
+    /// Its execution is gone; the teardown tells others.
     Exiting,
-    /// A mailbox of the host's: nothing to run.
+    /// A mailbox of the host: there is nothing to run.
     Host,
     /// Not in a run queue; something must happen first.
     Waiting,
@@ -122,11 +124,11 @@ pub(crate) enum Awaits {
     Mail,
 }
 
-/// What is to be done, once the lock is released, for a process that something happened to.
+/// The action that the caller must take for a process once it has released the process's lock.
 #[must_use]
-pub(crate) enum Nudge {
+pub(crate) enum WakeAction {
     Nothing,
-    /// Its next turn touches this, if it is known.
+    /// Schedule the process, and prefetch the working set of its next turn if that is known.
     Schedule(Priority, Option<WorkingSet>),
     Wake(Waker),
 }
@@ -142,7 +144,7 @@ impl Control {
             alarm: 0,
             expired: false,
             seems_to_wait: false,
-            ending: None,
+            pending_exit: None,
             farewell: None,
             traps_exits: false,
             hibernates: false,
@@ -164,8 +166,8 @@ impl Control {
         }
     }
 
-    /// From now on the entry belongs to the process with this id. What one before it left behind is gone already; what
-    /// it had set is set back.
+    /// Gives the entry to the process with this id. The teardown of the process before it has emptied the entry; this
+    /// resets the settings.
     pub(crate) fn begin(&mut self, id: u64) {
         self.id = id;
         self.mailbox_bytes = 0;
@@ -182,18 +184,18 @@ impl Control {
 
     /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
     #[inline]
-    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> Nudge {
+    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> WakeAction {
         self.receive_new(entry, event.weight_bytes(), || event)
     }
 
-    /// The same for one that is made where it will lie.
+    /// Does the same with an event that is made directly in the inbox.
     #[inline(always)]
     pub(crate) fn receive_new(
         &mut self,
         entry: &Entry,
         weight: u64,
         event: impl FnOnce() -> Event,
-    ) -> Nudge {
+    ) -> WakeAction {
         if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
@@ -205,61 +207,69 @@ impl Control {
             return self.mail();
         }
         match self.phase {
-            // The host is trusted not to die of a flood; what it has no room for is lost to it.
-            Phase::Host => Nudge::Nothing,
+            // A flood does not end the host; the host loses events that its mailbox has no room for.
+            Phase::Host => WakeAction::Nothing,
             _ => self.end_with(entry, ExitReason::Exhausted(Budget::Mailbox), true),
         }
     }
 
     /// Something happened that ends a wait for mail.
-    pub(crate) fn mail(&mut self) -> Nudge {
+    pub(crate) fn mail(&mut self) -> WakeAction {
         match self.phase {
             Phase::Waiting if self.awaits == Awaits::Mail => self.schedule(),
             Phase::Host => match self.waker.take() {
-                Some(waker) => Nudge::Wake(*waker),
-                None => Nudge::Nothing,
+                Some(waker) => WakeAction::Wake(*waker),
+                None => WakeAction::Nothing,
             },
-            _ => Nudge::Nothing,
+            _ => WakeAction::Nothing,
         }
     }
 
     /// A host call may be complete.
-    pub(crate) fn wake(&mut self) -> Nudge {
+    pub(crate) fn wake(&mut self) -> WakeAction {
         if self.phase == Phase::Waiting && self.awaits == Awaits::Host {
             return self.schedule();
         }
         self.woken = true;
-        Nudge::Nothing
+        WakeAction::Nothing
     }
 
-    /// The process must end, whatever it does now. The first reason stays.
-    pub(crate) fn end_with(&mut self, entry: &Entry, reason: ExitReason, is_crash: bool) -> Nudge {
-        if self.ending.is_none() {
-            self.ending = Some(Box::new(Ending { reason, is_crash }));
+    /// Gives the process a pending exit, whatever the process does now. The first reason stays.
+    pub(crate) fn end_with(
+        &mut self,
+        entry: &Entry,
+        reason: ExitReason,
+        is_crash: bool,
+    ) -> WakeAction {
+        if self.pending_exit.is_none() {
+            self.pending_exit = Some(Box::new(Ending { reason, is_crash }));
             entry.is_doomed.store(true, Ordering::Release);
         }
         self.end_again()
     }
 
-    /// It is to end: if it waits, it gets a turn to do so.
-    pub(crate) fn end_again(&mut self) -> Nudge {
+    /// Gives a process with a pending exit a turn to end in, if it waits.
+    pub(crate) fn end_again(&mut self) -> WakeAction {
         match self.phase {
-            // Being suspended does not save it.
+            // A suspended process ends as well.
             Phase::Waiting => {
                 self.phase = Phase::Scheduled;
-                Nudge::Schedule(self.priority, None)
+                WakeAction::Schedule(self.priority, None)
             }
-            _ => Nudge::Nothing,
+            _ => WakeAction::Nothing,
         }
     }
 
-    /// Would it go on waiting for mail if it got a turn?
+    /// Whether the process would go on waiting for mail if it got a turn.
     #[inline]
     pub(crate) fn waits_for_mail(&self) -> bool {
-        self.awaits == Awaits::Mail && !self.has_mail() && !self.expired && self.ending.is_none()
+        self.awaits == Awaits::Mail
+            && !self.has_mail()
+            && !self.expired
+            && self.pending_exit.is_none()
     }
 
-    /// Has something arrived since the receiver looked last?
+    /// Whether something has arrived since the receiver last took over the inbox.
     #[inline]
     pub(crate) fn has_mail(&self) -> bool {
         let arrived = self.arrived.as_deref();
@@ -271,29 +281,29 @@ impl Control {
         body.is_some_and(|body| body.is_hibernated())
     }
 
-    /// Gives up room that it has for what is not there.
+    /// Frees the inbox's buffer if the inbox is empty.
     pub(crate) fn shrink(&mut self) {
         if !self.has_mail() {
             self.arrived = None;
         }
     }
 
-    /// It is no longer suspended.
-    pub(crate) fn let_go(&mut self) -> Nudge {
+    /// The process is no longer suspended.
+    pub(crate) fn let_go(&mut self) -> WakeAction {
         if std::mem::take(&mut self.is_held_back) && self.phase == Phase::Waiting {
             return self.schedule();
         }
-        Nudge::Nothing
+        WakeAction::Nothing
     }
 
-    fn schedule(&mut self) -> Nudge {
+    fn schedule(&mut self) -> WakeAction {
         if self.suspensions > 0 {
             self.is_held_back = true;
-            return Nudge::Nothing;
+            return WakeAction::Nothing;
         }
         self.phase = Phase::Scheduled;
         let working_set = self.body.as_ref().and_then(|body| body.working_set());
-        Nudge::Schedule(self.priority, working_set)
+        WakeAction::Schedule(self.priority, working_set)
     }
 
     /// Its ties, made if there are none yet.
@@ -301,19 +311,19 @@ impl Control {
         self.ties.get_or_insert_default()
     }
 
-    /// Is this entry that process's, and does it live?
+    /// Whether this entry is that process's, and the process lives.
     #[inline]
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
         // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
         self.id == pid.id
             && !matches!(self.phase, Phase::Absent | Phase::Exiting)
-            && self.ending.is_none()
+            && self.pending_exit.is_none()
     }
 
     pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
         if self.is_alive(pid) {
             Liveness::Alive
-        } else if self.id == pid.id && self.phase == Phase::Running && self.ending.is_some() {
+        } else if self.id == pid.id && self.phase == Phase::Running && self.pending_exit.is_some() {
             Liveness::Doomed
         } else {
             Liveness::Gone

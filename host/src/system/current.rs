@@ -173,7 +173,7 @@ impl Current {
                 return Received::TimedOut;
             }
             self.charge_search();
-            self.queue.give_back_room(turn_context::give_room);
+            self.queue.give_back_room(turn_context::give_buffer);
             turn_context::await_mail();
             self.wait_from(position, timeout_ns);
             return Received::Wait;
@@ -337,7 +337,7 @@ impl Current {
     /// The pending exit, if there is one.
     #[cold]
     pub(crate) fn doom(&self) -> Option<Ending> {
-        self.entry().control().ending.as_deref().cloned()
+        self.entry().control().pending_exit.as_deref().cloned()
     }
 
     /// OTP: `register/2`.

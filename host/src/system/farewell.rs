@@ -60,7 +60,7 @@ impl Shared {
     pub(super) fn finish(&self, index: u32, mut control: ControlGuard<'_>, end: End) -> After {
         let pid = self.table.pid(control.id);
         control.phase = Phase::Exiting;
-        control.ending = None;
+        control.pending_exit = None;
         control.alarm = 0;
         control.expired = false;
         let priority = control.priority;

@@ -63,11 +63,11 @@ impl Shared {
             return;
         }
         // The process seemed to run, so a signal that came meanwhile did not wake it.
-        let nudge = match control.ending {
+        let wake_action = match control.pending_exit {
             Some(_) => control.end_again(),
             None => control.mail(),
         };
         drop(control);
-        self.carry_out(index, nudge);
+        self.carry_out(index, wake_action);
     }
 }

@@ -125,7 +125,7 @@ impl Control {
         match self.phase {
             Phase::Host => Status::Host,
             Phase::Absent | Phase::Exiting => Status::Exiting,
-            _ if self.ending.is_some() => Status::Exiting,
+            _ if self.pending_exit.is_some() => Status::Exiting,
             Phase::Running if !self.seems_to_wait => Status::Running,
             _ if self.suspensions > 0 => Status::Suspended,
             _ if self.seems_to_wait => Status::Waiting,
@@ -156,7 +156,7 @@ impl Shared {
         let told = entries.filter_map(|(_, entry)| {
             let control = entry.control();
             let is_alive = !matches!(control.phase, Phase::Absent | Phase::Exiting);
-            (is_alive && control.ending.is_none()).then(|| tell(&control))
+            (is_alive && control.pending_exit.is_none()).then(|| tell(&control))
         });
         told.collect()
     }
@@ -171,10 +171,10 @@ impl Shared {
             && !control.is_hibernated()
         {
             entry.is_asked.store(true, Ordering::Release);
-            let nudge = control.mail();
+            let wake_action = control.mail();
             control.seems_to_wait = true;
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 
@@ -282,9 +282,9 @@ impl Shared {
         };
         control.suspensions = control.suspensions.saturating_sub(times);
         if control.suspensions == 0 {
-            let nudge = control.let_go();
+            let wake_action = control.let_go();
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
         true
     }

@@ -63,7 +63,7 @@ pub use spawn::{Spawn, SpawnError};
 
 use crate::process::{Cipher, Event, Outgoing, Pid, Reference};
 use crate::scheduler::{self, Scheduler, Seam};
-use control::Nudge;
+use control::WakeAction;
 use groups::Groups;
 use names::Names;
 use program::Runnable;
@@ -159,9 +159,9 @@ impl Shared {
         let Some((entry, mut control)) = self.table.find_at(index, to) else {
             return;
         };
-        let nudge = control.receive_new(entry, weight, event);
+        let wake_action = control.receive_new(entry, weight, event);
         drop(control);
-        self.carry_out(index, nudge);
+        self.carry_out(index, wake_action);
     }
 
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
@@ -187,16 +187,16 @@ impl Shared {
     }
 
     #[inline]
-    fn carry_out(&self, index: u32, nudge: Nudge) {
-        match nudge {
-            Nudge::Nothing => {}
-            Nudge::Schedule(priority, working_set) => {
+    fn carry_out(&self, index: u32, wake_action: WakeAction) {
+        match wake_action {
+            WakeAction::Nothing => {}
+            WakeAction::Schedule(priority, working_set) => {
                 if let Some(working_set) = working_set {
                     working_set.prefetch();
                 }
                 self.scheduler.schedule(index, priority);
             }
-            Nudge::Wake(waker) => waker.wake(),
+            WakeAction::Wake(waker) => waker.wake(),
         }
     }
 

@@ -15,7 +15,7 @@
 //! the other process has no such entry any more, its `unlink` or `demonitor` came first, and it is told nothing.
 
 use super::Shared;
-use super::control::{Control, Nudge, Phase};
+use super::control::{Control, Phase, WakeAction};
 use super::current::Current;
 use super::names;
 use super::spawn::SpawnError;
@@ -47,7 +47,7 @@ impl Control {
         sender: Pid,
         reason: ExitReason,
         origin: ExitOrigin,
-    ) -> Nudge {
+    ) -> WakeAction {
         let is_kill = origin != ExitOrigin::Link
             && reason == ExitReason::Kill
             && !breaks(Rule::KillIsTrappable);
@@ -61,7 +61,7 @@ impl Control {
             && origin != ExitOrigin::SentToSelf
             && !breaks(Rule::NormalExitKills);
         if is_harmless {
-            return Nudge::Nothing;
+            return WakeAction::Nothing;
         }
         self.end_with(entry, reason, false)
     }
@@ -76,9 +76,9 @@ impl Shared {
             } else {
                 ExitOrigin::Sent
             };
-            let nudge = control.receive_exit(entry, from, reason, origin);
+            let wake_action = control.receive_exit(entry, from, reason, origin);
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 
@@ -90,9 +90,9 @@ impl Shared {
         let ties = control.ties.as_mut();
         let was_linked = ties.is_some_and(|ties| ties.unlink(&ended));
         if was_linked {
-            let nudge = control.receive_exit(entry, ended, reason.clone(), ExitOrigin::Link);
+            let wake_action = control.receive_exit(entry, ended, reason.clone(), ExitOrigin::Link);
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 
@@ -114,9 +114,9 @@ impl Shared {
                 target: monitored.target(),
                 reason: reason.clone(),
             };
-            let nudge = control.receive(entry, event);
+            let wake_action = control.receive(entry, event);
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 
@@ -200,10 +200,10 @@ impl Current {
             FoundBoth::Gone(mut own) => {
                 let is_linked = own.ties.as_ref().is_some_and(|ties| ties.is_linked(&other));
                 if !is_linked {
-                    let nudge =
+                    let wake_action =
                         own.receive_exit(entry, other, ExitReason::NoProc, ExitOrigin::Link);
                     drop(own);
-                    self.shared.carry_out(self.index(), nudge);
+                    self.shared.carry_out(self.index(), wake_action);
                 }
             }
         }
@@ -272,9 +272,9 @@ impl Current {
                     },
                     reason: ExitReason::NoProc,
                 };
-                let nudge = own.receive(entry, event);
+                let wake_action = own.receive(entry, event);
                 drop(own);
-                self.shared.carry_out(self.index(), nudge);
+                self.shared.carry_out(self.index(), wake_action);
             }
             (FoundBoth::Alive { .. }, None) => unreachable!("nobody is found without a pid"),
         }

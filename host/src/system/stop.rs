@@ -21,7 +21,7 @@ impl Shared {
             let (pid, parent) = {
                 let control = entry.control();
                 match &control.identity {
-                    Some(identity) if control.ending.is_none() => {
+                    Some(identity) if control.pending_exit.is_none() => {
                         (self.table.pid(control.id), self.parent(identity))
                     }
                     _ => continue,
@@ -43,10 +43,10 @@ impl Shared {
             if matches!(control.phase, Phase::Absent | Phase::Host | Phase::Exiting) {
                 continue;
             }
-            killed += usize::from(control.ending.is_none());
-            let nudge = control.end_with(entry, ExitReason::Killed, false);
+            killed += usize::from(control.pending_exit.is_none());
+            let wake_action = control.end_with(entry, ExitReason::Killed, false);
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
         killed
     }

@@ -5,7 +5,7 @@ use super::control::{Awaits, Control, Ending, Phase};
 use super::program::{Body, End};
 use super::table::{ControlGuard, Entry, idleness};
 use super::timers::{Alarm, AlarmOf};
-use super::turn_context::{self, Left};
+use super::turn_context::{self, TurnOutcome};
 use crate::process::{ExitReason, Pid, Reference};
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
@@ -31,7 +31,7 @@ impl Work for Shared {
         let Some(mut body) = control.body.take() else {
             return After::Parked;
         };
-        if let Some(ending) = &control.ending {
+        if let Some(ending) = &control.pending_exit {
             let ending = (**ending).clone();
             return self.end_as_told(task, control, ending, body);
         }
@@ -65,15 +65,15 @@ impl Work for Shared {
         if control.alarm == number {
             control.expired = true;
             control.seems_to_wait = false;
-            let nudge = control.mail();
+            let wake_action = control.mail();
             drop(control);
-            self.carry_out(index, nudge);
+            self.carry_out(index, wake_action);
         }
     }
 }
 
 impl End {
-    /// The end of a process that did not get to say anything.
+    /// The end of a process that can't report anything itself.
     fn told(ending: Ending, reductions: u64) -> End {
         End {
             ending,
@@ -90,28 +90,29 @@ fn host_failed() -> Ending {
     }
 }
 
-/// Withholds its turn from a process that is suspended or owes turns, and answers what becomes of it instead.
+/// Withholds the turn of a process that is suspended or owes turns, and returns what the scheduler does with it
+/// instead.
 #[inline]
 fn withhold_turn(control: &mut Control) -> Option<After> {
-    if control.suspensions > 0 && control.ending.is_none() {
+    if control.suspensions > 0 && control.pending_exit.is_none() {
         control.phase = Phase::Waiting;
         control.is_held_back = true;
         return Some(After::Parked);
     }
-    if control.owed_turns > 0 && control.ending.is_none() {
+    if control.owed_turns > 0 && control.pending_exit.is_none() {
         control.owed_turns -= 1;
         return Some(After::Again(control.priority));
     }
     None
 }
 
-/// Runs a process's code until it gives up its turn. Answers how the process ended, if it did.
+/// Runs a process's code until it gives up its turn. Returns how the process ended, if it did.
 #[inline]
 fn poll_body(body: &mut Body, waker: Option<TurnWaker>) -> Option<End> {
     let waked = waker.as_ref().map_or(Waker::noop(), |waker| &waker.waker);
     let mut context = Context::from_waker(waked);
-    // A panic in host code is a defect of ours; it ends the process that met it and nobody else.
-    // The end is put aside where it is made: most turns end without one, and pass nothing on.
+    // A panic in host code is a defect of ours; it ends only the process in whose turn it happened. The end goes into a
+    // variable of this function: most turns end without one, so no result is passed on.
     let mut end = None;
     let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if let Poll::Ready(ended) = body.poll(&mut context) {
@@ -125,14 +126,16 @@ fn poll_body(body: &mut Body, waker: Option<TurnWaker>) -> Option<End> {
     end
 }
 
-/// Does a process want its next turn at once, when it has had this one?
+/// Whether a process that has had its turn wants the next one at once.
 #[inline]
 fn is_runnable(control: &Control, has_host_calls: bool, was_woken: bool) -> bool {
     match control.awaits {
         Awaits::Mail => !control.waits_for_mail(),
-        // Without host calls to wait for, it can only have used up its slice. With them, a used-up slice has called
-        // the waker.
-        Awaits::Host => control.ending.is_some() || !has_host_calls || control.woken || was_woken,
+        // Without host calls to wait for, the process can only have used up its slice. With them, a process that has
+        // used up its slice has called the waker.
+        Awaits::Host => {
+            control.pending_exit.is_some() || !has_host_calls || control.woken || was_woken
+        }
     }
 }
 
@@ -145,11 +148,11 @@ impl Shared {
         ending: Ending,
         body: Body,
     ) -> After {
-        // Still scheduled, as far as others can see: what they send is dropped, and nobody waits for it.
+        // Others still see the process as scheduled: they drop what they would send to it, and do not wait for it.
         let reductions = control.reductions;
         let awaits_mail = control.awaits == Awaits::Mail;
         drop(control);
-        // A panic in host code does not keep it from ending.
+        // A panic in host code does not keep the process from ending.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| body.end(awaits_mail)));
         let control = self.table.entry(task).control();
         self.finish(task, control, End::told(ending, reductions))
@@ -159,7 +162,7 @@ impl Shared {
     #[inline]
     fn begin_turn(&self, task: Task, entry: &Entry, control: &mut Control) -> Option<TurnWaker> {
         if control.awaits == Awaits::Mail {
-            // The wait that the advice was for is over.
+            // The process's hint to hibernate was for that wait, which is over.
             control.hibernates = false;
         }
         control.phase = Phase::Running;
@@ -170,13 +173,13 @@ impl Shared {
         control.has_host_calls.then(|| self.waker(task, control.id))
     }
 
-    /// Ends a turn that the process has survived, and answers what becomes of it.
+    /// Ends a turn that the process has survived, and returns what the scheduler does with it.
     #[inline]
     fn end_turn(&self, entry: &Entry, mut body: Body, has_host_calls: bool) -> After {
         let mut control = entry.control();
         control.seems_to_wait = false;
-        let left = turn_context::end(&mut control.arrived);
-        self.note_turn(&mut control, &left);
+        let outcome = turn_context::end(&mut control.arrived);
+        self.note_turn(&mut control, &outcome);
         if control.waits_for_mail() {
             if self.hibernates_at_once(&control) {
                 control.seems_to_wait = true;
@@ -190,7 +193,7 @@ impl Shared {
             }
         }
         control.body = Some(body);
-        if is_runnable(&control, has_host_calls, left.woken) {
+        if is_runnable(&control, has_host_calls, outcome.woken) {
             control.phase = Phase::Scheduled;
             After::Again(control.priority)
         } else {
@@ -199,21 +202,21 @@ impl Shared {
         }
     }
 
-    /// Notes what a turn leaves behind: what it has taken out of the mailbox, what the process waits for, what it owes.
+    /// Notes the results of a turn: what it has taken out of the mailbox, what the process waits for, what it owes.
     #[inline]
-    fn note_turn(&self, control: &mut Control, left: &Left) {
-        control.mailbox_bytes -= left.taken_bytes;
-        control.mailbox_events -= left.taken_events;
-        control.awaits = if left.awaits_mail {
+    fn note_turn(&self, control: &mut Control, outcome: &TurnOutcome) {
+        control.mailbox_bytes -= outcome.taken_bytes;
+        control.mailbox_events -= outcome.taken_events;
+        control.awaits = if outcome.awaits_mail {
             Awaits::Mail
         } else {
             Awaits::Host
         };
-        control.owed_turns = u16::try_from(left.owed_turns).unwrap_or(u16::MAX);
-        self.count_reductions(control, left.reductions);
+        control.owed_turns = u16::try_from(outcome.owed_turns).unwrap_or(u16::MAX);
+        self.count_reductions(control, outcome.reductions);
     }
 
-    /// Notes what a turn has cost: what the process has said itself, or else the slice that it has used up.
+    /// Notes what a turn has cost: what the process has reported, or else the slice that it has used up.
     fn count_reductions(&self, control: &mut Control, said: u64) {
         if said > 0 {
             control.reductions = said;
@@ -222,8 +225,8 @@ impl Shared {
         }
     }
 
-    /// A waker for the turn of a process whose program can wait in host calls: this thread's last one, unless a host call
-    /// has kept it.
+    /// A waker for the turn of a process whose program can wait in host calls. It is this thread's last one, unless a
+    /// host call has kept a copy of that.
     fn waker(&self, index: u32, id: u64) -> TurnWaker {
         let last = turn_context::take_waker().filter(|last| last.is_free());
         let waker = last.unwrap_or_else(|| {
@@ -244,27 +247,27 @@ impl Shared {
     }
 }
 
-/// A waker of a turn, and what it holds.
+/// The waker of a turn, and its state.
 pub(super) struct TurnWaker {
     waker: Waker,
     state: Arc<HostCallWaker>,
 }
 
 impl TurnWaker {
-    /// Has nobody kept a copy of the waker?
+    /// Whether no copy of the waker is left.
     fn is_free(&self) -> bool {
         let is_free = Arc::strong_count(&self.state) == 2;
-        // What was done with copies comes before what is done now.
+        // Everything that was done with a copy happens before what this thread does now.
         fence(Ordering::Acquire);
         is_free
     }
 }
 
-/// Schedules a process when a host call of its is complete. I/O drivers may hold it long after the process is gone.
+/// Schedules a process when one of its host calls is complete. I/O drivers may hold it long after the process is gone.
 struct HostCallWaker {
     shared: Weak<Shared>,
     node: u64,
-    /// Whom it wakes; changed only while nobody has a copy.
+    /// The process that it wakes. It changes only while there is no copy.
     index: AtomicU32,
     id: AtomicU64,
 }
@@ -286,9 +289,9 @@ impl Wake for HostCallWaker {
         let index = self.index.load(Ordering::Relaxed);
         let mut control = shared.table.entry(index).control();
         if control.id == id {
-            let nudge = control.wake();
+            let wake_action = control.wake();
             drop(control);
-            shared.carry_out(index, nudge);
+            shared.carry_out(index, wake_action);
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The context of the turn that a thread gives: what the turn and the code that runs in it tell one another without a lock.
+//! The context of the turn that a thread gives. Through it the turn and the code that runs in it tell one another what
+//! they need, without a lock.
 //!
-//! A turn begins with a look at the process's entry, under the entry's lock, and ends with another one. In between, whatever the
-//! process would have to lock its entry for travels here: the mail that was in the inbox when the turn began, what the process
-//! has taken out of the mailbox, whether it waits for mail now, what it owes. All of it belongs to one thread.
+//! A turn locks the process's entry when it begins and when it ends, and not in between. Everything that the process
+//! would have to lock its entry for travels here: the mail that was in the inbox when the turn began, what the process
+//! has taken out of the mailbox, whether it waits for mail now, and the turns that it owes. All of it belongs to one
+//! thread.
 
 use super::turn::TurnWaker;
 use crate::process::{Event, Pid};
@@ -14,13 +16,14 @@ use std::mem::ManuallyDrop;
 pub(crate) type Arrived = VecDeque<Option<Event>>;
 
 thread_local! {
-    // It has nothing to drop: a thread-local variable with a destructor asks at each use whether it is there yet.
+    // It has nothing to drop: a thread-local variable with a destructor would check at each use whether it is
+    // initialized.
     static TURN: Turn = const {
         Turn {
             arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())),
             waker: Cell::new(ManuallyDrop::new(None)),
             number: Cell::new(0),
-            whose: Cell::new(Pid::NOBODY),
+            process: Cell::new(Pid::NOBODY),
             taken_bytes: Cell::new(0),
             taken_events: Cell::new(0),
             awaits_mail: Cell::new(false),
@@ -35,14 +38,14 @@ thread_local! {
 }
 
 struct Turn {
-    /// Between turns it holds no events, only room for them. [`free`] frees that.
+    /// The mail that the turn began with. Between turns it holds no events but keeps its buffer, which [`free`] frees.
     arrived: RefCell<ManuallyDrop<Arrived>>,
     /// The waker of the last turn that had one, for the next such turn. [`free`] frees it.
     waker: Cell<ManuallyDrop<Option<TurnWaker>>>,
     /// How many turns the thread has given.
     number: Cell<u32>,
     /// The process whose turn it is.
-    whose: Cell<Pid>,
+    process: Cell<Pid>,
     taken_bytes: Cell<u64>,
     taken_events: Cell<u64>,
     awaits_mail: Cell<bool>,
@@ -54,7 +57,8 @@ struct Turn {
     pausing: Cell<Pausing>,
 }
 
-/// How far a call of `pause` is, which ends the turn. The call is a future without fields, so that it takes no allocation.
+/// How far a call of `pause`, which ends the turn, has got. The call is a future without fields, so that it takes no
+/// allocation.
 #[derive(Clone, Copy)]
 pub(crate) enum Pausing {
     /// The future has been polled: its process is in its next turn.
@@ -65,29 +69,29 @@ pub(crate) enum Pausing {
     EndsProcess,
 }
 
-/// What a turn leaves behind.
-pub(super) struct Left {
+/// The results of a turn.
+pub(super) struct TurnOutcome {
     pub(super) awaits_mail: bool,
     pub(super) taken_bytes: u64,
     pub(super) taken_events: u64,
-    /// All reductions so far, if the process had occasion to say; 0 if not.
+    /// All reductions of the process so far, if it reported them in this turn; 0 if not.
     pub(super) reductions: u64,
     /// Its waker was called within the turn.
     pub(super) woken: bool,
-    /// The turns that it is not to have, because of what this one has cost.
+    /// The turns that the scheduler will withhold from the process, because of what this one has cost.
     pub(super) owed_turns: u64,
 }
 
-/// Begins a process's turn; `arrived` is left empty.
+/// Begins a process's turn. It takes all events out of `arrived`.
 #[inline]
-pub(super) fn begin(whose: Pid, arrived: Option<&mut Arrived>) {
+pub(super) fn begin(process: Pid, arrived: Option<&mut Arrived>) {
     TURN.with(|turn| {
         debug_assert!(turn.arrived.borrow().is_empty());
         if let Some(arrived) = arrived {
             std::mem::swap(&mut **turn.arrived.borrow_mut(), arrived);
         }
         turn.number.set(turn.number.get().wrapping_add(1));
-        turn.whose.set(whose);
+        turn.process.set(process);
         turn.woken.set(false);
         turn.taken_bytes.set(0);
         turn.taken_events.set(0);
@@ -97,9 +101,9 @@ pub(super) fn begin(whose: Pid, arrived: Option<&mut Arrived>) {
     });
 }
 
-/// Ends a turn. What the process did not ask for goes back to the front of `arrived`.
+/// Ends a turn. Events that the process did not ask for go back to the front of `arrived`.
 #[inline]
-pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
+pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> TurnOutcome {
     TURN.with(|turn| {
         let mut unasked = turn.arrived.borrow_mut();
         if !unasked.is_empty() {
@@ -107,8 +111,8 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
             unasked.append(arrived);
             std::mem::swap(&mut **unasked, arrived);
         }
-        turn.whose.set(Pid::NOBODY);
-        Left {
+        turn.process.set(Pid::NOBODY);
+        TurnOutcome {
             awaits_mail: turn.awaits_mail.get(),
             taken_bytes: turn.taken_bytes.get(),
             taken_events: turn.taken_events.get(),
@@ -119,7 +123,7 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> Left {
     })
 }
 
-/// Frees what the context keeps between turns: the thread gives no more of them.
+/// Frees what the context keeps between turns. The thread must give no turns afterwards.
 pub(crate) fn free() {
     TURN.with(|turn| {
         drop(std::mem::take(&mut **turn.arrived.borrow_mut()));
@@ -127,7 +131,7 @@ pub(crate) fn free() {
     });
 }
 
-/// How many turns this thread has given, the present one included.
+/// How many turns this thread has given, including the present one.
 #[inline]
 pub(crate) fn number() -> u32 {
     TURN.with(|turn| turn.number.get())
@@ -145,11 +149,11 @@ pub(super) fn keep_waker(waker: Option<TurnWaker>) {
     drop(ManuallyDrop::into_inner(replaced));
 }
 
-/// Wakes a process, if it is its turn on this very thread: the turn's end will see it.
+/// Wakes a process if this thread is giving it a turn: the end of the turn will see it.
 #[inline]
 pub(super) fn wake(process: Pid) -> bool {
     TURN.with(|turn| {
-        let is_its_turn = turn.whose.get() == process;
+        let is_its_turn = turn.process.get() == process;
         if is_its_turn {
             turn.woken.set(true);
         }
@@ -170,13 +174,13 @@ pub(super) fn mail(receive: impl FnOnce(&mut Arrived)) -> bool {
     })
 }
 
-/// Takes the room that a process's queue has for events, and holds none: it will be the next turn's.
+/// Takes over the empty buffer of a process's queue, for the next turn, if the context has none.
 #[inline]
-pub(super) fn give_room(room: Arrived) {
+pub(super) fn give_buffer(buffer: Arrived) {
     TURN.with(|turn| {
         let mut arrived = turn.arrived.borrow_mut();
         if arrived.capacity() == 0 {
-            **arrived = room;
+            **arrived = buffer;
         }
     });
 }
@@ -195,7 +199,7 @@ pub(super) fn taken_so_far() -> (u64, u64) {
     TURN.with(|turn| (turn.taken_events.get(), turn.taken_bytes.get()))
 }
 
-/// The same, which the entry is told now: the turn's end will not tell it again.
+/// Returns the same and resets it: the caller tells the entry now, so the end of the turn does not tell it again.
 pub(super) fn tell_taken() -> (u64, u64) {
     TURN.with(|turn| (turn.taken_events.take(), turn.taken_bytes.take()))
 }
@@ -206,7 +210,7 @@ pub(crate) fn reductions(count: u64) {
     TURN.with(|turn| turn.reductions.set(count));
 }
 
-/// The host has worked for the process for so many slices more than it has given up.
+/// The host's work for the process took so many slices more than the process has given up.
 #[inline]
 pub(crate) fn owes(turns: u64) {
     TURN.with(|turn| {
@@ -215,25 +219,25 @@ pub(crate) fn owes(turns: u64) {
     });
 }
 
-/// The process waits for mail: it will give up its turn now.
+/// The process waits for mail: it gives up its turn now.
 #[inline]
 pub(super) fn await_mail() {
     TURN.with(|turn| turn.awaits_mail.set(true));
 }
 
-/// The process is about to wait for an answer that will be written to this address of its memory.
+/// The process is about to wait for an answer, which the host will write to this address of the process's memory.
 #[inline]
 pub(crate) fn await_answer_at(address: u32) {
     TURN.with(|turn| turn.answer_at.set(address));
 }
 
-/// The address that [`await_answer_at`] was told in this turn; 0 if it was not.
+/// The address that was passed to [`await_answer_at`] in this turn; 0 if there was none.
 #[inline]
 pub(crate) fn answer_at() -> u32 {
     TURN.with(|turn| turn.answer_at.get())
 }
 
-/// Memories with so many bytes had to move, which no process has paid for yet.
+/// Memories with so many bytes had to move. No process has paid for that yet.
 pub(crate) fn moved(bytes: usize) {
     TURN.with(|turn| {
         turn.moved_bytes
@@ -241,12 +245,12 @@ pub(crate) fn moved(bytes: usize) {
     });
 }
 
-/// Takes the bytes that have moved since this was asked last.
+/// Takes the bytes that have moved since the last call of this function.
 pub(crate) fn take_moved() -> usize {
     TURN.with(|turn| turn.moved_bytes.take())
 }
 
-/// Says what the next poll of `pause` does, and answers what this one is to do.
+/// Sets what the next poll of `pause` does, and returns what this one is to do.
 #[inline]
 pub(crate) fn replace_pausing(pausing: Pausing) -> Pausing {
     TURN.with(|turn| turn.pausing.replace(pausing))

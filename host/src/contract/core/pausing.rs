@@ -1,10 +1,10 @@
 //! Giving up a turn, and going on.
 //!
-//! A raw function that can't go on answers "again". The glue in the module then calls [`pause`], which ends the turn, and
-//! asks again in the next one. A module whose slice is used up calls it as well.
+//! A raw function that can't go on answers "again". The glue in the module then calls [`pause`], which ends the turn,
+//! and asks the function again in the next turn. A module whose slice is used up calls [`pause`] as well.
 
 use super::Guest;
-use crate::engine::state::{is_stack_whole, overflowed};
+use crate::engine::state::{is_stack_intact, stack_overflow};
 use crate::engine::{current_function, moved_reductions};
 use crate::system::turn_context::{self, Pausing};
 use std::future::Future;
@@ -12,31 +12,32 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use wasmtime::Result;
 
-/// What a raw function answers when the process must give up its turn and ask again.
+/// The answer of a raw function when the process must give up its turn and ask again.
 pub(super) const AGAIN: i32 = -1;
 /// The same for functions that may leave lists.
 pub(super) const AGAIN_LISTS: i64 = -1;
 
-/// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
-/// microseconds, so it is not taken unasked. What it waits for is written to the address `answer` of its memory.
+/// Gives up the turn in order to wait. If the process's current function has been requested, the host reports it here:
+/// a backtrace takes microseconds, so the host takes none unasked. The host will write what the process waits for to
+/// the address `answer` of the process's memory.
 pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     if guest.data().current.is_asked_where() {
         let function = current_function(guest);
         guest.data_mut().current.tell_where(function);
     }
-    // SAFETY: the function that was called answers what this returns.
-    unsafe { guest.data().is_to_wait(answer) };
+    // SAFETY: the calling function answers "again", because it answers what this returns.
+    unsafe { guest.data().prepare_to_wait(answer) };
     AGAIN_LISTS
 }
 
-/// What memories that had to move have cost the process since this was asked last, in reductions.
+/// The cost to the process of memories that had to move since the last call of this function, in reductions.
 pub(super) fn moved() -> i64 {
     moved_reductions() as i64
 }
 
-/// Ends the turn of a process that has so much left of its slice; it is at the beginning of the next one then.
+/// Ends the turn of a process that has `left` reductions left of its slice. The next turn begins with a full slice.
 pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
-    let is_whole = is_stack_whole(&guest, std::ptr::from_ref(&left).addr());
+    let is_intact = is_stack_intact(&guest, std::ptr::from_ref(&left).addr());
     let state = guest.data_mut();
     let counted = state.pauses(left);
     // The process pays with later turns for work that went beyond its slice.
@@ -46,14 +47,14 @@ pub(super) fn pause(mut guest: Guest<'_>, left: i64) -> Pause {
     }
     state.current.pauses();
     turn_context::reductions(counted + state.current.charged());
-    turn_context::replace_pausing(match is_whole {
+    turn_context::replace_pausing(match is_intact {
         true => Pausing::EndsTurn,
         false => Pausing::EndsProcess,
     });
     Pause
 }
 
-/// Is there in the next turn, if there is one. It takes no room, so that it takes no allocation.
+/// Completes in the next turn, if there is one. It is zero-sized, so boxing it takes no allocation.
 pub(super) struct Pause;
 
 impl Future for Pause {
@@ -64,7 +65,7 @@ impl Future for Pause {
         match turn_context::replace_pausing(Pausing::Over) {
             Pausing::Over => return Poll::Ready(Ok(())),
             Pausing::EndsTurn => {}
-            Pausing::EndsProcess => return Poll::Ready(Err(overflowed())),
+            Pausing::EndsProcess => return Poll::Ready(Err(stack_overflow())),
         }
         context.waker().wake_by_ref();
         Poll::Pending

@@ -1,4 +1,4 @@
-//! Asks a process to compile, and tells how it went.
+//! Asks another process to compile, and reports the result.
 
 use super::CompileKind;
 use super::worker::{OVER_MEMORY, OVER_TIME, REFUSED};
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// The program that compiles, and what it may take.
+/// The program that compiles, and its limits.
 pub(super) struct Apart {
     program: PathBuf,
     time_max: Duration,
@@ -27,7 +27,7 @@ impl Apart {
         })
     }
 
-    /// The code that a process of its own makes of these bytes. Blocks until it is there.
+    /// Has a process of its own compile these bytes, and returns the code. Blocks until it is there.
     pub(super) fn compile(&self, kind: CompileKind, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         let output = self.ask(kind, bytes).map_err(|error| {
             let program = self.program.display();
@@ -64,7 +64,7 @@ impl Apart {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        // It reads all before it writes. If it does not read, it has ended, and its status says why.
+        // The process reads all input before it writes. If it does not read, it has ended, and its status says why.
         let input = process.stdin.take();
         let _ = input.map(|mut input| input.write_all(bytes));
         process.wait_with_output()
@@ -87,7 +87,7 @@ impl Apart {
     }
 }
 
-/// A time in whole milliseconds; a longer one than they can say is for ever.
+/// A time in whole milliseconds. A time that does not fit becomes the largest number, which is as good as no limit.
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

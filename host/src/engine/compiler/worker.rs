@@ -1,8 +1,8 @@
 //! A process that compiles one module or component, within limits of time and memory.
 //!
-//! It reads wasm from standard input and writes compiled code to standard output. A thread looks every few milliseconds what the
-//! process has taken. Beyond a limit it says on standard error which functions are being compiled, and ends the process. The
-//! kernel's limits stand behind that thread, in case it comes too late.
+//! It reads wasm from standard input and writes compiled code to standard output. A thread checks every few
+//! milliseconds how much the process has taken. Beyond a limit, the thread writes to standard error which functions are
+//! being compiled, and ends the process. The kernel's limits stand behind that thread, in case it comes too late.
 
 use crate::engine::config;
 use crate::text::start_of;
@@ -14,18 +14,18 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-/// The exit codes of such a process: the compiler has refused the module, in words on standard error; compiling takes more
-/// time, or more memory, than it may.
+/// The exit codes of such a process: the compiler has refused the module, for the reason on standard error; compiling
+/// takes more time, or more memory, than it may.
 pub(super) const REFUSED: i32 = 1;
 pub(super) const OVER_TIME: i32 = 3;
 pub(super) const OVER_MEMORY: i32 = 4;
 
-/// How often the process looks at itself.
-const LOOKS_APART: Duration = Duration::from_millis(5);
-/// The kernel's limits are this much higher: its counts are others than those that the process makes.
+/// How often the process checks its own use.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// The kernel's limits are this much higher, because the kernel counts differently from this process.
 const MEMORY_MARGIN: u64 = 1 << 30;
 const TIME_MARGIN_SECONDS: u64 = 2;
-/// No more functions are named.
+/// The most functions that are named.
 const NAMED_MAX: usize = 4;
 
 /// The kinds of files that a process compiles.
@@ -60,7 +60,7 @@ pub fn compile_apart(kind: CompileKind, time_max: Duration, memory_max: u64) -> 
     match compile(kind, time_max, memory_max) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If nobody reads it, nobody asks any more.
+            // If this fails, the process that asked is gone.
             let _ = write!(io::stderr(), "{error:#}");
             ExitCode::from(REFUSED as u8)
         }
@@ -79,13 +79,13 @@ fn compile(kind: CompileKind, time_max: Duration, memory_max: u64) -> wasmtime::
         CompileKind::Module => engine.precompile_module(&bytes)?,
         CompileKind::Component => engine.precompile_component(&bytes)?,
     };
-    // A short compilation may fall between two looks, and is held to the limits as well.
-    look(time_max, memory_max);
+    // A short compilation may fall between two checks, and is held to the limits as well.
+    check(time_max, memory_max);
     io::stdout().lock().write_all(&code)?;
     Ok(())
 }
 
-/// Sets the kernel's limits, and has the kernel end this process when the one that asks has ended.
+/// Sets the kernel's limits, and has the kernel end this process when the process that asked has ended.
 fn confine(time_max: Duration, memory_max: u64) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let lower = |resource, most: u64| {
@@ -106,12 +106,12 @@ fn confine(time_max: Duration, memory_max: u64) -> io::Result<()> {
 /// Ends the process when it has taken more than it may.
 fn watch(time_max: Duration, memory_max: u64) {
     loop {
-        std::thread::sleep(LOOKS_APART);
-        look(time_max, memory_max);
+        std::thread::sleep(CHECK_INTERVAL);
+        check(time_max, memory_max);
     }
 }
 
-fn look(time_max: Duration, memory_max: u64) {
+fn check(time_max: Duration, memory_max: u64) {
     if processor_time() > time_max {
         end(OVER_TIME);
     }
@@ -131,22 +131,22 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Says what is being compiled, and ends.
+/// Writes which functions are being compiled, and ends the process.
 fn end(code: i32) -> ! {
     let _ = io::stderr().write_all(UNDER_WAY.text().as_bytes());
     std::process::exit(code);
 }
 
-/// The function that each thread compiles, as wasmtime calls it. wasmtime's log is the only way to learn of it.
+/// The function that each thread compiles, by wasmtime's name for it. wasmtime's log is the only source.
 struct UnderWay(Mutex<Vec<(ThreadId, String)>>);
 
 static UNDER_WAY: UnderWay = UnderWay(Mutex::new(Vec::new()));
 
-/// Where wasmtime tells of each function, and how: two steps, each with a beginning and an end.
-const TOLD_BY: &str = "wasmtime_internal_cranelift::compiler";
+/// The target and the texts of wasmtime's log lines for each function: two steps, each with a beginning and an end.
+const LOG_TARGET: &str = "wasmtime_internal_cranelift::compiler";
 const BEGINS: [&str; 2] = ["compiling Wasm function: ", "finish compiling "];
 const ENDS: [&str; 2] = ["` translated to CLIF in ", "` compiled in "];
-/// So much of a line is looked at: names are a stranger's.
+/// Only so much of a line is read, because a stranger may have chosen the names.
 const LINE_BYTES_MAX: usize = 512;
 
 impl UnderWay {
@@ -167,7 +167,7 @@ impl UnderWay {
 
 impl Log for UnderWay {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == TOLD_BY
+        metadata.target() == LOG_TARGET
     }
 
     fn log(&self, record: &Record<'_>) {

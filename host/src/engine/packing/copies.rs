@@ -1,7 +1,7 @@
 //! Copies of live stacks and arenas, as words, and back.
 //!
-//! Knows addresses and words. In a stack and in an arena lie values of Rust's, with padding that nobody has initialized, so no
-//! reference to their bytes is ever made: they are copied as they are, and what is compared and written down is the copy.
+//! This file knows addresses and words. A stack and an arena hold Rust values with uninitialized padding, so this code
+//! never makes a reference to their bytes. It copies them as they are, and packing reads only the copy.
 
 use std::arch::asm;
 use std::mem::MaybeUninit;
@@ -12,14 +12,14 @@ use std::ptr;
 ///
 /// # Safety
 ///
-/// The addresses are mapped and aligned to words, and nobody writes there meanwhile.
+/// The addresses are mapped and aligned to words, and nothing writes there meanwhile.
 pub(super) unsafe fn copy_out(addresses: &Range<usize>, words: &mut Vec<u64>) {
     words.resize(addresses.len() / 8, 0);
     let from = ptr::with_exposed_provenance::<MaybeUninit<u64>>(addresses.start);
     let to = words.as_mut_ptr();
-    // SAFETY: the caller vouches for the source; the vector is as long, and another allocation. What is copied may be
-    // uninitialized; the assembly, which does nothing, stands for having written some value there, because the compiler must assume
-    // that it writes to what its operand points to. So the words are initialized when they are read.
+    // SAFETY: the caller vouches for the source; the vector is as long, and another allocation. The copied bytes may be
+    // uninitialized. The assembly does nothing, but the compiler must assume that it writes to the memory behind its
+    // operand. So the words count as initialized when they are read.
     unsafe {
         to.cast::<MaybeUninit<u64>>()
             .copy_from_nonoverlapping(from, words.len());
@@ -27,15 +27,15 @@ pub(super) unsafe fn copy_out(addresses: &Range<usize>, words: &mut Vec<u64>) {
     }
 }
 
-/// Copies words to these addresses. Pointers among them may be used again: their targets' addresses have been exposed when they
-/// were copied out.
+/// Copies words to these addresses. Pointers among them stay usable: when `copy_out` copied them, it exposed the
+/// addresses of their targets.
 ///
 /// # Safety
 ///
-/// From `start` on as many words are mapped and aligned, and nobody else uses what lies there.
+/// From `start` on as many words are mapped and aligned, and nothing else uses them.
 pub(super) unsafe fn copy_in(words: &[u64], start: usize) {
     let to = ptr::with_exposed_provenance_mut::<u64>(start);
-    // SAFETY: as the caller's.
+    // SAFETY: the caller vouches for the addresses; the words are another allocation.
     unsafe { to.copy_from_nonoverlapping(words.as_ptr(), words.len()) };
 }
 

@@ -1,19 +1,19 @@
-//! Templates: processes of a program that others are compared with when they are packed.
+//! Templates: processes of a program with which packing compares others.
 //!
-//! Knows words, and which of them are addresses near a slot; never what else they mean.
+//! This file knows words, and which of them are addresses near a slot; never what else they mean.
 
 use super::{Page, Parts};
 use crate::engine::slots::Region;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Templates of a program that new ones are compared with. A process keeps its template, but new ones become fewer and fewer
-/// ([`Templates::is_time_for_another`]).
+/// The most templates of a program. A template that drops out stays with the processes that use it. New templates
+/// become ever rarer ([`Templates::is_time_for_another`]).
 const TEMPLATES_MAX: usize = 8;
-/// Pages that a template may hold.
+/// The most pages that a template may hold.
 pub(super) const TEMPLATE_PAGES_MAX: usize = 32;
 
-/// Templates of one program.
+/// The templates of one program.
 #[derive(Default)]
 pub(in crate::engine) struct Templates {
     /// The newest last.
@@ -21,17 +21,17 @@ pub(in crate::engine) struct Templates {
     strangers: Mutex<Strangers>,
 }
 
-/// Processes that differed much from every template.
+/// Counts processes that differed much from every template.
 #[derive(Default)]
 struct Strangers {
-    /// Since one of them became a template.
+    /// Processes since one of them became a template.
     count: u64,
-    /// How many became one.
+    /// How many became a template.
     templates: u64,
 }
 
 pub(super) struct Template {
-    /// Where its slot began.
+    /// The address of its slot.
     base: u64,
     stack: Expected,
     arena: Expected,
@@ -41,12 +41,13 @@ pub(super) struct Template {
 /// A part of a template.
 struct Expected {
     words: Box<[u64]>,
-    /// Which of them are addresses within the template's slot or those beside it, in their order.
+    /// The indexes of the words that are addresses within the template's slot or its neighbours, in ascending order.
     addresses: Box<[u32]>,
 }
 
 impl Templates {
-    /// The newest of the same shape, or else the newest that is not quite so.
+    /// The newest template with a stack and an arena of the same size, or else with an arena of the same size, or else
+    /// the newest.
     pub(super) fn find(&self, parts: &Parts) -> Option<Arc<Template>> {
         let list = lock(&self.list);
         let has_arena =
@@ -59,9 +60,9 @@ impl Templates {
         found.or(list.last()).cloned()
     }
 
-    /// Is it time for a new template, now that a process differs much from those that there are? After every one more
-    /// such processes must come before there is another: a million that have nothing in common make some thousand. While
-    /// another thread makes the first one, it is not waited for.
+    /// Whether to make a new template, when a process differs much from all existing ones. Each new template takes one
+    /// more such process than the one before, so a million processes that have nothing in common make some thousand.
+    /// While another thread makes the first template, this one does not wait for it.
     pub(super) fn is_time_for_another(&self) -> bool {
         let mut strangers = lock(&self.strangers);
         strangers.count += 1;
@@ -103,8 +104,8 @@ impl Template {
         }
     }
 
-    /// Writes the words that a template lets one expect of a stack in the slot that begins at `base`: their ends stand for
-    /// the same place. Without a template these are zeros.
+    /// Writes the expected words of a stack in the slot that begins at `base`. The template's stack and this one are
+    /// aligned at their ends. Without a template the words are zeros.
     pub(super) fn expect_stack(template: Option<&Template>, words: &mut [u64], base: u64) {
         let Some(template) = template else {
             return words.fill(0);
@@ -113,7 +114,7 @@ impl Template {
         template.stack.write(words, first, template.moved(base));
     }
 
-    /// The same of an arena: their starts stand for the same place.
+    /// Does the same for an arena, aligned at its start.
     pub(super) fn expect_arena(template: Option<&Template>, words: &mut [u64], base: u64) {
         match template {
             Some(template) => template.arena.write(words, 0, template.moved(base)),
@@ -121,7 +122,7 @@ impl Template {
         }
     }
 
-    /// The numbers of the pages that it has.
+    /// The numbers of the template's pages.
     pub(super) fn page_numbers(&self) -> impl Iterator<Item = u32> {
         self.pages.iter().map(|(page, _)| *page)
     }
@@ -138,7 +139,7 @@ impl Template {
 
 impl Expected {
     fn new(words: &[u64], near: &Range<u64>) -> Expected {
-        // The end belongs to it: pointers to the end of a part do.
+        // The end is included, because a pointer to the end of a part is an address, too.
         let is_address = |word: u64| word.wrapping_sub(near.start) <= near.end - near.start;
         let indexed = words.iter().zip(0..);
         let addresses = indexed.filter(|(word, _)| is_address(**word));
@@ -148,7 +149,7 @@ impl Expected {
         }
     }
 
-    /// Writes its words from `first` on, and zeros where it has none; addresses are moved so far.
+    /// Writes the template's words from index `first` on, and zeros where it has none. It adds `moved` to addresses.
     fn write(&self, into: &mut [u64], first: isize, moved: u64) {
         let (from, to) = (first.max(0) as usize, (-first).max(0) as usize);
         let to = to.min(into.len());

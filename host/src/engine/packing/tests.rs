@@ -1,6 +1,6 @@
-//! Guests that keep all kinds of state while they sleep. In this crate's tests whoever waits is hibernated at once, what it
-//! had can't be touched then, and its checksum is compared when it wakes: every other test that lets a process wait tests
-//! packing, too.
+//! Guests that keep all kinds of state while they wait. In this crate's tests every process that waits is hibernated at
+//! once, its slot is made inaccessible, and its checksum is compared when it wakes. So every other test in which a
+//! process waits tests packing, too.
 
 use crate::{
     Config, Event, ExitReason, Hibernation, HostMailbox, Outgoing, Pid, Program, Selector, Spawn,
@@ -9,7 +9,7 @@ use crate::{
 use std::time::Duration;
 
 /// Each function waits for messages while it keeps something, and traps if it does not find it again. A message with
-/// tag 9 ends it; every other is answered with the number of messages so far.
+/// tag 9 ends it; it answers every other with the number of messages so far.
 const SLEEPERS: &str = r#"(module
     (import "atoll-rt:process/mailbox@0.2.0" "send" (func $send (param i64 i64 i32 i32 i64 i64 i32 i32 i32)))
     (import "atoll-rt:process/mailbox@0.2.0" "receive" (func $receive (param i32 i64 i64 i32 i64 i32)))
@@ -108,7 +108,7 @@ impl Sleepers {
         self.system.counters().hibernation
     }
 
-    /// Wakes a process, whose answer says how often it has been.
+    /// Wakes a process, which answers with the number of its wakings.
     #[track_caller]
     fn wake(&mut self, pid: Pid, times: u32) {
         self.mailbox.send(pid, Outgoing::new(1, &[]));
@@ -119,7 +119,7 @@ impl Sleepers {
         assert_eq!(message.tag, times);
     }
 
-    /// Has the process end in its own way.
+    /// Ends a process with the message that makes it return.
     #[track_caller]
     fn end(&self, pid: Pid, watch: Watch) {
         self.mailbox.send(pid, Outgoing::new(9, &[]));
@@ -135,7 +135,7 @@ impl Sleepers {
 }
 
 #[test]
-fn what_a_process_keeps_it_finds_again() {
+fn a_process_finds_the_state_it_kept() {
     finds_again_what_it_keeps(Config::default());
 }
 
@@ -175,7 +175,7 @@ fn find_again_what_they_keep(mut sleepers: Sleepers) {
         "noise",
     ] {
         let before = sleepers.hibernation();
-        // Several at once: the first are made before anything is known of the program.
+        // Several at once, so the first are packed before the program has a template.
         let pids: Vec<_> = (0..COUNT).map(|_| sleepers.spawn(function)).collect();
         for times in 1..=4 {
             sleepers.wait_until_hibernated(COUNT);
@@ -190,7 +190,7 @@ fn find_again_what_they_keep(mut sleepers: Sleepers) {
         let after = sleepers.hibernation();
         assert!(after.packed >= before.packed + 5 * COUNT, "{function}");
         let keeps_memory = matches!(function, "noise" | "much" | "huge");
-        // Until a template is found for them, others keep theirs, too.
+        // Some of the other functions' processes keep their memory, too, until there is a template for them.
         let in_part = after.in_part - before.in_part;
         let are_most = 2 * in_part > after.packed - before.packed;
         assert_eq!(are_most, keeps_memory, "{function}: {in_part}");
@@ -219,7 +219,7 @@ fn siblings_take_some_hundred_bytes() {
 }
 
 #[test]
-fn who_waits_long_enough_is_hibernated_and_who_does_not_is_not() {
+fn only_a_process_that_waits_long_enough_is_hibernated() {
     let mut sleepers = Sleepers::new(Config {
         hibernate_after: Some(Duration::from_millis(1)),
         ..Config::default()

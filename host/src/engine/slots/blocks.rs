@@ -1,9 +1,9 @@
 //! The reservation's address space: given out in blocks, and taken back whole.
 //!
-//! Blocks come in the sizes of [`BLOCK_BYTES`], each four times the one before, and lie at multiples of their size. A
-//! block that is wanted and not there is made by cutting a larger one in four; four free neighbours become one
-//! again. So address space that was taken in one size can be had in every other size later. Knows offsets only: what is
-//! mapped there, and what it holds, is the owner's business. A free block reads as zero.
+//! Blocks come in the sizes of [`BLOCK_BYTES`], each four times the one before, and lie at multiples of their size. If
+//! no block of the wanted size is free, a larger one is cut in four; four free neighbours become one again. So address
+//! space that was taken in one size can later be taken in every other size. This file knows offsets only: the owner
+//! decides what is mapped there and what it holds. A free block reads as zero.
 
 use super::{GIB, MIB};
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ pub(super) const BLOCK_BYTES: [usize; 6] = [4 * MIB, 16 * MIB, 64 * MIB, 256 * M
 /// How many blocks of one size make one of the next.
 const NEIGHBOURS: usize = 4;
 
-/// The free blocks, by size, each by its offset.
+/// The offsets of the free blocks, by size.
 pub(super) struct Blocks([BTreeSet<usize>; BLOCK_BYTES.len()]);
 
 /// The smallest size of at least so many bytes.
@@ -23,7 +23,7 @@ pub(super) fn size_for(bytes: usize) -> Option<usize> {
 }
 
 impl Blocks {
-    /// All blocks of this part of the reservation are free: the largest that fit.
+    /// Makes this part of the reservation free, in the largest blocks that fit.
     pub(super) fn of(part: Range<usize>) -> Blocks {
         let mut blocks = Blocks(Default::default());
         let mut start = part.start.next_multiple_of(BLOCK_BYTES[0]);
@@ -40,11 +40,11 @@ impl Blocks {
         }
     }
 
-    /// Takes a block of this size: the one with the lowest address, so that those at the end stay whole.
+    /// Takes a block of this size. It takes the one with the lowest address, so that those at the end stay whole.
     pub(super) fn take(&mut self, size: usize) -> Option<usize> {
         let from = (size..BLOCK_BYTES.len()).find(|larger| !self.0[*larger].is_empty())?;
         let offset = self.0[from].pop_first()?;
-        // What is cut off are neighbours of each size below.
+        // The blocks that are cut off are neighbours, three of each size below.
         for cut in (size..from).rev() {
             let rest = (1..NEIGHBOURS).map(|nth| offset + nth * BLOCK_BYTES[cut]);
             self.0[cut].extend(rest);

@@ -1,18 +1,21 @@
-//! Below each stack lies a word that nobody writes. If it is written all the same, host code has overflowed the stack.
+//! Below each stack lies a word that no code writes. If it has been written all the same, host code has overflowed the
+//! stack.
 //!
-//! Wasm code stops before it reaches the part of a stack that is the host's, and no host function takes as much of that
-//! as there is: nothing runs on a process's stack whose depth a guest's data decides. This is where that is checked. A guard
-//! page would catch an overflow as it happens; but what makes one takes a call to the kernel for each process, a mapping or a
-//! page table, and a page table for each sleeper is as much again as all that is left of one. The word costs a comparison
-//! for each turn, and is looked at only where the stack is nearly used up: a process that is not so deep has not touched its page.
+//! Wasm code stops before it reaches the host's part of a stack, and no host function needs all of that part: nothing
+//! runs on a process's stack whose depth a guest's data decides. The canary checks that this holds. A guard page would
+//! catch an overflow as it happens. But each way to make one takes a call to the kernel for each process, and a mapping
+//! or a page table, and one page table for each hibernated process is as much again as all that such a process keeps.
+//! The word costs a comparison for each turn. It is read only when the stack is nearly used up, because a process whose
+//! stack is not so deep has not touched the word's page.
 //!
-//! What an overflow has hit is the end of the process's own memory part. That is made as new, and the process ends.
+//! An overflow hits the end of the process's own memory part. The check makes that part zero again, and the process
+//! ends.
 
 use super::{HOST_STACK_BYTES, Home, PAGE_BYTES};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A stack of which less is left is looked at.
+/// The word is checked when less than this is left of the stack.
 const NEAR_BYTES: usize = 2 * HOST_STACK_BYTES;
 
 /// Watches over a stack.
@@ -23,7 +26,7 @@ pub(in crate::engine) struct Canary {
 }
 
 impl Canary {
-    /// For the stack of a home whose process holds it.
+    /// For the stack of a home, whose process must hold the home.
     pub(in crate::engine) fn of(home: &Home) -> Canary {
         Canary {
             memory_start: home.memory().start.as_ptr().addr(),
@@ -31,8 +34,9 @@ impl Canary {
         }
     }
 
-    /// Has the stack been overflowed? `here` is an address in a frame of it that is active, and no deeper one is; `memory` is the
-    /// process's first memory. What lies between that and the stack is zero again then.
+    /// Whether the stack has been overflowed. `here` is an address in its deepest active frame; `memory` is the
+    /// process's first memory. If the stack has been overflowed, this zeroes everything between the memory and the
+    /// stack.
     #[inline]
     pub(in crate::engine) fn has_died(
         self,
@@ -45,8 +49,8 @@ impl Canary {
     #[cold]
     fn look(self, memory: impl FnOnce() -> Range<usize>) -> bool {
         let word = self.stack_start as *const AtomicU64;
-        // SAFETY: it is the lowest word of a stack, aligned to a page; the process whose it is runs, so its home is held, and nobody
-        // else has a reference to what lies there.
+        // SAFETY: it is the lowest word of a stack, aligned to a page. The process that owns the stack runs, so its
+        // home is held, and nothing else has a reference to the word.
         let word = unsafe { &*word };
         if word.load(Ordering::Relaxed) == 0 {
             return false;
@@ -60,8 +64,8 @@ impl Canary {
             self.memory_start
         };
         let start = start.next_multiple_of(PAGE_BYTES);
-        // SAFETY: the pages lie between the process's memory and its stack, and belong to its home; the frames that were there are
-        // gone, because none is deeper than that which asks.
+        // SAFETY: the pages lie between the process's memory and its stack, and belong to its home. The frames that
+        // were there are gone, because the calling frame is the deepest.
         unsafe {
             libc::madvise(
                 start as *mut libc::c_void,

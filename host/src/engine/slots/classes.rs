@@ -1,7 +1,7 @@
 //! The home slots of one size: which are free, and in what state.
 //!
-//! Slots are cut from extents, blocks of the reservation. An extent stays with its size as long as anybody has a slot of it;
-//! when all of them are free, and another size needs address space, it is taken back.
+//! Slots are cut from extents, blocks of the reservation. An extent keeps its size as long as any of its slots is in
+//! use. When all of them are free, and another size needs address space, the extent is taken back.
 
 use super::blocks::BLOCK_BYTES;
 use super::lock;
@@ -16,19 +16,19 @@ pub(super) struct Class {
 
 #[derive(Default)]
 pub(super) struct FreeSlots {
-    /// Offsets of slots that were used and given back; the newest first, because it is warm.
+    /// Offsets of slots that were used and given back. The newest is taken first, because it is in the cache.
     pub(super) free: Vec<usize>,
-    /// The same, of slots whose pages have been given back.
+    /// Offsets of free slots whose pages have been given back.
     pub(super) cold: Vec<usize>,
-    /// The same, of slots whose pages will be given back soon, and which hold anything.
-    pub(super) left: Vec<usize>,
-    /// The slots are cut from this.
+    /// Offsets of free slots whose pages will be given back soon. They may hold anything.
+    pub(super) releasing: Vec<usize>,
+    /// The blocks that the slots are cut from.
     extents: Vec<Extent>,
-    /// What is left of the extent that was taken last.
+    /// The uncut rest of the extent that was taken last.
     fresh: Range<usize>,
-    /// How many slots were ever given out, of the extents that there are.
+    /// How many slots were ever given out, of the present extents.
     made: usize,
-    /// How many slots have become free since whole extents were looked for.
+    /// How many slots have become free since the last search for whole extents.
     pub(super) freed: usize,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct FreeSlots {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Extent {
     pub(super) offset: usize,
-    /// Its size, as blocks have it.
+    /// Its size, as an index into [`BLOCK_BYTES`].
     pub(super) size: usize,
 }
 
@@ -46,7 +46,7 @@ impl Extent {
     }
 }
 
-/// An extent that nobody has a slot of.
+/// An extent of which no slot is in use.
 pub(super) struct Whole {
     pub(super) extent: Extent,
     /// Those of its slots whose pages may be resident.
@@ -63,7 +63,7 @@ impl Class {
 
     pub(super) fn in_use(&self) -> usize {
         let free_slots = lock(&self.free_slots);
-        free_slots.made - free_slots.free.len() - free_slots.cold.len() - free_slots.left.len()
+        free_slots.made - free_slots.free.len() - free_slots.cold.len() - free_slots.releasing.len()
     }
 
     /// A slot, and whether its pages may be resident. None if another extent is needed.
@@ -85,7 +85,8 @@ impl Class {
         let before = std::mem::replace(&mut free_slots.fresh, extent.range());
         let first = free_slots.cut(self.stride);
         if before.len() >= self.stride {
-            // Another thread has added an extent meanwhile, which is cut on; the slots of this one are free.
+            // Another thread has added an extent meanwhile, and further slots are cut from that one. The slots of this
+            // one are free.
             while free_slots.fresh.len() >= self.stride {
                 let slot = free_slots.cut(self.stride);
                 free_slots.cold.push(slot);
@@ -95,8 +96,8 @@ impl Class {
         (first, false)
     }
 
-    /// Takes out the extents that are free as a whole. It looks only if there may be one: to look costs a step for each free
-    /// slot.
+    /// Takes out the extents that are wholly free. It searches only if enough slots have become free, because a search
+    /// takes a step for each free slot.
     pub(super) fn take_whole_extents(&self) -> Vec<Whole> {
         let mut free_slots = lock(&self.free_slots);
         let free_slots = &mut *free_slots;
@@ -108,10 +109,11 @@ impl Class {
         free_slots.freed = 0;
         free_slots.extents.sort_unstable();
         let extents = std::mem::take(&mut free_slots.extents);
-        let place = |offset: &usize| extents.partition_point(|extent| extent.offset <= *offset) - 1;
+        let extent_index =
+            |offset: &usize| extents.partition_point(|extent| extent.offset <= *offset) - 1;
         let mut free = vec![0; extents.len()];
         for offset in free_slots.free.iter().chain(&free_slots.cold) {
-            free[place(offset)] += 1;
+            free[extent_index(offset)] += 1;
         }
         let is_cut = |extent: &Extent| extent.range().contains(&free_slots.fresh.start);
         if let Some(last) = extents.iter().position(is_cut) {
@@ -126,7 +128,7 @@ impl Class {
         let before = free_slots.free.len() + free_slots.cold.len();
         free_slots
             .free
-            .retain(|offset| match &mut whole[place(offset)] {
+            .retain(|offset| match &mut whole[extent_index(offset)] {
                 Some(whole) => {
                     whole.warm.push(*offset);
                     false
@@ -135,7 +137,7 @@ impl Class {
             });
         free_slots
             .cold
-            .retain(|offset| whole[place(offset)].is_none());
+            .retain(|offset| whole[extent_index(offset)].is_none());
         free_slots.made -= before - free_slots.free.len() - free_slots.cold.len();
         let stays = |(extent, whole): (&Extent, &Option<Whole>)| whole.is_none().then_some(*extent);
         free_slots.extents = extents.iter().zip(&whole).filter_map(stays).collect();
@@ -148,7 +150,7 @@ impl Class {
 }
 
 impl FreeSlots {
-    /// Cuts a slot off what is left.
+    /// Cuts a slot off the uncut rest.
     fn cut(&mut self, stride: usize) -> usize {
         let offset = self.fresh.start;
         self.fresh.start += stride;

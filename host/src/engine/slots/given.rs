@@ -1,4 +1,4 @@
-//! What wasmtime is given: linear memories and native stacks, at home or in slots of their own.
+//! The linear memories and native stacks that wasmtime gets, at home or in slots of their own.
 
 use super::blocks::BLOCK_BYTES;
 use super::home::claim;
@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
-/// A memory of which so much is touched moves by remapping its pages instead of copying them. Each that lies remapped takes
-/// two mappings of the kernel's, of which there are some 65,000: with so much memory for each they can't be used up.
+/// A memory with at least so many touched bytes moves by remapping its pages instead of copying them. Each remapped
+/// memory takes two kernel mappings, of which there are some 65,000. With so much memory for each of them, the mappings
+/// can't be used up.
 const REMAPPED_BYTES: usize = 16 * MIB;
-/// Memories that lie remapped at once, at most, whatever they hold.
+/// The most memories that may be remapped at once, whatever they hold.
 const REMAPPED_MAX: usize = 4096;
 
 /// A large slot.
@@ -24,7 +25,7 @@ pub(super) struct Large {
     slots: Arc<Slots>,
     size: usize,
     offset: usize,
-    /// Its pages were moved here: it has mappings of its own.
+    /// Its pages were moved here, so it has mappings of its own.
     is_remapped: bool,
     /// It counts as in use.
     is_in_use: bool,
@@ -49,13 +50,13 @@ impl Large {
         }
     }
 
-    /// Makes it zero, of which so much may have been touched.
+    /// Makes the slot zero. Only the first `used` bytes may have been touched.
     ///
     /// # Safety
     ///
     /// As for [`Region::clean`].
     pub(super) unsafe fn clean(&mut self, used: usize) {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         unsafe {
             if self.is_remapped && self.memory().map_again() {
                 self.is_remapped = false;
@@ -68,7 +69,7 @@ impl Large {
 }
 
 impl Large {
-    /// Its process has ended. What may have been touched of it is cleaned, now or soon.
+    /// Has the slot cleaned, now or soon. Its process has ended.
     ///
     /// # Safety
     ///
@@ -76,11 +77,11 @@ impl Large {
     unsafe fn hand_to_reaper(mut self, used: usize) {
         self.is_used_no_more();
         let slots = self.slots.clone();
-        // The list of those that are left may grow, and must not lie in an arena.
-        // SAFETY: the memory is its owner's alone, who leaves it.
+        // The reaper's queue may grow, and must not lie in an arena.
+        // SAFETY: the memory's only owner has given it to this function.
         let refused = arena::outside(|| unsafe { slots.reaper.take(self, used) });
         if let Err(mut large) = refused {
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             unsafe { large.clean(used) };
         }
     }
@@ -122,14 +123,15 @@ struct Memory {
     slots: Arc<Slots>,
     /// The home of its process, if it is the process's first memory.
     home: Option<Arc<Home>>,
-    /// Where it lies if not at home.
+    /// Its slot if it does not lie at home.
     large: Option<Large>,
     size: usize,
 }
 
-// SAFETY: a new memory is zero (the invariant of free slots), and at least `minimum` bytes are accessible: the whole slot is,
-// so neither a reservation nor a guard may be asked for, which wasmtime would take to be inaccessible beyond the memory's
-// size. The engine is configured for explicit bounds checks, and what it asks for is checked here.
+// SAFETY: a new memory is zero (the invariant of free slots), and at least `minimum` bytes are accessible. The whole
+// slot is accessible, so wasmtime may ask neither for a reservation nor for a guard: it would take both to be
+// inaccessible beyond the memory's size. The engine is configured for explicit bounds checks, and this function refuses
+// other requests.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -200,7 +202,7 @@ impl Memory {
     fn warm(&self) -> Warm {
         match (&self.large, &self.home) {
             (None, Some(home)) => home.warm(),
-            // Who comes next may be another program.
+            // The next owner may be another program.
             _ => Warm::NONE,
         }
     }
@@ -223,8 +225,8 @@ impl Memory {
         let mut touched = Vec::new();
         page_map::touched(from, &mut touched);
         let touched_bytes = touched.len() * PAGE_BYTES;
-        // SAFETY: both regions are this memory's own, distinct, and hold at least `self.size` bytes; wasmtime reads
-        // the new address after growth.
+        // SAFETY: both regions are this memory's own, distinct, and hold at least `self.size` bytes; wasmtime reads the
+        // new address after growth.
         unsafe {
             large.is_remapped = touched_bytes >= REMAPPED_BYTES && self.remap(from, &large);
             if !large.is_remapped {
@@ -240,7 +242,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Moves the pages themselves, if the kernel does. The old range is mapped anew, empty, as a free slot must be.
+    /// Moves the pages themselves, if the kernel can. The old range is mapped anew, empty, as a free slot must be.
     ///
     /// # Safety
     ///
@@ -259,7 +261,7 @@ impl Memory {
             self.slots.remapped.fetch_sub(1, Ordering::AcqRel);
             return false;
         }
-        // SAFETY: the pages are gone from there; what is left is a mapping without any.
+        // SAFETY: the pages have left the old region, which is an empty mapping that only this memory owns.
         unsafe {
             match &mut self.large {
                 Some(left) => left.clean(bytes),
@@ -272,7 +274,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // What lies at home is cleaned when the home is given back.
+        // A memory at home is cleaned when the home is given back.
         let Some(large) = self.large.take() else {
             return;
         };
@@ -331,7 +333,7 @@ unsafe impl StackCreator for Stacks {
         }
         let home = match claim(|home| &home.stack_given, |_| true) {
             Some(home) => home,
-            // wasmtime wants a stack outside of a process's own calls: it gets a slot for it alone.
+            // wasmtime wants a stack outside of a process's own calls, so it gets a slot of its own.
             None => self
                 .0
                 .home(HomeClass(0), Warm::NONE, &Default::default())

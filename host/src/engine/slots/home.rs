@@ -1,8 +1,8 @@
-//! A process's home slot: its parts, and who has them.
+//! A process's home slot: its parts, and their owners.
 
 use super::releases::{Presence, give_back_together};
 use super::{
-    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, LEFT_AT_ONCE, PAGE_BYTES, Region, SHELVED_MAX,
+    ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, PAGE_BYTES, RELEASED_AT_ONCE, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,
 };
 use crate::engine::arena::{self, Used};
@@ -11,38 +11,40 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
-/// A process's home slot. Its memory, its stack, and whoever has its execution hold it; it is free again when all are
-/// gone.
+/// A process's home slot. Its owners are the process's memory, its stack and its execution; the slot is free again when
+/// all of them are gone.
 ///
-/// A million sleepers have one each: it counts in pages, in 32 bits, from the start of the mapping.
+/// Every process has one, and there may be a million, so it is small: it stores addresses in 32 bits, as page numbers
+/// from the start of the mapping.
 pub(in crate::engine) struct Home {
     slots: Arc<Slots>,
     warm: Warm,
-    /// Where the slot begins.
+    /// The slot's first page.
     page: u32,
-    /// Each part is given out once, whoever asks.
+    /// wasmtime gets each part only once.
     pub(super) memory_given: AtomicBool,
     pub(super) stack_given: AtomicBool,
-    /// Where the process's first memory lies, here or in a large slot, and its size; 0 if it has none.
+    /// The first page and the size of the process's first memory, here or in a large slot; 0 pages if it has none.
     memory_page: AtomicU32,
     memory_pages: AtomicU32,
-    /// Bytes of the arena that hold the instance, and how many are in use.
+    /// How many bytes of the arena hold the instance, and how many are in use.
     arena_instance: AtomicU16,
     arena_used: AtomicU16,
-    /// A part of the instance's that nothing lies in.
+    /// The start and end of an unused part among the instance's bytes.
     arena_hole: [AtomicU16; 2],
     class: HomeClass,
-    /// Wasmtime has asked for all memories and stacks that it will.
+    /// wasmtime will ask for no more memories and stacks.
     is_settled: AtomicBool,
-    /// Are its pages there, while its process is packed?
+    /// Whether the pages are there, while the process is packed.
     pub(super) presence: Presence,
     /// The process ends, and its first memory is zero because it was packed and has not been unpacked.
     forgot_memory: AtomicBool,
-    /// It is no process's: its instance waits to be used again.
+    /// The slot belongs to no process: its instance waits to be used again.
     is_shelved: AtomicBool,
 }
 
-// With its count of owners it just fits what the allocator gives out: eight bytes more would be sixteen for each sleeper.
+// With its count of owners it just fits a size class of the allocator: eight bytes more would cost sixteen for each
+// process.
 const _: () = assert!(size_of::<Home>() <= 40);
 
 impl Home {
@@ -70,7 +72,8 @@ impl Home {
         &self.slots
     }
 
-    /// Makes resident what is written while an instance is made. For a single page that is no gain.
+    /// Makes resident what is written while an instance is made. A single page is left to its fault, because the call
+    /// costs as much.
     pub(super) fn populate(&self, written: &Written) {
         if written.arena_bytes > 0 {
             let top = self.stack().end;
@@ -109,7 +112,7 @@ impl Home {
         start..start + self.slots.stack_bytes
     }
 
-    /// Has wasmtime asked for the stack?
+    /// Whether wasmtime has asked for the stack.
     pub(in crate::engine) fn has_stack(&self) -> bool {
         self.stack_given.load(Ordering::Acquire)
     }
@@ -126,32 +129,32 @@ impl Home {
         start..start + self.arena_instance.load(Ordering::Acquire) as usize
     }
 
-    /// Has all pages of the slot given back soon.
+    /// Queues the slot. All of its pages will be given back soon.
     ///
     /// # Safety
     ///
-    /// What the slot holds is packed, and nobody touches it before [`Home::comes_back`] has returned.
-    pub(in crate::engine) unsafe fn departs(self: &Arc<Home>) {
-        // SAFETY: as the caller's.
+    /// The slot's contents are packed, and nothing touches the slot before [`Home::take_back`] has returned.
+    pub(in crate::engine) unsafe fn release_soon(self: &Arc<Home>) {
+        // SAFETY: the caller promises the same.
         unsafe { self.slots.releases.add(self) };
     }
 
-    /// The process is about to use the slot again: true if it has all its pages yet.
-    pub(in crate::engine) fn comes_back(&self) -> bool {
-        self.presence.come_back()
+    /// Takes the slot back for its process, which is about to use it again. Returns true if it still has all its pages.
+    pub(in crate::engine) fn take_back(&self) -> bool {
+        self.presence.take_back()
     }
 
-    /// Nothing of the slot is resident any more.
+    /// Records that no page of the slot is resident any more.
     ///
     /// # Safety
     ///
-    /// All of the slot's pages have been given back, and nobody touches them before [`Home::wakes`] has returned.
+    /// All of the slot's pages have been given back, and nothing touches them before [`Home::wakes`] has returned.
     pub(in crate::engine) unsafe fn sleeps(&self) {
-        // SAFETY: as the caller's.
+        // SAFETY: the caller promises the same.
         unsafe { self.slots.stretches.sleep(self.offsets()) };
     }
 
-    /// The slot is about to be used again.
+    /// Records that the slot is about to be used again.
     pub(in crate::engine) fn wakes(&self) {
         self.slots.stretches.wake(self.offsets());
     }
@@ -164,32 +167,33 @@ impl Home {
         self.page as usize * PAGE_BYTES
     }
 
-    /// Will wasmtime ask for no more memories and stacks in this process's turns?
+    /// Whether wasmtime will ask for no more memories and stacks in this process's turns.
     pub(in crate::engine) fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::Acquire)
     }
 
-    /// It will not.
+    /// Records that wasmtime will ask for no more.
     pub(in crate::engine) fn settle(&self) {
         self.is_settled.store(true, Ordering::Release);
     }
 
-    /// Packed slots can't be touched.
+    /// Whether packed slots are made inaccessible.
     pub(in crate::engine) fn poisons(&self) -> bool {
         self.slots.poisons
     }
 
-    /// Makes an instance: what is allocated meanwhile on this thread lies in the arena, as far as it fits.
+    /// Makes an instance. This thread's allocations meanwhile lie in the arena, as far as they fit.
     ///
     /// # Safety
     ///
-    /// Nothing that lies in the arena is in use, and nothing that `work` leaves there is used when the home has been dropped.
+    /// Nothing that lies in the arena is in use, and nothing that `work` leaves there is used when the home has been
+    /// dropped.
     pub(in crate::engine) unsafe fn make_instance<T>(&self, work: impl FnOnce() -> T) -> T {
         if !self.slots.has_arenas() {
             return work();
         }
         let start = self.stack().end;
-        // SAFETY: the arena is the home's, and lies in the slots' zone; the caller vouches for what lies in it.
+        // SAFETY: the arena is the home's, and lies in the slots' zone; the caller vouches for its contents.
         let (made, used) = unsafe { arena::within(start..start + ARENA_BYTES, work) };
         let Used { bytes, hole } = used;
         self.arena_hole[0].store(hole.start as u16, Ordering::Release);
@@ -199,12 +203,12 @@ impl Home {
         made
     }
 
-    /// The same for what one process needs beside the instance, and what is one allocation.
+    /// Makes the execution of one process in the same way. The execution is one allocation beside the instance.
     ///
     /// # Safety
     ///
-    /// What was made for the process that had the instance before is gone, and what `made` returns is not used when the home has
-    /// been dropped.
+    /// The execution of the process that had the instance before is gone, and the result of `made` is not used when the
+    /// home has been dropped.
     #[inline(always)]
     pub(in crate::engine) unsafe fn make_execution<T>(
         &self,
@@ -219,17 +223,18 @@ impl Home {
         let hole_start = hole_start.load(Ordering::Acquire) as usize;
         let hole_end = hole_end.load(Ordering::Acquire) as usize;
         if hole_start.next_multiple_of(align_of::<T>()) + size_of::<T>() <= hole_end {
-            // SAFETY: nothing of the instance's lies in the hole; the caller vouches for the rest.
+            // SAFETY: nothing of the instance lies in the hole; the caller vouches for the rest.
             return unsafe { arena::within(start + hole_start..start + hole_end, made) }.0;
         }
-        // SAFETY: the instance lies before it; the caller vouches for the rest.
+        // SAFETY: the instance lies before the range; the caller vouches for the rest.
         let (made, used) = unsafe { arena::within(start + instance..start + ARENA_BYTES, made) };
         self.arena_used
             .store((instance + used.bytes) as u16, Ordering::Release);
         made
     }
 
-    /// All pages of the process's first memory are gone, and it needs them no more; or, it may hold something after all.
+    /// With true: all pages of the process's first memory are gone, and the process needs them no more. With false: the
+    /// memory may hold something after all.
     pub(in crate::engine) fn forget_memory(&self, forgot: bool) {
         self.forgot_memory.store(forgot, Ordering::Release);
     }
@@ -238,7 +243,7 @@ impl Home {
         self.forgot_memory.load(Ordering::Acquire)
     }
 
-    /// Where the process's first memory lies now.
+    /// Records the region of the process's first memory.
     pub(super) fn memory_is_at(&self, region: Region) {
         let page = self.slots.offset(region.start) / PAGE_BYTES;
         let pages = region.bytes / PAGE_BYTES;
@@ -246,7 +251,7 @@ impl Home {
         self.memory_pages.store(pages as u32, Ordering::Release);
     }
 
-    /// The process's first memory, if it has one: all its bytes, wherever they lie.
+    /// All bytes of the process's first memory, wherever it lies, if it has one.
     pub(in crate::engine) fn first_memory(&self) -> Option<Region> {
         let pages = self.memory_pages.load(Ordering::Acquire) as usize;
         let page = self.memory_page.load(Ordering::Acquire) as usize;
@@ -258,14 +263,14 @@ impl Home {
 }
 
 impl Home {
-    /// Does this memory lie here?
+    /// Whether this memory lies here.
     pub(in crate::engine) fn holds(&self, memory: &[u8]) -> bool {
         let region = self.memory();
         memory.as_ptr() == region.start.as_ptr() && memory.len() <= region.bytes
     }
 
-    /// It is no process's for now. False if there are so many such already that another one would be a waste of memory: then
-    /// it is not.
+    /// Shelves the home: it belongs to no process for now. Returns false, and does nothing, if so many are shelved that
+    /// one more would waste memory.
     pub(in crate::engine) fn shelve(&self) -> bool {
         let others = self.slots.shelved.fetch_add(1, Ordering::AcqRel);
         if others >= SHELVED_MAX {
@@ -276,14 +281,14 @@ impl Home {
         true
     }
 
-    /// A process takes it, which was no process's.
+    /// Gives the shelved home to a process.
     pub(in crate::engine) fn use_again(&self) {
         self.is_shelved.store(false, Ordering::Release);
         self.slots.shelved.fetch_sub(1, Ordering::AcqRel);
         self.slots.used_again.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What stays resident when the slot is free.
+    /// The pages that stay resident when the slot is free.
     pub(in crate::engine) fn warm(&self) -> Warm {
         self.warm
     }
@@ -302,45 +307,46 @@ impl Home {
     fn give_back(&mut self) {
         let class = &self.slots.home[self.class.index()];
         if lock(&class.free_slots).free.len() < WARM_FREE_MAX {
-            // SAFETY: nobody has the slot any more, and nobody has it yet.
+            // SAFETY: the last owner is gone, and the slot is not on a free list yet.
             unsafe { self.clean() };
             let mut free_slots = lock(&class.free_slots);
             free_slots.freed += 1;
             return free_slots.free.push(self.offset());
         }
         let mut free_slots = lock(&class.free_slots);
-        free_slots.left.push(self.offset());
-        if free_slots.left.len() < LEFT_AT_ONCE {
+        free_slots.releasing.push(self.offset());
+        if free_slots.releasing.len() < RELEASED_AT_ONCE {
             return;
         }
-        let mut left = std::mem::take(&mut free_slots.left);
+        let mut releasing = std::mem::take(&mut free_slots.releasing);
         drop(free_slots);
-        let regions = left.iter().map(|offset| Region {
+        let regions = releasing.iter().map(|offset| Region {
             start: self.slots.address(*offset),
             bytes: class.stride,
         });
-        // SAFETY: nobody has these slots any more, and nobody has them yet.
+        // SAFETY: the slots have been taken off the list, so no other thread can take them, and their last owners are
+        // gone.
         unsafe { give_back_together(regions.collect()) };
-        for offset in &left {
-            // SAFETY: the slot's pages have been given back, and nobody has it.
+        for offset in &releasing {
+            // SAFETY: the slot's pages have been given back, and it is on no list, so nothing touches it.
             unsafe { self.slots.stretches.sleep(*offset..*offset + class.stride) };
         }
         let mut free_slots = lock(&class.free_slots);
-        free_slots.freed += left.len();
-        free_slots.cold.append(&mut left);
+        free_slots.freed += releasing.len();
+        free_slots.cold.append(&mut releasing);
     }
 
     /// Makes the memory that lies here zero again.
     ///
     /// # Safety
     ///
-    /// Nobody has a reference into it.
+    /// Nothing has a reference into it.
     unsafe fn clean(&self) {
         let at_home = self.memory();
         let memory = self.first_memory();
         let used = memory.filter(|memory| memory.start == at_home.start && !self.forgot_memory());
         if let Some(used) = used {
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same.
             unsafe { at_home.clean(used.bytes, self.warm) };
         }
     }
@@ -351,21 +357,21 @@ thread_local! {
     static HOME: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`, in which the first memory and the stack that wasmtime makes are those of this home.
+/// Runs `work`. The first memory and the stack that wasmtime makes meanwhile are those of this home.
 pub(in crate::engine) fn at_home<T>(home: &Arc<Home>, work: impl FnOnce() -> T) -> T {
-    /// Forgets the home again, however `work` is left.
-    struct Leave;
-    impl Drop for Leave {
+    /// Forgets the home again, even if `work` panics.
+    struct Forget;
+    impl Drop for Forget {
         fn drop(&mut self) {
             HOME.with_borrow_mut(|current| *current = None);
         }
     }
     HOME.with_borrow_mut(|current| *current = Some(home.clone()));
-    let _leave = Leave;
+    let _forget = Forget;
     work()
 }
 
-/// The current home, if its part that `given` stands for is still to be had and `fits`.
+/// The current home, if the part that `given` stands for has not been given out and the home `fits`.
 pub(super) fn claim(
     given: impl Fn(&Home) -> &AtomicBool,
     fits: impl Fn(&Home) -> bool,

@@ -1,8 +1,8 @@
 //! Where processes live: slots of one big mapping, in size classes.
 //!
-//! wasmtime by itself takes four to five kernel mappings a process, so `vm.max_map_count` ends it at some 13,000.
-//! Here one mapping, reserved once and never unmapped, is cut into slots; a hundred thousand processes take no mapping
-//! more than one does.
+//! wasmtime by itself takes four to five kernel mappings a process, so `vm.max_map_count` would stop it at some 13,000
+//! processes. Here one mapping, reserved once and never unmapped, is cut into slots; a hundred thousand processes take
+//! no mapping more than one does.
 //!
 //! ```text
 //!   home slot of a process                                  large slot of one that has outgrown its home
@@ -12,8 +12,8 @@
 //!   └────────────────────┴─────────────────┴─────────────┘  └───────────────────────────────────┘
 //! ```
 //!
-//! The arena holds what wasmtime allocates for the process's store ([`super::arena`]), so that all of an idle process
-//! lies in one place and can be packed ([`super::packing`]).
+//! The arena holds what wasmtime allocates for the process's store ([`super::arena`]). So all of an idle process lies
+//! in one place and can be packed ([`super::packing`]).
 //!
 //! | file | holds |
 //! |---|---|
@@ -24,19 +24,20 @@
 //! | `classes` | the home slots of one size, and which are free |
 //! | `reservation` | the mapping itself |
 //! | `releases` | packed slots, until their pages go back together |
-//! | `reaper` | large memories that were left, until they are clean |
-//! | `stretch` | stretches in which nobody is awake, whose page tables go back |
+//! | `reaper` | large memories of processes that have ended, until they are clean |
+//! | `stretch` | stretches in which no process is awake, whose page tables go back |
 //! | `renewal` | memories that are made as new for the next process |
 //! | `region` | pages: cleaned, given back, made resident |
 //! | `given` | the memories and stacks that wasmtime is given |
 //!
 //! There are no guard pages: wasm bounds-checks every access, and traps before its frames would take more than
-//! `max_wasm_stack` of the stack. Host frames have [`HOST_STACK_BYTES`] above that; if they ever took more, they would run into
-//! the linear memory of their own process and no other's, and a word tells ([`canary`]).
+//! `max_wasm_stack` of the stack. Host frames have [`HOST_STACK_BYTES`] above that. If they ever took more, they would
+//! run into the linear memory of their own process and no other's, and a word below the stack would show it
+//! ([`canary`]).
 //!
-//! What a free slot holds: its memory part is all zero; its stack part may hold anything, because no guest can read a
-//! stack, and its arena, because it is written before it is read. The last owner of a home cleans
-//! it, or has its pages given back; a memory that lies elsewhere is cleaned by whoever drops it, or by a thread for that.
+//! The memory part of a free slot is all zero. Its stack part may hold anything, because no guest can read a stack. Its
+//! arena may as well, because wasmtime writes it before it reads it. The last owner of a home cleans the home or gives
+//! its pages back. A memory in a large slot is cleaned by the thread that drops it or by the reaper.
 
 mod blocks;
 mod canary;
@@ -75,22 +76,22 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// Stack that host functions may use above the deepest wasm frame. WASI's deepest calls and the capture of a
-/// backtrace stay below a quarter of it.
+/// Stack that host functions may use above the deepest wasm frame. WASI's deepest calls and the capture of a backtrace
+/// stay below a quarter of it.
 pub(crate) const HOST_STACK_BYTES: usize = 64 * KIB;
 
 /// The memory part of home slots. A program gets the smallest that holds its first memory and one page of growth.
 const HOME_MEMORY_BYTES: [usize; 5] = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB];
 /// Homes of one size take at least this much of the reservation at a time, if there is as much.
 const EXTENT_BYTES: usize = 64 * MIB;
-/// Of each four bytes of the reservation large slots may take three: small processes can be spawned whatever the
-/// large ones do.
+/// Large slots may take three of each four bytes of the reservation, so that small processes can be spawned whatever
+/// the large ones do.
 const LARGE_QUARTERS_MAX: usize = 3;
 /// The most of a slot that stays resident while it is free, see [`Warm`].
 const WARM_BYTES_MAX: usize = 64 * KIB;
-/// Homes that may be kept for instances that wait to be used again, of all programs together: some hundred megabytes.
+/// Homes that may be kept for shelved instances, of all programs together: some hundred megabytes.
 const SHELVED_MAX: usize = 4096;
-/// The arena part of home slots: a store takes some seven kilobytes; what is not used is never touched.
+/// The arena part of home slots: a store takes some seven kilobytes. The rest is never touched.
 const ARENA_BYTES: usize = 16 * KIB;
 const _: () = assert!(
     ARENA_BYTES <= u16::MAX as usize,
@@ -106,8 +107,8 @@ const _: () = assert!(
 );
 pub(super) const PAGE_BYTES: usize = 4 * KIB;
 
-/// Slots that nobody has any more, and whose pages go back together.
-const LEFT_AT_ONCE: usize = 32;
+/// The number of abandoned slots whose pages go back together.
+const RELEASED_AT_ONCE: usize = 32;
 /// Free homes of one class whose pages stay resident, for the next processes. Some hundred megabytes.
 const WARM_FREE_MAX: usize = 4096;
 
@@ -115,11 +116,11 @@ const WARM_FREE_MAX: usize = 4096;
 pub(crate) struct Slots {
     base: NonNull<u8>,
     bytes: usize,
-    /// Who is awake where.
+    /// How many slots are awake in each stretch.
     stretches: Stretches,
     releases: Releases,
     reaper: Reaper,
-    /// What of the mapping's address space is free.
+    /// The free part of the mapping's address space.
     blocks: Mutex<Blocks>,
     stack_bytes: usize,
     home: [Class; HOME_MEMORY_BYTES.len()],
@@ -128,11 +129,11 @@ pub(crate) struct Slots {
     large_bytes: AtomicUsize,
     /// How many large slots hold pages that were moved there.
     remapped: AtomicUsize,
-    /// Homes of instances that wait to be used again.
+    /// Homes of shelved instances.
     shelved: AtomicUsize,
-    /// How often one was.
+    /// How often a shelved instance was used again.
     used_again: AtomicU64,
-    /// By which the allocator knows what lies in an arena; none if stores are not to lie there.
+    /// Tells the allocator which addresses lie in an arena; none if stores do not lie in slots.
     zone: Option<Zone>,
     /// Packed slots can't be touched: for tests.
     poisons: bool,
@@ -141,20 +142,20 @@ pub(crate) struct Slots {
     pub(super) packed: PackedTally,
 }
 
-/// What packing has done so far.
+/// Counters of packing.
 #[derive(Default)]
 pub(super) struct PackedTally {
     pub(super) packed: AtomicU64,
     pub(super) unpacked: AtomicU64,
     /// How many of the packed ones left their memory where it is.
     pub(super) in_part: AtomicU64,
-    /// Bytes that are held for the packed ones now.
+    /// Bytes that the packed processes take now.
     pub(super) bytes: AtomicU64,
     pub(super) nanoseconds: AtomicU64,
 }
 
-// SAFETY: `base` is the address of a mapping that lives as long as the `Slots`; distinct slots are distinct ranges,
-// and each is handed to one owner at a time.
+// SAFETY: `base` is the address of a mapping that lives as long as the `Slots`. Distinct slots are distinct ranges, and
+// `take` and `take_large` hand each to one owner at a time.
 unsafe impl Send for Slots {}
 // SAFETY: as above; all shared bookkeeping is behind locks.
 unsafe impl Sync for Slots {}
@@ -164,10 +165,10 @@ unsafe impl Sync for Slots {}
 pub(crate) struct OutOfSlots;
 
 /// The pages that every process of a program touches: around its data segments, where its stack ends and its heap
-/// begins. When a slot is given back they are written with zeros, and all others go back to the kernel: a page kept is a
-/// page fault, a microsecond or so, saved at the next spawn.
+/// begins. When a slot is given back, these pages are overwritten with zeros, and all others go back to the kernel.
+/// Each page kept saves the next spawn a page fault, a microsecond or so.
 ///
-/// Every home has one: it takes no byte more than it needs.
+/// Every home has one, so it is packed as tightly as possible.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed)]
 pub(crate) struct Warm {
@@ -194,30 +195,30 @@ impl Warm {
         }
     }
 
-    /// Their numbers, in a memory that is so large.
+    /// The pages' numbers, in a memory of so many bytes.
     pub(super) fn pages(self, bytes: usize) -> Vec<u32> {
         let Range { start, end } = self.within(bytes);
         let number = |address: usize| (address / PAGE_BYTES) as u32;
         (number(start)..number(end)).collect()
     }
 
-    /// The same pages of a memory that is so large.
+    /// The pages' bytes, in a memory of so many bytes.
     pub(crate) fn within(self, bytes: usize) -> Range<usize> {
         let address = |page: u32| (page as usize * PAGE_BYTES).min(bytes);
         address(self.first_page)..address(self.first_page + u32::from(self.pages))
     }
 }
 
-/// What of a home is written while an instance is made, as far as that is known.
+/// The parts of a home that making an instance writes, as far as they are known.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Written {
-    /// So much of the arena, with the stack's end beside it; 0 if that is not known.
+    /// So much of the arena, together with the stack's end beside it; 0 if that is not known.
     pub(super) arena_bytes: usize,
     /// This part of the memory.
     pub(super) data: Range<usize>,
 }
 
-/// Which home slots fit a program.
+/// The size class of the home slots that fit a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HomeClass(u8);
 
@@ -228,15 +229,15 @@ impl HomeClass {
 }
 
 impl Slots {
-    /// Reserves the mapping; `stack_bytes` is the size of every stack, a multiple of the page size. `poisons` says that
-    /// nobody can touch a packed slot, which costs mappings.
+    /// Reserves the mapping. `stack_bytes` is the size of every stack, a multiple of the page size. `poisons` makes
+    /// packed slots inaccessible, which costs mappings.
     pub(crate) fn new(
         stack_bytes: usize,
         poisons: bool,
         seam: Arc<Seam>,
     ) -> std::io::Result<Arc<Slots>> {
         assert!(stack_bytes.is_multiple_of(PAGE_BYTES));
-        // SAFETY: it asks for a number.
+        // SAFETY: `sysconf` only returns a number.
         let kernel_page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         if kernel_page_bytes as usize != PAGE_BYTES {
             return Err(std::io::Error::other(format!(
@@ -247,8 +248,8 @@ impl Slots {
         Ok(Arc::new(Slots {
             base,
             bytes,
-            // The first part of the mapping.
-            // SAFETY: the mapping is new, so it is zero; homes are taken from behind the counts.
+            // SAFETY: the mapping is new, so it is zero; the slots are cut from behind this first part, which holds the
+            // counts.
             stretches: unsafe { Stretches::new(base) },
             releases: Releases::default(),
             reaper: Reaper::default(),
@@ -260,7 +261,7 @@ impl Slots {
             remapped: AtomicUsize::new(0),
             shelved: AtomicUsize::new(0),
             used_again: AtomicU64::new(0),
-            // SAFETY: the mapping is this structure's, and all who have a slot in it have this structure.
+            // SAFETY: the mapping is this structure's, and everything that has a slot in it holds this structure.
             zone: unsafe { Zone::new(base, bytes) },
             poisons,
             seam,
@@ -279,7 +280,7 @@ impl Slots {
             .saturating_add(64 * KIB)
             .min(maximum.unwrap_or(usize::MAX));
         let fits = HOME_MEMORY_BYTES.iter().position(|bytes| *bytes >= wanted);
-        // A memory that starts larger than any home has a large slot from the start; its home is for the stack.
+        // A memory that starts larger than any home gets a large slot from the start; its home is only for the stack.
         let otherwise = if minimum > MIB {
             0
         } else {
@@ -288,13 +289,13 @@ impl Slots {
         HomeClass(fits.unwrap_or(otherwise) as u8)
     }
 
-    /// Does a first memory with these bounds, in bytes, lie in its process's home slot when it is made?
+    /// Whether a first memory with these bounds, in bytes, lies in its process's home slot when it is made.
     pub(crate) fn is_at_home(minimum: u64, maximum: Option<u64>) -> bool {
         let home = Slots::home_class(minimum as usize, maximum.map(|bytes| bytes as usize));
         minimum <= HOME_MEMORY_BYTES[home.index()] as u64
     }
 
-    /// Takes a home for one process, and makes resident what will be written in it at once, if it is not.
+    /// Takes a home for one process. If its pages are not resident, makes those resident that will be written at once.
     pub(super) fn home(
         self: &Arc<Slots>,
         class: HomeClass,
@@ -312,16 +313,17 @@ impl Slots {
         Ok(Arc::new(home))
     }
 
-    /// How many slots are in use by processes, homes and large ones.
+    /// How many slots processes use, both homes and large ones.
     pub(crate) fn in_use(&self) -> usize {
-        // First: one that is shelved meanwhile is then counted as used, not the other way about.
+        // Read first: a home that is shelved meanwhile is then counted as used, and not subtracted without having been
+        // added.
         let shelved = self.shelved.load(Ordering::Acquire);
         let homes = self.home.iter().map(Class::in_use);
         let in_use = homes.sum::<usize>() + self.large_in_use.load(Ordering::Acquire);
         in_use.saturating_sub(shelved)
     }
 
-    /// Do stores lie in their process's slot?
+    /// Whether stores lie in their process's slot.
     pub(super) fn has_arenas(&self) -> bool {
         self.zone.is_some()
     }
@@ -336,7 +338,7 @@ impl Slots {
         if let Some(taken) = class.take() {
             return Ok(taken);
         }
-        // The lists grow; an instance may be made meanwhile, in whose arena they must not lie.
+        // The lists may grow, and must not lie in the arena of an instance that this thread is making.
         arena::outside(|| {
             let extent = self.extent(class.stride).or_else(|| {
                 self.reclaim();
@@ -346,7 +348,7 @@ impl Slots {
         })
     }
 
-    /// A block for slots that are so large.
+    /// A block for slots of this size.
     fn extent(&self, stride: usize) -> Option<Extent> {
         let mut blocks = lock(&self.blocks);
         let least = blocks::size_for(stride)?;
@@ -358,7 +360,7 @@ impl Slots {
         })
     }
 
-    /// Takes address space back from sizes of homes of which a whole extent is free.
+    /// Takes address space back from classes of homes that have a wholly free extent.
     #[cold]
     fn reclaim(&self) {
         for class in &self.home {
@@ -368,10 +370,11 @@ impl Slots {
                     start: self.address(offset),
                     bytes: BLOCK_BYTES[size],
                 };
-                // SAFETY: all slots in it were free, and nobody can take them any more.
+                // SAFETY: all slots in it were free, and `take_whole_extents` has removed them from the lists, so
+                // nothing else can take them.
                 unsafe { region.give_back(region.range()) };
                 for slot in warm {
-                    // SAFETY: its pages have been given back above.
+                    // SAFETY: the slot's pages have been given back above, and nothing else can take it.
                     unsafe { self.stretches.sleep(slot..slot + class.stride) };
                 }
                 lock(&self.blocks).give_back(offset, size);
@@ -379,7 +382,7 @@ impl Slots {
         }
     }
 
-    /// A slot for a memory of so many bytes that does not lie at home: its offset and its size.
+    /// A large slot for a memory of so many bytes: its offset and its size.
     fn take_large(&self, bytes: usize) -> Result<(usize, usize), OutOfSlots> {
         let size = blocks::size_for(bytes).ok_or(OutOfSlots)?;
         let bytes = BLOCK_BYTES[size];
@@ -391,7 +394,7 @@ impl Slots {
         if taken > self.bytes / 4 * LARGE_QUARTERS_MAX {
             return Err(give_up());
         }
-        // The lists grow; an instance may be made meanwhile, in whose arena they must not lie.
+        // The lists may grow, and must not lie in the arena of an instance that this thread is making.
         let offset = arena::outside(|| {
             let offset = lock(&self.blocks).take(size);
             offset.or_else(|| {
@@ -404,30 +407,31 @@ impl Slots {
         Ok((offset, size))
     }
 
-    /// The same slot is free again, and reads as zero.
+    /// Gives a large slot back. It must read as zero.
     fn give_back_large(&self, offset: usize, size: usize) {
         arena::outside(|| lock(&self.blocks).give_back(offset, size));
         self.large_bytes
             .fetch_sub(BLOCK_BYTES[size], Ordering::AcqRel);
     }
 
-    /// How far an address is from the start of the mapping, in which it lies.
+    /// The offset of an address in the mapping.
     fn offset(&self, address: NonNull<u8>) -> usize {
         address.as_ptr() as usize - self.base.as_ptr() as usize
     }
 
     fn address(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset < self.bytes);
-        // SAFETY: offsets come from `take`, which stays within the mapping.
+        // SAFETY: offsets come from `take` and `take_large`, which stay within the mapping.
         unsafe { self.base.add(offset) }
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // Before the addresses are anybody else's.
+        // The zone goes before the mapping does, because another mapping may then get the addresses.
         drop(self.zone.take());
-        // SAFETY: every slot's owner holds an `Arc` of this, so none is left; the range is the one that was mapped.
+        // SAFETY: every slot's owner holds an `Arc` of this, so no slot is in use; the range is the one that was
+        // mapped.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }

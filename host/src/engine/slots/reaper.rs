@@ -1,8 +1,8 @@
-//! Cleans the large memories that processes leave behind, on a thread of its own.
+//! Cleans the large memories of processes that have ended, on a thread of its own.
 //!
-//! To give back a gigabyte takes the kernel a tenth of a second, in which a scheduler would run nobody. The process that touched
-//! it can't pay for that: it has ended. The kernel gives pages back faster than processes can touch them, and
-//! no more than [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
+//! The kernel takes a tenth of a second to take back a gigabyte, in which a scheduler would run no process. The process
+//! that touched the memory can't pay for that, because it has ended. The kernel takes pages back faster than processes
+//! can touch them, and at most [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
 
 use super::given::Large;
 use super::{GIB, MIB, lock};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-/// A smaller memory is cleaned at once: a millisecond or two.
+/// A smaller memory is cleaned at once, which takes a millisecond or two.
 const REAPED_BYTES_MIN: usize = 16 * MIB;
 /// The most that may wait, if there are several memories.
 const QUEUED_BYTES_MAX: usize = GIB;
@@ -18,40 +18,40 @@ const QUEUED_BYTES_MAX: usize = GIB;
 #[derive(Default)]
 pub(super) struct Reaper {
     /// None as long as there is no thread.
-    sender: Mutex<Option<Sender<Left>>>,
+    sender: Mutex<Option<Sender<Abandoned>>>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
 /// A memory whose process has ended, and how much of it may have been touched.
-struct Left {
+struct Abandoned {
     memory: Large,
     used_bytes: usize,
 }
 
 impl Reaper {
-    /// Has a memory cleaned and given back soon; returns it if that is better done at once.
+    /// Queues a memory to be cleaned and given back soon. Returns it if the caller should do that at once.
     ///
     /// # Safety
     ///
-    /// Nobody else has the memory any more.
+    /// The caller is the memory's only owner, and nothing has a reference into it.
     pub(super) unsafe fn take(&self, memory: Large, used_bytes: usize) -> Result<(), Large> {
         if used_bytes < REAPED_BYTES_MIN {
             return Err(memory);
         }
         let queued = self.queued_bytes.fetch_add(used_bytes, Ordering::AcqRel);
         let fits = queued == 0 || queued + used_bytes <= QUEUED_BYTES_MAX;
-        let left = Left { memory, used_bytes };
+        let abandoned = Abandoned { memory, used_bytes };
         let refused = match fits {
-            true => self.send(left),
-            false => Err(left),
+            true => self.send(abandoned),
+            false => Err(abandoned),
         };
-        refused.map_err(|left| {
+        refused.map_err(|abandoned| {
             self.queued_bytes.fetch_sub(used_bytes, Ordering::AcqRel);
-            left.memory
+            abandoned.memory
         })
     }
 
-    fn send(&self, left: Left) -> Result<(), Left> {
+    fn send(&self, abandoned: Abandoned) -> Result<(), Abandoned> {
         let mut sender = lock(&self.sender);
         if sender.is_none() {
             let (new, receiver) = channel();
@@ -60,23 +60,24 @@ impl Reaper {
                 .name("atoll-reaper".into())
                 .spawn(move || reap(receiver, &queued_bytes));
             if thread.is_err() {
-                return Err(left);
+                return Err(abandoned);
             }
             *sender = Some(new);
         }
         match &*sender {
-            Some(sender) => sender.send(left).map_err(|unsent| unsent.0),
-            None => Err(left),
+            Some(sender) => sender.send(abandoned).map_err(|unsent| unsent.0),
+            None => Err(abandoned),
         }
     }
 }
 
-/// Until nobody can leave anything any more.
-fn reap(receiver: Receiver<Left>, queued_bytes: &AtomicUsize) {
-    for mut left in receiver {
-        // SAFETY: who has sent it promised that nobody else has it.
-        unsafe { left.memory.clean(left.used_bytes) };
-        drop(left.memory);
-        queued_bytes.fetch_sub(left.used_bytes, Ordering::AcqRel);
+/// Cleans memories until the sender is dropped.
+fn reap(receiver: Receiver<Abandoned>, queued_bytes: &AtomicUsize) {
+    for mut abandoned in receiver {
+        // SAFETY: the thread that sent the memory was its only owner, as it promised to `Reaper::take`, and has handed
+        // it over.
+        unsafe { abandoned.memory.clean(abandoned.used_bytes) };
+        drop(abandoned.memory);
+        queued_bytes.fetch_sub(abandoned.used_bytes, Ordering::AcqRel);
     }
 }

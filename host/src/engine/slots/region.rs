@@ -7,27 +7,27 @@ use crate::engine::page_map;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// A part of a slot, or all of it; begins and ends at pages.
+/// A part of a slot, or all of it. It begins and ends at page boundaries.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Region {
     pub(in crate::engine) start: NonNull<u8>,
     pub(in crate::engine) bytes: usize,
 }
 
-// SAFETY: a region is an address and a size; whoever uses it says why it may.
+// SAFETY: a region is only an address and a size; every function that accesses its memory states its own conditions.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Makes the first `used` bytes zero again; the rest was never touched.
+    /// Makes the first `used` bytes zero again. The rest must never have been touched.
     ///
     /// # Safety
     ///
-    /// The caller owns the region, and nobody has a reference into it.
+    /// The caller owns the region, and nothing has a reference into it.
     pub(super) unsafe fn clean(self, used: usize, warm: Warm) {
         let Range { start, end } = warm.within(used);
-        // SAFETY: `used` is at most the region's size, and the region is the caller's.
+        // SAFETY: `used` is at most the region's size, and the caller owns the region.
         unsafe {
             self.start.add(start).write_bytes(0, end - start);
             self.give_back(0..start);
@@ -55,15 +55,16 @@ impl Region {
         }
     }
 
-    /// Maps fresh pages in place of those that are there. What was moved here, or from here, has a mapping of its own, which the
-    /// kernel then joins with its neighbours'. False if it can't, as when there are too many mappings.
+    /// Maps fresh pages in place of the present ones. Pages that were moved into the region, or out of it, have left a
+    /// mapping of their own, which the kernel then joins with its neighbours. Returns false if it can't, for instance
+    /// because there are too many mappings.
     ///
     /// # Safety
     ///
     /// As for [`Region::clean`]; the region lies within the mapping of the slots.
     pub(super) unsafe fn map_again(self) -> bool {
         let address = self.start.as_ptr().cast();
-        // SAFETY: the range is the caller's, and what it holds is not needed.
+        // SAFETY: the caller owns the range, and does not need what it holds.
         unsafe {
             let mapped = libc::mmap(
                 address,
@@ -81,7 +82,7 @@ impl Region {
         }
     }
 
-    /// Checks that all of it is zero, looking only at pages that may hold something.
+    /// Checks that all of it is zero, looking only at pages that may hold anything else.
     ///
     /// Panics if it is not.
     #[cfg(any(test, debug_assertions))]
@@ -90,7 +91,7 @@ impl Region {
         page_map::touched(self, &mut touched);
         for page in touched {
             let part = self.part(page as usize * PAGE_BYTES..(page as usize + 1) * PAGE_BYTES);
-            // SAFETY: the region is the caller's, who has a free slot.
+            // SAFETY: the caller owns the region, because it has a free slot.
             let bytes = unsafe { std::slice::from_raw_parts(part.start.as_ptr(), part.bytes) };
             assert!(
                 bytes.iter().all(|byte| *byte == 0),
@@ -108,7 +109,7 @@ impl Region {
     pub(super) fn part(self, range: Range<usize>) -> Region {
         assert!(range.start <= range.end && range.end <= self.bytes);
         Region {
-            // SAFETY: it is within the region.
+            // SAFETY: the offset is within the region, by the assertion.
             start: unsafe { self.start.add(range.start) },
             bytes: range.len(),
         }
@@ -127,10 +128,10 @@ impl Region {
         start..end
     }
 
-    /// Makes pages resident that will be written now: one call instead of a fault for each. A kernel that can't leaves it
-    /// to the faults.
+    /// Makes pages resident that will be written now, with one call instead of a fault for each. If the kernel can't,
+    /// the faults do it.
     pub(in crate::engine) fn populate(self, range: Range<usize>) {
-        // SAFETY: the range is within the region; what its pages hold does not change.
+        // SAFETY: the range is within the region; the call does not change what its pages hold.
         unsafe {
             libc::madvise(
                 self.start.add(range.start).as_ptr().cast(),
@@ -140,11 +141,11 @@ impl Region {
         }
     }
 
-    /// Lets nobody touch the region, or everybody again.
+    /// Makes the region inaccessible, or accessible again.
     ///
     /// # Safety
     ///
-    /// Nobody has a reference into it that is used while it can't be touched.
+    /// Nothing uses a reference into the region while it is inaccessible.
     pub(in crate::engine) unsafe fn protect(self, protected: bool) {
         let protection = match protected {
             true => libc::PROT_NONE,

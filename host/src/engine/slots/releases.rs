@@ -1,28 +1,28 @@
-//! Slots whose processes are packed, until their pages go back to the kernel: several at once.
+//! Slots of packed processes, until their pages go back to the kernel, several slots at once.
 //!
-//! Giving pages back interrupts every core that runs this program, once for each call: so it is done for many slots in one.
-//! A process that wakes before that finds its slot as it was.
+//! A call that gives pages back interrupts every core that runs this program, so one call does it for many slots. A
+//! process that wakes before that finds its slot unchanged.
 
 use super::{Home, Region, lock};
 use crossbeam_utils::Backoff;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Mutex, Weak};
 
-/// Slots whose pages go back together.
+/// The number of slots whose pages go back together.
 const AT_ONCE: usize = 32;
 /// A queue for each thread that packs, up to so many.
 const QUEUES: usize = 16;
 
-/// What has become of a packed process's slot.
+/// The state of a packed process's slot.
 pub(super) struct Presence(AtomicU8);
 
 /// In use, or given back by its owner.
 const HERE: u8 = 0;
-/// Packed; the pages are still as they were.
+/// Packed; the pages are unchanged.
 const QUEUED: u8 = 1;
 /// The pages are being given back.
 const RELEASING: u8 = 2;
-/// They have been.
+/// The pages have been given back.
 const GONE: u8 = 3;
 
 impl Presence {
@@ -30,9 +30,9 @@ impl Presence {
         Presence(AtomicU8::new(HERE))
     }
 
-    /// Its process is about to use it again: true if its pages are as they were.
-    pub(super) fn come_back(&self) -> bool {
-        let stays = |from| {
+    /// Takes the slot back for its process, which is about to use it again. Returns true if the pages are unchanged.
+    pub(super) fn take_back(&self) -> bool {
+        let take_from = |from| {
             let changed = self
                 .0
                 .compare_exchange(from, HERE, Ordering::Acquire, Ordering::Acquire);
@@ -40,13 +40,13 @@ impl Presence {
         };
         let backoff = Backoff::new();
         loop {
-            if stays(QUEUED) {
+            if take_from(QUEUED) {
                 return true;
             }
-            if stays(GONE) || stays(HERE) {
+            if take_from(GONE) || take_from(HERE) {
                 return false;
             }
-            // One call to the kernel long.
+            // This waits for one call to the kernel.
             backoff.snooze();
         }
     }
@@ -56,11 +56,11 @@ impl Presence {
 pub(super) struct Releases([Mutex<Vec<Weak<Home>>>; QUEUES]);
 
 impl Releases {
-    /// Has all of a slot's pages given back soon.
+    /// Queues a slot. All of its pages will be given back soon.
     ///
     /// # Safety
     ///
-    /// As for [`Home::departs`].
+    /// As for [`Home::release_soon`].
     pub(super) unsafe fn add(&self, home: &std::sync::Arc<Home>) {
         home.presence.0.store(QUEUED, Ordering::Release);
         let mut queue = lock(&self.0[crate::engine::thread_number() % QUEUES]);
@@ -79,11 +79,13 @@ impl Releases {
         let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
         let releasing: Vec<_> = homes.iter().filter(|home| release(home)).collect();
         let regions = releasing.iter().map(|home| home.region()).collect();
-        // SAFETY: the slots' processes are packed, and wait, before they touch them again, until this is over.
+        // SAFETY: the slots' processes are packed, and `take_back` makes each wait until this call is over before it
+        // touches its slot again.
         unsafe { give_back_together(regions) };
         for home in releasing {
             home.presence.0.store(GONE, Ordering::Release);
-            // SAFETY: its pages have been given back; its process waits, if it wakes, until its stretch is there again.
+            // SAFETY: the slot's pages have been given back. If its process wakes, `Home::wakes` makes it wait until
+            // the stretch is usable again.
             unsafe { home.sleeps() };
         }
     }
@@ -103,7 +105,7 @@ pub(super) unsafe fn give_back_together(mut slots: Vec<Region>) {
             _ => regions.push(slot),
         }
     }
-    // SAFETY: as the caller's.
+    // SAFETY: the caller promises the same for each slot, and the regions cover the same pages.
     unsafe { give_back(&regions) };
 }
 
@@ -124,7 +126,7 @@ pub(super) unsafe fn give_back(regions: &[Region]) {
         })
         .collect();
     let bytes: usize = regions.iter().map(|region| region.bytes).sum();
-    // SAFETY: the ranges are within our mapping, and the caller's; the descriptor stands for this very process.
+    // SAFETY: the ranges are within our mapping, and the caller owns them; the descriptor stands for this very process.
     let done = unsafe {
         libc::syscall(
             libc::SYS_process_madvise,
@@ -137,13 +139,13 @@ pub(super) unsafe fn give_back(regions: &[Region]) {
     };
     if done as usize != bytes {
         for region in regions {
-            // SAFETY: as the caller's.
+            // SAFETY: the caller promises the same for each region.
             unsafe { region.give_back(region.range()) };
         }
     }
 }
 
-/// A descriptor of this process; -1 if there is none to be had.
+/// A descriptor of this process; -1 if the kernel gives none.
 fn this_process() -> i32 {
     static DESCRIPTOR: AtomicI32 = AtomicI32::new(UNKNOWN);
     const UNKNOWN: i32 = -2;
@@ -151,12 +153,12 @@ fn this_process() -> i32 {
     if known != UNKNOWN {
         return known;
     }
-    // SAFETY: it asks for a descriptor, and touches nothing.
+    // SAFETY: the call only returns a descriptor.
     let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as i32;
     let first = DESCRIPTOR.compare_exchange(UNKNOWN, opened, Ordering::Relaxed, Ordering::Relaxed);
     first.map_or_else(
         |other| {
-            // SAFETY: it is ours, and nobody knows it.
+            // SAFETY: this thread has just opened it, and has told no other of it.
             unsafe { libc::close(opened) };
             other
         },

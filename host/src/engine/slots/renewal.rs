@@ -1,8 +1,9 @@
-//! Memories that are made as new where they lie.
+//! Memories that are restored in place to their initial contents.
 //!
-//! In two steps. What is written is written as soon as the process has ended, while its memory is in the cache. The pages
-//! that go back do so for several memories at once, because half of that is the asking; until then nobody gets at these
-//! memories ([`Renewed`]). Which pages are which is found out from the first processes of a program ([`PageSurvey`]).
+//! This takes two steps. As soon as the process has ended, while its memory is in the cache, the image is written to
+//! some of the pages. The other pages go back to the kernel, for several memories at once, because half of the cost is
+//! the call. Until then nothing can reach these memories ([`Renewed`]). The first processes of a program show which
+//! pages to write and which to give back ([`PageSurvey`]).
 
 use super::releases::give_back;
 use super::{Home, PAGE_BYTES, Region, WARM_BYTES_MAX};
@@ -10,22 +11,22 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Zeros between data that are copied with it.
+/// A gap of zeros between data is copied together with the data if it is no larger than this.
 const GAP_BYTES_MAX: usize = 256;
-/// Processes that are watched.
+/// The number of processes that a survey watches.
 const WATCHED: u32 = 8;
-/// Pages that are written again, at most, and runs of them: each is a part more of what is given back.
+/// The most pages that stay, and the most runs of them: each run splits the pages that go back into one part more.
 const PAGES_MAX: usize = WARM_BYTES_MAX / PAGE_BYTES;
 const RUNS_MAX: usize = 4;
 
-/// What a memory holds at first, and which of its pages are written again for the next process instead of going back.
+/// The initial contents of a memory. It says which pages are written again for the next process, and which go back.
 pub(in crate::engine) struct Image {
     parts: Box<[Part]>,
-    /// What goes back.
+    /// The ranges that go back.
     cold: Box<[Range<usize>]>,
 }
 
-/// Pages that stay.
+/// A run of pages that stay.
 struct Part {
     start: usize,
     bytes: Box<[u8]>,
@@ -34,8 +35,8 @@ struct Part {
 }
 
 impl Image {
-    /// Of a memory of so many bytes, which holds `initial` in a part that is asked for and zeros everywhere else. `pages` stay, in
-    /// order; all of its data must lie there.
+    /// The image of a memory of so many bytes, whose initial contents `initial` returns for any range. `pages` stay;
+    /// they are in ascending order, and outside of them the memory must be zero.
     pub(in crate::engine) fn new(
         memory_bytes: usize,
         pages: &[u32],
@@ -61,9 +62,9 @@ impl Image {
         self.parts.iter().for_each(|part| part.write(memory));
     }
 
-    /// Is this what a memory holds at first?
+    /// Whether a memory holds its initial contents.
     #[cfg(any(test, debug_assertions))]
-    pub(in crate::engine) fn is(&self, memory: &[u8]) -> bool {
+    pub(in crate::engine) fn matches(&self, memory: &[u8]) -> bool {
         let mut fresh = vec![0; memory.len()];
         self.write(&mut fresh);
         fresh == memory
@@ -87,25 +88,26 @@ impl Part {
     }
 
     fn write(&self, memory: &mut [u8]) {
-        let room = &mut memory[self.start..self.start + self.bytes.len()];
+        let memory = &mut memory[self.start..self.start + self.bytes.len()];
         let mut zero_from = 0;
         for data in &self.data {
-            room[zero_from..data.start].fill(0);
-            room[data.clone()].copy_from_slice(&self.bytes[data.clone()]);
+            memory[zero_from..data.start].fill(0);
+            memory[data.clone()].copy_from_slice(&self.bytes[data.clone()]);
             zero_from = data.end;
         }
-        room[zero_from..].fill(0);
+        memory[zero_from..].fill(0);
     }
 }
 
-/// Something whose memory is as new, but for pages that go back yet; it can't be reached until they have.
+/// The owner of a memory that is restored except for pages that have yet to go back. The owner can't be reached until
+/// they have.
 pub(in crate::engine) struct Renewed<T> {
     owner: T,
     cold: SmallVec<[Region; 3]>,
 }
 
 impl<T> Renewed<T> {
-    /// Writes the image into the memory that `owner` has, if it has one, in its home.
+    /// Writes the image into the memory in the home of `owner`, if `owner` has one.
     pub(in crate::engine) fn new(
         mut owner: T,
         memory: impl FnOnce(&mut T) -> Option<(&Home, &mut [u8])>,
@@ -125,12 +127,13 @@ impl<T> Renewed<T> {
         Renewed { owner, cold }
     }
 
-    /// Gives back the pages of all of them, which can be reached again then.
+    /// Gives back the pages of all memories, and returns the owners.
     pub(in crate::engine) fn finish(renewed: Vec<Renewed<T>>) -> impl Iterator<Item = T> {
         let cold = renewed.iter().flat_map(|renewed| &renewed.cold);
         let cold: SmallVec<[Region; 32]> = cold.copied().collect();
-        // SAFETY: the ranges are within memories that their owners had for themselves, and nobody has reached an owner
-        // since; both ends of each are pages', because memories' are. That they read as zero afterwards is what is wanted.
+        // SAFETY: the ranges are within memories that the owners had for themselves, and nothing has reached an owner
+        // since. Their ends are page boundaries, because a memory is a whole number of pages. The pages read as zero
+        // afterwards, as the image requires.
         unsafe { give_back(&cold) };
         renewed.into_iter().map(|renewed| renewed.owner)
     }
@@ -138,14 +141,14 @@ impl<T> Renewed<T> {
 
 /// Finds out which pages processes touch, from the first that run in memories of their own.
 pub(in crate::engine) struct PageSurvey {
-    /// How many are yet to be seen.
+    /// How many processes it has yet to see.
     left: u32,
-    /// How many were seen to touch each page.
+    /// How many processes were seen to touch each page.
     seen: BTreeMap<u32, u32>,
 }
 
 impl PageSurvey {
-    /// `data` stay, whoever touches them.
+    /// The pages in `data` stay, even if no process touches them.
     pub(in crate::engine) fn new(data: impl Iterator<Item = u32>) -> PageSurvey {
         PageSurvey {
             left: WATCHED,
@@ -157,9 +160,9 @@ impl PageSurvey {
         self.left == 0
     }
 
-    /// A process has touched these. After the last one: the pages that most have touched, unless they are too many, or too far
-    /// apart.
-    pub(in crate::engine) fn saw(&mut self, touched: &[u32]) -> Option<Vec<u32>> {
+    /// Counts the pages that a process has touched. After the last process it returns the pages that most processes
+    /// have touched, unless they are too many or too far apart.
+    pub(in crate::engine) fn record(&mut self, touched: &[u32]) -> Option<Vec<u32>> {
         for page in touched {
             *self.seen.entry(*page).or_default() += 1;
         }
@@ -171,7 +174,7 @@ impl PageSurvey {
         is_good.then_some(most)
     }
 
-    /// Nothing can be found out.
+    /// Ends the survey without a result.
     pub(in crate::engine) fn give_up(&mut self) {
         self.left = 0;
     }
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_written_over_whatever_is_there() {
+    fn an_image_overwrites_any_contents() {
         const MEMORY_BYTES: usize = 6 * PAGE_BYTES;
         let far = GAP_BYTES_MAX + 2;
         for data in [&[][..], &[0], &[0, far], &[5, 10, far + 10, PAGE_BYTES - 1]] {
@@ -194,41 +197,41 @@ mod tests {
                 let parts = far_apart.count() + usize::from(!data.is_empty());
                 let of_page = image.parts.iter().find(|part| !part.data.is_empty());
                 assert_eq!(of_page.map_or(0, |part| part.data.len()), parts);
-                let mut room = vec![0xaa; MEMORY_BYTES];
-                image.write(&mut room);
+                let mut memory = vec![0xaa; MEMORY_BYTES];
+                image.write(&mut memory);
                 let written: usize = image.parts.iter().map(|part| part.bytes.len()).sum();
                 assert_eq!(written, pages.len() * PAGE_BYTES);
                 for cold in &image.cold {
-                    assert!(room[cold.clone()].iter().all(|byte| *byte == 0xaa));
-                    room[cold.clone()].fill(0);
+                    assert!(memory[cold.clone()].iter().all(|byte| *byte == 0xaa));
+                    memory[cold.clone()].fill(0);
                 }
-                assert!(room == fresh && image.is(&fresh));
+                assert!(memory == fresh && image.matches(&fresh));
             }
         }
     }
 
     #[test]
-    fn what_most_touch_is_found_out() {
-        let watch = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
-            let mut watch = PageSurvey::new(data.iter().copied());
+    fn pages_that_most_processes_touch_are_found() {
+        let find = |data: &[u32], touched: &dyn Fn(u32) -> Vec<u32>| {
+            let mut survey = PageSurvey::new(data.iter().copied());
             for process in 1..WATCHED {
-                assert!(!watch.is_over());
-                assert_eq!(watch.saw(&touched(process)), None);
+                assert!(!survey.is_over());
+                assert_eq!(survey.record(&touched(process)), None);
             }
-            let found = watch.saw(&touched(WATCHED));
-            assert!(watch.is_over());
+            let found = survey.record(&touched(WATCHED));
+            assert!(survey.is_over());
             found
         };
-        assert_eq!(watch(&[], &|_| vec![]), Some(vec![]));
-        assert_eq!(watch(&[3], &|_| vec![7]), Some(vec![3, 7]));
-        // Each another one, and half of them one.
-        assert_eq!(watch(&[], &|process| vec![process]), Some(vec![]));
-        assert_eq!(watch(&[], &|process| vec![process % 2]), Some(vec![]));
+        assert_eq!(find(&[], &|_| vec![]), Some(vec![]));
+        assert_eq!(find(&[3], &|_| vec![7]), Some(vec![3, 7]));
+        // Each process touches another page, then half of them touch the same one.
+        assert_eq!(find(&[], &|process| vec![process]), Some(vec![]));
+        assert_eq!(find(&[], &|process| vec![process % 2]), Some(vec![]));
         let all_but_one = |process| if process == 3 { vec![] } else { vec![5, 6] };
-        assert_eq!(watch(&[], &all_but_one), Some(vec![5, 6]));
+        assert_eq!(find(&[], &all_but_one), Some(vec![5, 6]));
         let many = PAGES_MAX as u32;
-        assert!(watch(&[], &|_| (0..many).collect()).is_some());
-        assert_eq!(watch(&[], &|_| (0..many + 1).collect()), None);
-        assert_eq!(watch(&[0, 2, 4], &|_| vec![6, 8]), None);
+        assert!(find(&[], &|_| (0..many).collect()).is_some());
+        assert_eq!(find(&[], &|_| (0..many + 1).collect()), None);
+        assert_eq!(find(&[0, 2, 4], &|_| vec![6, 8]), None);
     }
 }

@@ -3,13 +3,13 @@
 use super::{GIB, MIB, PAGE_BYTES, stretch};
 use std::ptr::NonNull;
 
-/// Address space to reserve: room for sixteen million small processes. It costs nothing until it is touched.
+/// Address space to reserve: enough for sixteen million small processes. It costs nothing until it is touched.
 pub(super) const RESERVATION_BYTES: usize = 16 << 40;
-/// Below this much there is no point in going on: room for some hundred small processes, and for a large one.
+/// The least that is worth going on with: some hundred small processes, and a large one.
 const RESERVATION_BYTES_MIN: usize = 128 * MIB;
 
-/// Reserves as much as is wanted, or as there is, and says how much. Address space may be limited (`ulimit -v`), or strictly
-/// accounted.
+/// Reserves as much as is wanted, or as there is, and returns how much. Address space may be limited (`ulimit -v`), or
+/// strictly accounted.
 pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
     let mut bytes = RESERVATION_BYTES;
     if let Some(left) = address_space_left() {
@@ -47,7 +47,7 @@ fn address_space_left() -> Option<usize> {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: the limit is written to a place that is ours.
+    // SAFETY: the kernel writes the limit to a variable of this function.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
     if failed != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
         return None;
@@ -58,7 +58,7 @@ fn address_space_left() -> Option<usize> {
     Some((limit.rlim_cur as usize).saturating_sub(used))
 }
 
-/// Maps so many bytes, which begin at a stretch of their own.
+/// Maps so many bytes, aligned to a stretch.
 fn map(bytes: usize) -> std::io::Result<NonNull<u8>> {
     let more = bytes + stretch::BYTES;
     // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
@@ -77,24 +77,25 @@ fn map(bytes: usize) -> std::io::Result<NonNull<u8>> {
     }
     let address = (mapped as usize).next_multiple_of(stretch::BYTES) as *mut libc::c_void;
     let before = address as usize - mapped as usize;
-    // SAFETY: both ends were mapped just now, and nobody has them.
+    // SAFETY: both ends were mapped just now, and nothing uses them.
     unsafe {
         if before > 0 {
             libc::munmap(mapped, before);
         }
         libc::munmap(address.byte_add(bytes), stretch::BYTES - before);
     }
-    // SAFETY: the range was mapped just now.
+    // SAFETY: the range was mapped just now, by this function.
     unsafe { forbid_huge_pages(address, bytes) };
     NonNull::new(address.cast()).ok_or_else(|| std::io::Error::other("mmap returned address 0"))
 }
 
-/// A huge page would make every small process resident with 2 MiB. Where the kernel has none, there is nothing to prevent.
+/// Keeps the kernel from using huge pages: one would make every small process resident with 2 MiB. If the call fails,
+/// the kernel has no huge pages.
 ///
 /// # Safety
 ///
-/// The range is mapped, and the caller's.
+/// The range is mapped, and the caller owns it.
 pub(super) unsafe fn forbid_huge_pages(address: *mut libc::c_void, bytes: usize) {
-    // SAFETY: it changes nothing that the range holds.
+    // SAFETY: the call changes nothing that the range holds.
     unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
 }

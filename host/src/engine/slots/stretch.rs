@@ -1,46 +1,48 @@
-//! Stretches of the mapping that one page table serves: it goes back to the kernel when nobody in one is awake.
+//! Stretches of the mapping that one page table serves. The page table goes back to the kernel when no slot in the
+//! stretch is awake.
 //!
-//! Knows how many slots that may hold resident pages lie in each stretch, in whole or in part. The kernel gives up a page
-//! table only together with all that it maps (Linux 6.14 and later; before, it keeps it).
+//! This file counts, for each stretch, the slots that lie in it in whole or in part and may hold resident pages. The
+//! kernel frees a page table only together with everything that it maps (Linux 6.14 and later; earlier kernels keep
+//! it).
 
 use crossbeam_utils::Backoff;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What one page table maps.
+/// The bytes that one page table maps.
 pub(super) const BYTES: usize = 2 << 20;
-/// Stands for a count while the stretch is given back. Slots are larger than a page: no stretch has so many.
-const IS_LEAVING: u32 = u32::MAX;
+/// Stands for a count while the stretch is given back. Slots are larger than a page, so no stretch has so many.
+const GIVING_BACK: u32 = u32::MAX;
 
-/// One count for each stretch, in the first part of the mapping itself: untouched they cost nothing, and are zero.
+/// One count for each stretch, in the first part of the mapping itself: untouched counts cost nothing, and are zero.
 pub(super) struct Stretches(NonNull<u8>);
 
 impl Stretches {
-    /// What the counts take of a mapping of so many bytes.
+    /// The bytes that the counts take, for a mapping of so many bytes.
     pub(super) fn bytes(mapping_bytes: usize) -> usize {
         let counts = mapping_bytes / BYTES * size_of::<AtomicU32>();
         counts.next_multiple_of(BYTES)
     }
 
-    /// For a mapping that begins there.
+    /// For a mapping that begins at this address.
     ///
     /// # Safety
     ///
-    /// As much of it as [`Stretches::bytes`] says is this structure's, and zero; the mapping outlives it.
+    /// The first [`Stretches::bytes`] of the mapping are this structure's, and zero; the mapping outlives it.
     pub(super) unsafe fn new(base: NonNull<u8>) -> Stretches {
         Stretches(base)
     }
 
-    /// A slot at these offsets will hold resident pages from now on.
+    /// The slot at these offsets may hold resident pages from now on.
     pub(super) fn wake(&self, offsets: Range<usize>) {
         for stretch in Self::of(offsets) {
             let count = self.count(stretch);
             let mut seen = count.load(Ordering::Relaxed);
             let backoff = Backoff::new();
             loop {
-                if seen == IS_LEAVING {
-                    // One call to the kernel long.
+                if seen == GIVING_BACK {
+                    // This waits for one call to the kernel.
                     backoff.snooze();
                     seen = count.load(Ordering::Relaxed);
                     continue;
@@ -70,11 +72,11 @@ impl Stretches {
             if count.fetch_sub(1, Ordering::Release) > 1 {
                 continue;
             }
-            let is_left =
-                count.compare_exchange(0, IS_LEAVING, Ordering::Acquire, Ordering::Relaxed);
-            if is_left.is_ok() {
-                // SAFETY: the stretch is within the mapping, and whoever has a slot in it has given its pages back and
-                // waits, before it touches them again, until the count says that this is over.
+            let is_last =
+                count.compare_exchange(0, GIVING_BACK, Ordering::Acquire, Ordering::Relaxed);
+            if is_last.is_ok() {
+                // SAFETY: the stretch is within the mapping. Every owner of a slot in it has given the slot's pages
+                // back, and touches them only after `wake`, which waits until the count says that this call is over.
                 unsafe {
                     libc::madvise(
                         self.0.add(stretch * BYTES).as_ptr().cast(),
@@ -92,8 +94,8 @@ impl Stretches {
     }
 
     fn count(&self, stretch: usize) -> &AtomicU32 {
-        // SAFETY: offsets are those of slots, so the count lies in the part of the mapping that holds counts; it is aligned,
-        // only used atomically, and zero, which is a valid count, at first.
+        // SAFETY: offsets are those of slots, so the count lies in the part of the mapping that holds counts, as
+        // `new`'s caller promised. It is aligned, only used atomically, and at first zero, which is a valid count.
         unsafe { self.0.cast::<AtomicU32>().add(stretch).as_ref() }
     }
 }

@@ -1,4 +1,4 @@
-//! What every slot promises: zero when given out, kept through every move, apart from all others.
+//! The promises of every slot: it is zero when given out, keeps its contents through every move, and overlaps no other.
 
 use super::home::at_home;
 use super::*;
@@ -25,7 +25,7 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 }
 
 #[test]
-fn nothing_is_promised_that_slots_do_not_keep() {
+fn requests_for_inaccessible_memory_are_refused() {
     let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let ty = || MemoryType::new(1, Some(1));
     // The guest could access the bytes beyond such a memory.
@@ -74,7 +74,7 @@ fn a_memory_keeps_what_it_holds_through_every_move() {
         held[..old].fill(0);
     }
     drop(memory);
-    // What it left behind is clean as well: the same slots, from the smallest on.
+    // The slots that it left are clean as well: the same slots, from the smallest on.
     let mut again = self::memory(&slots, &home, 64 * KIB);
     for size in [4 * MIB, 16 * MIB, 64 * MIB] {
         again.grow_to(size).expect("a slot is free");
@@ -122,7 +122,7 @@ fn a_memory_larger_than_any_slot_is_refused() {
 }
 
 #[test]
-fn so_many_homes_are_shelved_and_no_more() {
+fn the_number_of_shelved_homes_is_bounded() {
     let slots = Slots::new(STACK, false, Arc::new(Seam::real())).expect("the mapping can be had");
     let class = Slots::home_class(64 * KIB, None);
     let homes: Vec<_> = (0..SHELVED_MAX + 1)
@@ -198,9 +198,9 @@ fn a_home_that_sleeps_takes_nothing_of_a_large_slot_with_it() {
         .expect("a slot is free");
     bytes(&mut *large).fill(7);
     let region = home.region();
-    // SAFETY: nobody uses the home.
+    // SAFETY: nothing uses the home.
     unsafe { region.give_back(region.range()) };
-    // SAFETY: its pages were given back, and it is awake before it is touched.
+    // SAFETY: its pages were given back, and this test touches none before `wakes`.
     unsafe { home.sleeps() };
     assert!(bytes(&mut *large).iter().all(|byte| *byte == 7));
     home.wakes();
