@@ -1,6 +1,6 @@
 //! `lifecycle` and `spawning`.
 
-use super::super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
+use super::super::functions::{self, SpawnOption};
 use super::memory::{EMPTY_LIST, leave, room, slice, text};
 use super::values::{is_some, priority, priority_case, put_id, reason};
 use super::{AGAIN, DONE, Guest, NO_LISTS};
@@ -152,9 +152,7 @@ fn leave_spawned(
 }
 
 fn spawn_options(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<Vec<SpawnOption>> {
-    if count as usize > SPAWN_OPTIONS_MAX {
-        bail!("spawn: {count} options are more than the limit of {SPAWN_OPTIONS_MAX}");
-    }
+    functions::check_spawn_options(count as usize)?;
     let mut options = Vec::with_capacity(count as usize);
     for index in 0..count {
         let at = u64::from(pointer) + u64::from(index) * SPAWN_OPTION_BYTES as u64;

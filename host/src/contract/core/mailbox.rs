@@ -1,5 +1,6 @@
 //! `mailbox`.
 
+use super::super::functions;
 use super::memory::{Lists, leave, lent_payload, payload, room, room_and_state, slice, text};
 use super::values::{
     Carried, destination, format, is_some, put_event, put_id, put_message, put_message_head,
@@ -12,8 +13,7 @@ use crate::engine::loan::{LENT_BYTES_MIN, Lender};
 use crate::engine::state::survives;
 use crate::engine::state::{PendingBytes, PointerAt, State};
 use crate::process::{
-    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX,
-    Selector,
+    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, Selector,
 };
 use crate::system::calls::CallError;
 use crate::system::current::{Place, Received};
@@ -271,9 +271,7 @@ fn leave_carried(
 }
 
 fn tags(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<smallvec::SmallVec<[u32; 4]>> {
-    if count as usize > SELECTOR_TAGS_MAX {
-        bail!("receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {count}");
-    }
+    functions::check_tags(count as usize)?;
     let bytes = slice(guest, pointer, count * 4, "receive: the selector's tags")?;
     Ok(bytes
         .chunks_exact(4)
