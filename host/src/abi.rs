@@ -47,6 +47,15 @@ impl Shape {
     pub(crate) fn leaves_lists(self) -> bool {
         matches!(self, Shape::RetryThenLists | Shape::RetryThenPayload(_))
     }
+
+    /// The results of the raw function that glue calls.
+    pub(crate) fn raw_answers(self) -> &'static [ValType] {
+        match self {
+            Shape::Direct | Shape::Retry => &[ValType::I32],
+            Shape::RetryThenLists => &[ValType::I64],
+            Shape::RetryThenPayload(_) => &[ValType::I64; 3],
+        }
+    }
 }
 
 /// One function of the contract.

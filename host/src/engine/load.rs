@@ -5,6 +5,7 @@ use super::config::{self, Counts};
 use super::instance::{Common, Program};
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
+use crate::abi::PACKAGE;
 use crate::rewriter::{self, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes};
 use crate::scheduler::Seam;
 use crate::system::program::Runnable;
@@ -59,9 +60,9 @@ pub(crate) struct Grants {
 impl Grants {
     /// May a program import this interface?
     fn allow(self, interface: &str) -> bool {
-        let is = |name: &str| interface.contains(name);
-        (self.inspection || !is("atoll-rt:process/inspection@"))
-            && (self.debugging || !is("atoll-rt:process/debugging@"))
+        // In any version of the contract.
+        let is = |name: &str| interface.contains(&format!("{PACKAGE}{name}@"));
+        (self.inspection || !is("inspection")) && (self.debugging || !is("debugging"))
     }
 }
 
