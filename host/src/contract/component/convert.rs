@@ -1,6 +1,7 @@
 //! The contract's values between wasmtime's bindings and Atoll's own types.
 
 use super::bindings::atoll_rt::process::{inspection, mailbox, spawning, types};
+use crate::abi::layout::event_kinds;
 use crate::contract::functions::SpawnOption;
 use crate::process::{self, Budget, Kinds};
 use crate::system::calls::CallError;
@@ -65,11 +66,11 @@ impl From<mailbox::EventKinds> for Kinds {
     fn from(kinds: mailbox::EventKinds) -> Self {
         let bit = |flag: mailbox::EventKinds, bit: u8| if kinds.contains(flag) { bit } else { 0 };
         Kinds::from_bits(
-            bit(mailbox::EventKinds::MESSAGE, 1)
-                | bit(mailbox::EventKinds::EXIT, 2)
-                | bit(mailbox::EventKinds::DOWN, 4)
-                | bit(mailbox::EventKinds::TIMER, 8)
-                | bit(mailbox::EventKinds::GROUP, 16),
+            bit(mailbox::EventKinds::MESSAGE, event_kinds::MESSAGE)
+                | bit(mailbox::EventKinds::EXIT, event_kinds::EXIT)
+                | bit(mailbox::EventKinds::DOWN, event_kinds::DOWN)
+                | bit(mailbox::EventKinds::TIMER, event_kinds::TIMER)
+                | bit(mailbox::EventKinds::GROUP, event_kinds::GROUP),
         )
     }
 }

@@ -3,7 +3,8 @@
 //! A guest's numbers are hostile until checked: a pointer must lie within its memory with everything it points to,
 //! a discriminant must name a case, a length is compared with its limit before anything is copied. A wrong number traps
 //! the guest, with a text that names the function. Only the low 32 bits of a joined `i64` count where the case is
-//! narrower; some toolchains extend them with the sign.
+//! narrower; some toolchains extend them with the sign. Sizes, offsets and the numbers of cases are those of
+//! [`layout`](crate::abi::layout), which is generated from `wit/`.
 //!
 //! | file | holds |
 //! |---|---|
@@ -133,7 +134,7 @@ fn link_contract(linker: &mut Linker<State>) -> Result<Vec<String>> {
     Ok(linked)
 }
 
-/// The row of the table that describes a function.
+/// The row of the generated table that describes a function.
 fn function(interface: &str, name: &str) -> &'static abi::Function {
     let function = abi::function(&abi::interface_module(interface), name);
     function.expect("the contract has every function that is linked")

@@ -13,13 +13,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use wasmtime::Result;
 
-/// What a raw function answers when the process must give up its turn and ask again.
+/// The answer of a raw function when the process must give up its turn and ask again.
 pub(super) const AGAIN: i32 = -1;
 /// The same for functions that may leave lists.
 pub(super) const AGAIN_LISTS: i64 = -1;
 
-/// Gives up the turn in order to wait. Whoever has asked where the process is can be told now: a backtrace takes
-/// microseconds, so it is not taken unasked. What it waits for is written to the address `answer` of its memory.
+/// Gives up the turn in order to wait. If another process has asked where this one is, it is told now: a backtrace takes
+/// microseconds, so the host takes none unasked. The event that the process waits for is written to the address `answer`
+/// of its memory.
 pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     if guest.data().current.is_asked_where() {
         let function = current_function(guest);
@@ -29,12 +30,12 @@ pub(super) fn wait(guest: &mut Guest<'_>, answer: u32) -> i64 {
     AGAIN_LISTS
 }
 
-/// What memories that had to move have cost the process since this was asked last, in reductions.
+/// The reductions that memories which had to move have cost the process since it asked last.
 pub(super) fn moved() -> i64 {
     moved_reductions() as i64
 }
 
-/// What ends when a call of [`pause`] is polled.
+/// The thing that ends when a call of [`pause`] is polled.
 #[derive(Clone, Copy)]
 enum Ends {
     /// It has been polled: its process is in its next turn.
