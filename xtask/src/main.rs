@@ -1,4 +1,5 @@
-//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `oracle`, `bench` and `instructions`.
+//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `bench` and
+//! `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
@@ -6,12 +7,14 @@
 //!      ─▶ oracle ─┤          ─▶ c
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
+//!      ─▶ tidy ─▶ contract
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
 
 mod bench;
 mod c;
+mod contract;
 mod guests;
 mod instructions;
 mod oracle;
@@ -60,6 +63,8 @@ enum Chore {
     },
     /// Check the rules of this repository that compilers don't know
     Tidy,
+    /// Generate the host's tables from wit/process.wit
+    Contract,
     /// Compare with Erlang: perform the same scenarios on both
     #[command(disable_help_flag = true)]
     Oracle {
@@ -108,6 +113,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Test { filter } => test::test(&workspace, filter.as_deref()),
         Chore::Oracle { options } => oracle::oracle(&workspace, &options),
         Chore::Tidy => tidy::check(&workspace),
+        Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),
         Chore::Bench { filter, vs_erlang } => {
             bench::bench(&workspace, filter.as_deref(), vs_erlang)

@@ -1,15 +1,16 @@
 //! The parts of the contract's functions that both linkings share.
 
 use crate::engine::state::Exit;
-use crate::process::{Budget, ExitReason, Pid, Reference};
+use crate::process::{Budget, ExitReason, Pid, Reference, SELECTOR_TAGS_MAX};
 use crate::scheduler::Priority;
 use crate::system::current::Current;
 use crate::system::program::Runnable;
 use crate::system::spawn::{Parent, Spawn, SpawnError, SpawnOptions, label};
 use std::sync::Arc;
+use wasmtime::bail;
 
 /// The most options that one spawn may list.
-pub(super) const SPAWN_OPTIONS_MAX: usize = 32;
+const SPAWN_OPTIONS_MAX: usize = 32;
 
 /// One option of a spawn.
 pub(super) enum SpawnOption {
@@ -27,6 +28,22 @@ pub(super) enum SpawnOption {
 pub(super) fn check_message(current: &Current, bytes: usize) -> wasmtime::Result<()> {
     if bytes as u64 > current.shared.config.max_message {
         return Err(Exit::exhausted(Budget::Message));
+    }
+    Ok(())
+}
+
+/// Checks how many tags a selector lists.
+pub(super) fn check_tags(count: usize) -> wasmtime::Result<()> {
+    if count > SELECTOR_TAGS_MAX {
+        bail!("receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {count}");
+    }
+    Ok(())
+}
+
+/// Checks how many options a spawn lists.
+pub(super) fn check_spawn_options(count: usize) -> wasmtime::Result<()> {
+    if count > SPAWN_OPTIONS_MAX {
+        bail!("spawn: {count} options are more than the limit of {SPAWN_OPTIONS_MAX}");
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::packing::Templates;
 use super::self_test::SelfTest;
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
+use crate::abi::PACKAGE;
 use crate::rewriter::{self, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes};
 use crate::scheduler::Seam;
 use crate::system::program::Runnable;
@@ -65,9 +66,9 @@ pub(crate) struct ContractGrants {
 impl ContractGrants {
     /// Whether a program may import this interface.
     fn allow(self, interface: &str) -> bool {
-        let is = |name: &str| interface.contains(name);
-        (self.inspection || !is("atoll-rt:process/inspection@"))
-            && (self.debugging || !is("atoll-rt:process/debugging@"))
+        // In any version of the contract.
+        let is = |name: &str| interface.contains(&format!("{PACKAGE}{name}@"));
+        (self.inspection || !is("inspection")) && (self.debugging || !is("debugging"))
     }
 }
 

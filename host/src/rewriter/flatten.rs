@@ -17,7 +17,7 @@ use super::branches;
 use super::bulk::bulk;
 use super::counting::{self, Action, COUNTER, Cost, Counter, Site};
 use super::error::{LoadError, LoadErrorKind};
-use super::glue::{Glue, answers};
+use super::glue::{Glue, encoded};
 use super::names;
 use crate::abi::{self, RAW_MODULE, RAW_MOVED, RAW_PAUSE, RAW_TAKE, Shape};
 use std::collections::HashMap;
@@ -413,19 +413,10 @@ impl Reencode for Rewriter<'_> {
         types.ty().function([], [ValType::I64]);
         types.ty().function([ValType::I32], [ValType::I32]);
         for (_, function) in &self.glued {
-            let params: Vec<ValType> = function
-                .params
-                .iter()
-                .map(|param| match param {
-                    wasmparser::ValType::I64 => ValType::I64,
-                    _ => ValType::I32,
-                })
-                .collect();
-            let answers = answers(function.shape).iter().copied();
+            let params = encoded(function.params);
+            let answers = encoded(function.shape.raw_answers());
             types.ty().function(params.iter().copied(), answers);
-            // The contract's functions return either through memory or an i32.
-            let results = function.results.iter().map(|_| ValType::I32);
-            types.ty().function(params, results.collect::<Vec<_>>());
+            types.ty().function(params, encoded(function.results));
         }
         for by_type in self.analysis.calls.by_type() {
             by_type.add_type(self, types)?;

@@ -32,7 +32,7 @@ impl Glue<'_> {
         let params = function.params.len() as u32;
         let answer = params;
         let lists = function.shape.leaves_lists();
-        let answers = answers(function.shape);
+        let answers = encoded(function.shape.raw_answers());
         let buffer_type = ValType::I32;
         let locals = answers.iter().chain([&buffer_type]).map(|ty| (1, *ty));
         let mut body = Function::new(locals.collect::<Vec<_>>());
@@ -144,11 +144,11 @@ impl Glue<'_> {
     }
 }
 
-/// The results of a raw function.
-pub(super) fn answers(shape: Shape) -> &'static [ValType] {
-    match shape {
-        Shape::Direct | Shape::Retry => &[ValType::I32],
-        Shape::RetryThenLists => &[ValType::I64],
-        Shape::RetryThenPayload(_) => &[ValType::I64; 3],
-    }
+/// Parameters or results of the contract's functions, as the encoder wants them. They are integers.
+pub(super) fn encoded(types: &[wasmparser::ValType]) -> Vec<ValType> {
+    let types = types.iter().map(|ty| match ty {
+        wasmparser::ValType::I64 => ValType::I64,
+        _ => ValType::I32,
+    });
+    types.collect()
 }

@@ -6,6 +6,7 @@
 //! - Rooms of the host import only rooms below them ([`rooms`]).
 //! - No function but a test's has more than [`FUNCTION_LINES_MAX`] lines.
 //! - Only the files of [`CLOCK_FILES`] look at a clock or sleep.
+//! - What is generated from `wit/process.wit` says what the contract says ([`crate::contract`]).
 //!
 //! A file that says on one of its first lines that it is generated answers only to its generator.
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::contract;
 use crate::workspace::Workspace;
 
 /// Longer than this, a file holds two subjects.
@@ -99,6 +101,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             .to_string_lossy();
         breaches.extend(breaches_of(&path, &text));
     }
+    breaches.extend(contract::breach(workspace)?);
     if !breaches.is_empty() {
         bail!("not tidy:\n  {}", breaches.join("\n  "));
     }

@@ -2,17 +2,17 @@
 
 mod convert;
 
-use super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
+use super::functions::{self, SpawnOption};
 use crate::engine::ContractGrants;
 use crate::engine::state::State;
 use crate::engine::state::survives;
-use crate::process::{self, Outgoing, SELECTOR_TAGS_MAX};
+use crate::process::{self, Outgoing};
 use crate::system::current::{Current, Received};
 use crate::system::timers::Sends;
 use std::future::poll_fn;
 use std::task::Poll;
+use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Result, bail};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -186,14 +186,9 @@ impl mailbox::Host for State {
         let selector = match selector {
             mailbox::Selector::Any => process::Selector::Any,
             mailbox::Selector::Tag(tag) => process::Selector::Tag(tag),
-            mailbox::Selector::Tags(tags) if tags.len() <= SELECTOR_TAGS_MAX => {
-                process::Selector::Tags(tags.into_iter().collect())
-            }
             mailbox::Selector::Tags(tags) => {
-                bail!(
-                    "receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {}",
-                    tags.len()
-                )
+                functions::check_tags(tags.len())?;
+                process::Selector::Tags(tags.into_iter().collect())
             }
             mailbox::Selector::Reference(reference) => {
                 process::Selector::Reference(reference.into())
@@ -433,12 +428,7 @@ impl spawning::Host for State {
         let named = program.as_ref().map_or(0, String::len) + function.len();
         let handed = options.iter().map(handed_bytes).sum::<usize>();
         self.begin_with(named + handed).await?;
-        if options.len() > SPAWN_OPTIONS_MAX {
-            bail!(
-                "spawn: {} options are more than the limit of {SPAWN_OPTIONS_MAX}",
-                options.len()
-            );
-        }
+        functions::check_spawn_options(options.len())?;
         let options = options.into_iter().map(SpawnOption::from);
         let program = functions::program(&self.current, program.as_deref());
         let function = program.as_ref().ok().and_then(|it| it.function(&function));

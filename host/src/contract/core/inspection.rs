@@ -1,11 +1,12 @@
 //! `inspection` and `debugging`. Programs that are not granted them are not loaded; these functions need not ask.
 
-use super::memory::{EMPTY_LIST, Lists, room};
-use super::values::{priority_case, put_destination, put_id, put_u64};
+use super::memory::{Lists, put_empty_list, put_u64, room};
+use super::values::{priority_case, put_case, put_destination, put_is_some, put_pid};
 use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS};
-use crate::abi::layout::{COUNTERS_BYTES, DESTINATION_BYTES, OPTION_INFO_BYTES};
-use crate::engine::state::PointerAt;
-use crate::engine::state::survives;
+use crate::abi::layout::{
+    self, option_pid, option_process_info, option_string, process_info, system_counters,
+};
+use crate::engine::state::{PointerAt, survives};
 use crate::process::{Destination, Pid};
 use crate::system::{ProcessInfo, Status};
 use std::task::Poll;
@@ -14,10 +15,11 @@ use wasmtime::Result;
 pub(super) fn processes(mut guest: Guest<'_>, result: u32) -> Result<i64> {
     let processes = guest.data().current.shared.processes();
     survives(&guest.data().current)?;
-    room::<8>(&mut guest, result, "processes")?.copy_from_slice(&EMPTY_LIST);
+    let room = room(&mut guest, result, layout::list::LAYOUT, "processes")?;
+    put_empty_list(room, 0);
     let mut lists = Lists::default();
     lists.add_pids(&processes, PointerAt::Address(result));
-    lists.leave(&mut guest)
+    lists.leave_all(&mut guest)
 }
 
 pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Result<i64> {
@@ -26,13 +28,14 @@ pub(super) fn info(mut guest: Guest<'_>, node: u64, id: u64, result: u32) -> Res
     let Poll::Ready(info) = info else {
         return Ok(AGAIN_LISTS);
     };
-    let room = room::<OPTION_INFO_BYTES>(&mut guest, result, "info")?;
-    room[0] = u8::from(info.is_some());
+    let room = room(&mut guest, result, option_process_info::LAYOUT, "info")?;
+    put_is_some(room, 0, info.is_some());
     let Some(info) = info else {
         return Ok(NO_LISTS);
     };
-    let lists = put_info(&mut room[8..], info, result + 8);
-    lists.leave(&mut guest)
+    const VALUE: usize = option_process_info::VALUE;
+    let lists = put_info(&mut room[VALUE..], info, result + VALUE as u32);
+    lists.leave_all(&mut guest)
 }
 
 /// Writes a process-info whose place in guest memory is `start`.
@@ -46,86 +49,86 @@ fn put_info(room: &mut [u8], info: ProcessInfo, start: u32) -> Lists {
 
 /// Writes the part of a process-info that has no lists.
 fn put_facts(room: &mut [u8], info: &ProcessInfo) {
-    room[0] = status_case(info.status);
-    room[1] = priority_case(info.priority);
-    room[2] = u8::from(info.traps_exits);
-    room[3] = u8::from(info.hibernates);
+    put_case(room, process_info::STATUS, status_case(info.status));
+    put_case(room, process_info::PRIORITY, priority_case(info.priority));
+    room[process_info::TRAP_EXIT] = u8::from(info.traps_exits);
+    room[process_info::HIBERNATES] = u8::from(info.hibernates);
     let age_ns = u64::try_from(info.age.as_nanos()).unwrap_or(u64::MAX);
-    let numbers = [
-        info.reductions,
-        info.memory_bytes,
-        info.mailbox_events,
-        info.mailbox_bytes,
-        info.timers as u64,
-        age_ns,
-    ];
-    for (offset, number) in (8..).step_by(8).zip(numbers) {
-        put_u64(room, offset, number);
+    for (at, number) in [
+        (process_info::REDUCTIONS, info.reductions),
+        (process_info::MEMORY_BYTES, info.memory_bytes),
+        (process_info::MAILBOX_EVENTS, info.mailbox_events),
+        (process_info::MAILBOX_BYTES, info.mailbox_bytes),
+        (process_info::TIMERS, info.timers as u64),
+        (process_info::AGE, age_ns),
+    ] {
+        put_u64(room, at, number);
     }
-    room[56] = u8::from(info.parent.is_some());
+    put_is_some(room, process_info::PARENT, info.parent.is_some());
     if let Some(parent) = info.parent {
-        put_id(room, 64, parent.node, parent.id);
+        put_pid(room, process_info::PARENT + option_pid::VALUE, parent);
     }
 }
 
-/// `status`'s case.
-fn status_case(status: Status) -> u8 {
+/// The number of a status's case.
+fn status_case(status: Status) -> u32 {
     match status {
-        Status::Running => 0,
-        Status::Runnable => 1,
-        Status::Waiting => 2,
-        Status::WaitingForHost => 3,
-        Status::Suspended => 4,
-        Status::Exiting => 5,
-        Status::Host => 6,
+        Status::Running => layout::status::RUNNING,
+        Status::Runnable => layout::status::RUNNABLE,
+        Status::Waiting => layout::status::WAITING,
+        Status::WaitingForHost => layout::status::WAITING_FOR_HOST,
+        Status::Suspended => layout::status::SUSPENDED,
+        Status::Exiting => layout::status::EXITING,
+        Status::Host => layout::status::HOST,
     }
 }
 
 /// Writes the names in a process-info, and its label.
 fn put_texts(room: &mut [u8], info: &ProcessInfo, start: u32, lists: &mut Lists) {
-    let at = |offset: u32| PointerAt::Address(start + offset);
-    for (offset, text) in [(80, &info.name), (92, &info.label)] {
-        room[offset] = u8::from(text.is_some());
-        room[offset + 4..offset + 12].copy_from_slice(&EMPTY_LIST);
+    let address = |at: usize| PointerAt::Address(start + at as u32);
+    for (at, text) in [
+        (process_info::NAME, &info.name),
+        (process_info::LABEL, &info.label),
+    ] {
+        let value_at = at + option_string::VALUE;
+        put_is_some(room, at, text.is_some());
+        put_empty_list(room, value_at);
         if let Some(text) = text {
-            lists.add_text(text, at(offset as u32 + 4));
+            lists.add_text(text, address(value_at));
         }
     }
-    let texts = [
-        (104, &info.program),
-        (112, &info.function),
-        (120, &info.current_function),
-    ];
-    for (offset, text) in texts {
-        room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
-        lists.add_text(text, at(offset as u32));
+    for (at, text) in [
+        (process_info::PROGRAM, &info.program),
+        (process_info::FUNCTION, &info.function),
+        (process_info::CURRENT_FUNCTION, &info.current_function),
+    ] {
+        put_empty_list(room, at);
+        lists.add_text(text, address(at));
     }
 }
 
 /// Writes the links and monitors in a process-info.
 fn put_ties(room: &mut [u8], info: ProcessInfo, start: u32, lists: &mut Lists) {
-    let at = |offset: u32| PointerAt::Address(start + offset);
-    for offset in [128, 136, 144] {
-        room[offset..offset + 8].copy_from_slice(&EMPTY_LIST);
+    use crate::abi::layout::process_info::{LINKS, MONITORED_BY, MONITORS};
+    let address = |at: usize| PointerAt::Address(start + at as u32);
+    for at in [LINKS, MONITORS, MONITORED_BY] {
+        put_empty_list(room, at);
     }
-    lists.add_pids(&info.links, at(128));
-    add_destinations(lists, info.monitors, at(136));
-    lists.add_pids(&info.monitored_by, at(144));
+    lists.add_pids(&info.links, address(LINKS));
+    add_destinations(lists, info.monitors, address(MONITORS));
+    lists.add_pids(&info.monitored_by, address(MONITORED_BY));
 }
 
 /// Adds a list of destinations, and their names.
 fn add_destinations(lists: &mut Lists, targets: Vec<Destination>, pointer_at: PointerAt) {
+    use crate::abi::layout::destination::{ALIGNMENT, BYTES};
     let count = targets.len();
-    let mut destinations = vec![0; count * DESTINATION_BYTES];
+    let mut destinations = vec![0; count * BYTES];
     let mut names = Vec::new();
     for (index, target) in targets.into_iter().enumerate() {
-        names.extend(put_destination(
-            &mut destinations,
-            index * DESTINATION_BYTES,
-            target,
-        ));
+        names.extend(put_destination(&mut destinations, index * BYTES, target));
     }
-    if let Some(list) = lists.add(destinations, count, 8, pointer_at) {
+    if let Some(list) = lists.add(destinations, count, ALIGNMENT, pointer_at) {
         for (bytes, offset) in names {
             let bytes = bytes.into_vec();
             let length = bytes.len();
@@ -136,18 +139,17 @@ fn add_destinations(lists: &mut Lists, targets: Vec<Destination>, pointer_at: Po
 
 pub(super) fn counters(mut guest: Guest<'_>, result: u32) -> Result<i32> {
     let counters = guest.data().current.shared.counters();
-    let room = room::<COUNTERS_BYTES>(&mut guest, result, "counters")?;
-    let numbers = [
-        counters.processes.into(),
-        counters.spawned,
-        counters.crashed,
-        counters.reductions,
-        counters.names as u64,
-        counters.groups as u64,
-        counters.timers as u64,
-    ];
-    for (offset, number) in (0..).step_by(8).zip(numbers) {
-        put_u64(room, offset, number);
+    let room = room(&mut guest, result, system_counters::LAYOUT, "counters")?;
+    for (at, number) in [
+        (system_counters::PROCESSES, counters.processes.into()),
+        (system_counters::SPAWNED, counters.spawned),
+        (system_counters::CRASHED, counters.crashed),
+        (system_counters::REDUCTIONS, counters.reductions),
+        (system_counters::NAMES, counters.names as u64),
+        (system_counters::GROUPS, counters.groups as u64),
+        (system_counters::TIMERS, counters.timers as u64),
+    ] {
+        put_u64(room, at, number);
     }
     Ok(DONE)
 }

@@ -1,12 +1,11 @@
 //! `lifecycle` and `spawning`.
 
-use super::super::functions::{self, SPAWN_OPTIONS_MAX, SpawnOption};
-use super::memory::{EMPTY_LIST, leave, room, slice, text};
-use super::values::{is_some, priority, priority_case, put_id, reason};
+use super::super::functions::{self, SpawnOption};
+use super::memory::{leave_bytes, put_empty_list, room, slice, text};
+use super::values::{is_some, priority, priority_case, put_case, put_pid, reason};
 use super::{AGAIN, DONE, Guest, NO_LISTS};
-use crate::abi::layout::{ID_BYTES, SPAWN_OPTION_BYTES, SPAWN_RESULT_BYTES};
-use crate::engine::state::PendingBytes;
-use crate::engine::state::survives;
+use crate::abi::layout::{self, result_pid_spawn_error, spawn_error, spawn_option};
+use crate::engine::state::{PendingBytes, survives};
 use crate::process::{Pid, Reference};
 use crate::system::SpawnError;
 use std::task::Poll;
@@ -14,16 +13,17 @@ use wasmtime::{Result, bail};
 
 pub(super) fn this(mut guest: Guest<'_>, result: u32) -> Result<()> {
     let pid = guest.data().current.pid;
-    let room = room::<ID_BYTES>(&mut guest, result, "self")?;
-    put_id(room, 0, pid.node, pid.id);
+    let room = room(&mut guest, result, layout::pid::LAYOUT, "self")?;
+    put_pid(room, 0, pid);
     Ok(())
 }
 
 pub(super) fn argument(mut guest: Guest<'_>, result: u32) -> Result<i64> {
     let bytes = guest.data().current.argument.clone();
     guest.data_mut().current.charge_copy(bytes.len());
-    room::<8>(&mut guest, result, "argument")?.copy_from_slice(&EMPTY_LIST);
-    leave(&mut guest, PendingBytes::Bytes(bytes), result)
+    let room = room(&mut guest, result, layout::list::LAYOUT, "argument")?;
+    put_empty_list(room, 0);
+    leave_bytes(&mut guest, PendingBytes::Bytes(bytes), result)
 }
 
 pub(super) fn exit(mut guest: Guest<'_>, case: u32, first: u32, second: u32) -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) fn yield_now(mut guest: Guest<'_>) -> Result<i32> {
 pub(super) fn set_priority(mut guest: Guest<'_>, case: u32) -> Result<i32> {
     let priority = priority(case, "set-priority")?;
     let before = guest.data_mut().current.set_priority(priority);
-    Ok(priority_case(before).into())
+    Ok(priority_case(before) as i32)
 }
 
 pub(super) fn hibernate(mut guest: Guest<'_>) -> Result<()> {
@@ -72,7 +72,7 @@ pub(super) fn spawn(
     options_count: u32,
     result: u32,
 ) -> Result<i64> {
-    room::<SPAWN_RESULT_BYTES>(&mut guest, result, "spawn")?;
+    room(&mut guest, result, result_pid_spawn_error::LAYOUT, "spawn")?;
     let program = program_name(&mut guest, has_program, program, program_length)?;
     let program = functions::program(&guest.data().current, program.as_deref());
     let what = "spawn: the function's name";
@@ -113,73 +113,83 @@ fn program_name(
     Ok(Some(name.to_owned()))
 }
 
-/// Writes what came of a spawn, and leaves the words of an error that has some.
+/// Writes the pid of the new process, or the error of the spawn, and leaves the error's words if it has some.
 #[inline]
 fn leave_spawned(
     guest: &mut Guest<'_>,
     spawned: Result<Pid, SpawnError>,
     result: u32,
 ) -> Result<i64> {
-    let room = room::<SPAWN_RESULT_BYTES>(guest, result, "spawn")?;
+    let room = room(guest, result, result_pid_spawn_error::LAYOUT, "spawn")?;
+    let value_at = result_pid_spawn_error::VALUE;
     let error = match spawned {
         Ok(pid) => {
-            room[0] = 0;
-            put_id(room, 8, pid.node, pid.id);
+            put_case(room, 0, layout::result::OK);
+            put_pid(room, value_at, pid);
             return Ok(NO_LISTS);
         }
         Err(error) => error,
     };
-    room[0] = 1;
+    put_case(room, 0, layout::result::ERROR);
     let (case, words) = match error {
-        SpawnError::UnknownProgram => (0, None),
-        SpawnError::UnknownFunction => (1, None),
-        SpawnError::TooManyProcesses => (2, None),
-        SpawnError::NoMemory => (3, None),
-        SpawnError::ArgumentTooLarge => (4, None),
-        SpawnError::NameTaken => (5, None),
-        SpawnError::NotSupported(option) => (6, Some(option)),
-        SpawnError::Other(text) => (7, Some(text)),
+        SpawnError::UnknownProgram => (spawn_error::UNKNOWN_PROGRAM, None),
+        SpawnError::UnknownFunction => (spawn_error::UNKNOWN_FUNCTION, None),
+        SpawnError::TooManyProcesses => (spawn_error::TOO_MANY_PROCESSES, None),
+        SpawnError::NoMemory => (spawn_error::NO_MEMORY, None),
+        SpawnError::ArgumentTooLarge => (spawn_error::ARGUMENT_TOO_LARGE, None),
+        SpawnError::NameTaken => (spawn_error::NAME_TAKEN, None),
+        SpawnError::NotSupported(option) => (spawn_error::NOT_SUPPORTED, Some(option)),
+        SpawnError::Other(text) => (spawn_error::OTHER, Some(text)),
     };
-    room[8] = case;
+    put_case(room, value_at, case);
     match words {
         Some(words) => {
-            room[12..20].copy_from_slice(&EMPTY_LIST);
+            let words_at = value_at + spawn_error::VALUE;
+            put_empty_list(room, words_at);
             let bytes = PendingBytes::Bytes(words.into_bytes().into());
-            leave(guest, bytes, result + 12)
+            leave_bytes(guest, bytes, result + words_at as u32)
         }
         None => Ok(NO_LISTS),
     }
 }
 
 fn spawn_options(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<Vec<SpawnOption>> {
-    if count as usize > SPAWN_OPTIONS_MAX {
-        bail!("spawn: {count} options are more than the limit of {SPAWN_OPTIONS_MAX}");
-    }
+    functions::check_spawn_options(count as usize)?;
     let mut options = Vec::with_capacity(count as usize);
     for index in 0..count {
-        let at = u64::from(pointer) + u64::from(index) * SPAWN_OPTION_BYTES as u64;
+        let at = u64::from(pointer) + u64::from(index) * spawn_option::BYTES as u64;
         let at = u32::try_from(at).unwrap_or(u32::MAX);
-        let option: [u8; SPAWN_OPTION_BYTES] =
-            slice(guest, at, SPAWN_OPTION_BYTES as u32, "spawn: the options")?
-                .try_into()
-                .expect("the slice has the length that was asked for");
-        let word =
-            |at: usize| u32::from_le_bytes(option[at..at + 4].try_into().expect("four bytes"));
-        let long =
-            |at: usize| u64::from_le_bytes(option[at..at + 8].try_into().expect("eight bytes"));
-        options.push(match option[0] {
-            0 => SpawnOption::Link,
-            1 => SpawnOption::Monitor(Reference {
-                node: long(8),
-                id: long(16),
-            }),
-            2 => SpawnOption::Name(text(guest, word(8), word(12), "spawn: the name")?.into()),
-            3 => SpawnOption::Priority(priority(option[8].into(), "spawn")?),
-            4 => SpawnOption::MaxMemory(long(8)),
-            5 => SpawnOption::MaxMailbox(long(8)),
-            6 => SpawnOption::Label(text(guest, word(8), word(12), "spawn: the label")?.into()),
-            other => bail!("spawn: {other} is no case of `spawn-option`"),
-        });
+        options.push(spawn_option(guest, at)?);
     }
     Ok(options)
+}
+
+/// Reads one option of a spawn.
+fn spawn_option(guest: &mut Guest<'_>, pointer: u32) -> Result<SpawnOption> {
+    const BYTES: usize = spawn_option::BYTES;
+    const VALUE: usize = spawn_option::VALUE;
+    let option: [u8; BYTES] = slice(guest, pointer, BYTES as u32, "spawn: the options")?
+        .try_into()
+        .expect("the slice has the length that was asked for");
+    let u32_at = |at: usize| u32::from_le_bytes(option[at..at + 4].try_into().expect("four bytes"));
+    let u64_at =
+        |at: usize| u64::from_le_bytes(option[at..at + 8].try_into().expect("eight bytes"));
+    let mut text = |what: &str| {
+        let pointer = u32_at(VALUE + layout::list::POINTER);
+        let length = u32_at(VALUE + layout::list::LENGTH);
+        text(guest, pointer, length, what).map(Box::from)
+    };
+    Ok(match option[0].into() {
+        spawn_option::LINK => SpawnOption::Link,
+        spawn_option::MONITOR => SpawnOption::Monitor(Reference {
+            node: u64_at(VALUE + layout::reference::NODE),
+            id: u64_at(VALUE + layout::reference::ID),
+        }),
+        spawn_option::NAME => SpawnOption::Name(text("spawn: the name")?),
+        spawn_option::PRIORITY => SpawnOption::Priority(priority(option[VALUE].into(), "spawn")?),
+        spawn_option::MAX_MEMORY => SpawnOption::MaxMemory(u64_at(VALUE)),
+        spawn_option::MAX_MAILBOX => SpawnOption::MaxMailbox(u64_at(VALUE)),
+        spawn_option::LABEL => SpawnOption::Label(text("spawn: the label")?),
+        other => bail!("spawn: {other} is no case of `spawn-option`"),
+    })
 }

@@ -1,19 +1,18 @@
 //! `mailbox`.
 
-use super::memory::{Lists, leave, lent_payload, payload, room, room_and_state, slice, text};
+use super::super::functions;
+use super::memory::{Lists, leave_bytes, lent_payload, payload, room, room_and_state, slice, text};
 use super::values::{
-    Carried, destination, format, is_some, put_event, put_id, put_message, put_message_head,
-    put_reason,
+    Carried, destination, format, is_some, put_case, put_event, put_message, put_message_head,
+    put_reason, put_reference,
 };
 use super::{AGAIN, AGAIN_LISTS, Answer, DONE, Guest, NO_LISTS, wait, without_payload};
 use crate::abi::SHORT;
-use crate::abi::layout::{CALL_RESULT_BYTES, ID_BYTES, OPTION_EVENT_BYTES};
+use crate::abi::layout::{self, call_error, event, option_event, result_message_call_error};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
-use crate::engine::state::survives;
-use crate::engine::state::{PendingBytes, PointerAt, State};
+use crate::engine::state::{PendingBytes, PointerAt, State, survives};
 use crate::process::{
-    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, SELECTOR_TAGS_MAX,
-    Selector, Tags,
+    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, Selector, Tags,
 };
 use crate::system::calls::CallError;
 use crate::system::current::{FoundEvent, Received};
@@ -22,8 +21,9 @@ use wasmtime::{Result, bail};
 
 pub(super) fn make_reference(mut guest: Guest<'_>, result: u32) -> Result<()> {
     let reference = guest.data_mut().current.make_reference();
-    let room = room::<ID_BYTES>(&mut guest, result, "make-reference")?;
-    put_id(room, 0, reference.node, reference.id);
+    let layout = layout::reference::LAYOUT;
+    let room = room(&mut guest, result, layout, "make-reference")?;
+    put_reference(room, 0, reference);
     Ok(())
 }
 
@@ -37,12 +37,12 @@ pub(super) struct Envelope {
     pub(super) format: u32,
 }
 
-/// What a sender does with a payload.
+/// How a sender gives its payload to the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
-    /// Has the host copy it.
+    /// The host copies it.
     ACopy,
-    /// Lends it, if it is large, and gives up its turn: [`sent`] answers.
+    /// The sender lends it, if it is large, and gives up its turn: [`sent`] answers.
     ALoan,
 }
 
@@ -79,7 +79,7 @@ fn enclose(envelope: Envelope, payload: Payload, function: &str) -> Result<Outgo
     })
 }
 
-/// What a function answers that has sent a message, or is asked again after that.
+/// The answer of a function that has sent a message: "again" as long as the sender lends the payload.
 #[inline]
 fn sent(guest: &Guest<'_>, result: i32) -> i32 {
     match guest.data().lender {
@@ -88,7 +88,7 @@ fn sent(guest: &Guest<'_>, result: i32) -> i32 {
     }
 }
 
-/// The same when it is asked again.
+/// The same when the function is asked again: it ends the loan.
 #[cold]
 fn is_back(guest: &mut Guest<'_>, result: i32) -> i32 {
     let state = guest.data_mut();
@@ -127,7 +127,8 @@ pub(super) fn send(
     };
     let to = Pid { node, id };
     let what = "send: the payload";
-    // Most are short. Of these the compiler knows what they are made of, and writes each part once, where it will lie.
+    // Most payloads are short. For these the compiler sees how the message is made, and writes each part once, where it
+    // will lie.
     if length as usize <= INLINE_BYTES_MAX {
         let payload = Payload::inline(payload(&mut guest, pointer, length, what)?);
         let message = enclose(envelope, payload, what)?;
@@ -169,6 +170,14 @@ pub(super) fn send_named(
     Ok(i32::from(is_sent))
 }
 
+// A set of kinds has the contract's bits.
+const _: () = {
+    use layout::event_kinds;
+    assert!(Kinds::MESSAGE.bits() == event_kinds::MESSAGE && Kinds::EXIT.bits() == event_kinds::EXIT);
+    assert!(Kinds::DOWN.bits() == event_kinds::DOWN && Kinds::TIMER.bits() == event_kinds::TIMER);
+    assert!(Kinds::GROUP.bits() == event_kinds::GROUP);
+};
+
 pub(super) fn receive(
     mut guest: Guest<'_>,
     selector: u32,
@@ -180,14 +189,14 @@ pub(super) fn receive(
 ) -> Result<Answer> {
     let timeout_ns = is_some(has_timeout, "receive")?.then_some(timeout_ns);
     let selector = match selector {
-        0 => Selector::Any,
-        1 => Selector::Tag(first as u32),
-        2 => Selector::Tags(tags(&mut guest, first as u32, second as u32)?),
-        3 => Selector::Reference(Reference {
+        layout::selector::ANY => Selector::Any,
+        layout::selector::TAG => Selector::Tag(first as u32),
+        layout::selector::TAGS => Selector::Tags(tags(&mut guest, first as u32, second as u32)?),
+        layout::selector::REFERENCE => Selector::Reference(Reference {
             node: first,
             id: second,
         }),
-        4 => Selector::Kinds(Kinds::from_bits_truncate(first as u8)),
+        layout::selector::KINDS => Selector::Kinds(Kinds::from_bits_truncate(first as u8)),
         other => bail!("receive: {other} is no case of `selector`"),
     };
     let received = guest
@@ -196,27 +205,28 @@ pub(super) fn receive(
         .receive_in_place(&selector, timeout_ns);
     match received {
         Received::Event(FoundEvent::AtFront) => {
-            let (room, state) =
-                room_and_state::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
+            let layout = option_event::LAYOUT;
+            let (room, state) = room_and_state(&mut guest, result, layout, "receive")?;
             let first = state.current.first_short();
             let (message, words) = first.expect("it was just seen there");
-            // An event, and one that is a message.
-            (room[0], room[8]) = (1, 0);
-            put_message_head(room, 16, message);
+            put_case(room, 0, layout::option::SOME);
+            put_case(room, option_event::VALUE, event::MESSAGE);
+            put_message_head(room, option_event::VALUE + event::VALUE, message);
             let length = message.payload.len();
             state.current.drop_first_short();
             Ok(with_answer(state, length, words))
         }
         Received::Wait => Ok(without_payload(wait(&mut guest, result))),
         Received::TimedOut => {
-            room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?[0] = 0;
+            let room = room(&mut guest, result, option_event::LAYOUT, "receive")?;
+            put_case(room, 0, layout::option::NONE);
             Ok(without_payload(NO_LISTS))
         }
         Received::Event(FoundEvent::Taken(event)) => {
-            let room = room::<OPTION_EVENT_BYTES>(&mut guest, result, "receive")?;
-            room[0] = 1;
-            let carried = put_event(&mut room[8..], event);
-            hand_over(&mut guest, carried, result + 8)
+            let room = room(&mut guest, result, option_event::LAYOUT, "receive")?;
+            put_case(room, 0, layout::option::SOME);
+            let carried = put_event(room, option_event::VALUE, event);
+            hand_over(&mut guest, carried, result)
         }
     }
 }
@@ -231,7 +241,7 @@ fn with_answer(state: &mut State, length: usize, [low, high]: [u64; 2]) -> Answe
     }
 }
 
-/// Hands over what a value carries: with the answer, if it is short, or as lists.
+/// Hands over the bytes that a result carries: with the answer, if they are short, or as lists.
 #[inline(always)]
 fn hand_over(
     guest: &mut Guest<'_>,
@@ -246,7 +256,7 @@ fn hand_over(
     leave_carried(guest, carried, start).map(without_payload)
 }
 
-/// Leaves what a value carries.
+/// Leaves the bytes that a result carries, as lists.
 fn leave_carried(
     guest: &mut Guest<'_>,
     carried: (Option<Carried>, Option<Carried>),
@@ -256,7 +266,7 @@ fn leave_carried(
         (None, None) => Ok(NO_LISTS),
         (Some((bytes, at)), None) | (None, Some((bytes, at))) => {
             guest.data_mut().current.charge_copy(bytes.len());
-            leave(guest, bytes, start + at)
+            leave_bytes(guest, bytes, start + at)
         }
         (Some(first), Some(second)) => {
             let mut lists = Lists::default();
@@ -265,18 +275,18 @@ fn leave_carried(
                 let count = bytes.len();
                 lists.add(bytes, count, 1, PointerAt::Address(start + at));
             }
-            lists.leave(guest)
+            lists.leave_all(guest)
         }
     }
 }
 
 fn tags(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<Tags> {
-    if count as usize > SELECTOR_TAGS_MAX {
-        bail!("receive: a selector may list {SELECTOR_TAGS_MAX} tags, not {count}");
-    }
-    let bytes = slice(guest, pointer, count * 4, "receive: the selector's tags")?;
+    functions::check_tags(count as usize)?;
+    const TAG_BYTES: usize = size_of::<u32>();
+    let length = count * TAG_BYTES as u32;
+    let bytes = slice(guest, pointer, length, "receive: the selector's tags")?;
     Ok(bytes
-        .chunks_exact(4)
+        .chunks_exact(TAG_BYTES)
         .map(|tag| u32::from_le_bytes(tag.try_into().expect("four bytes")))
         .collect())
 }
@@ -325,7 +335,8 @@ pub(super) fn call(
             Poll::Ready(answer) => answer,
         },
     };
-    let room = room::<CALL_RESULT_BYTES>(&mut guest, result, "call")?;
+    let layout = result_message_call_error::LAYOUT;
+    let room = room(&mut guest, result, layout, "call")?;
     let carried = put_answer(room, answer);
     hand_over(&mut guest, (carried, None), result)
 }
@@ -333,26 +344,24 @@ pub(super) fn call(
 /// Writes the answer to a call, or why there is none.
 #[inline(always)]
 fn put_answer(
-    room: &mut [u8; CALL_RESULT_BYTES],
+    room: &mut [u8; result_message_call_error::BYTES],
     answer: Result<Message, CallError>,
 ) -> Option<Carried> {
+    let value_at = result_message_call_error::VALUE;
     match answer {
         Ok(message) => {
-            room[0] = 0;
-            put_message(room, 8, message)
+            put_case(room, 0, layout::result::OK);
+            put_message(room, value_at, message)
         }
-        Err(error) => {
-            room[0] = 1;
-            match error {
-                CallError::Timeout => {
-                    room[8] = 0;
-                    None
-                }
-                CallError::Down(reason) => {
-                    room[8] = 1;
-                    put_reason(room, 12, reason)
-                }
-            }
+        Err(CallError::Timeout) => {
+            put_case(room, 0, layout::result::ERROR);
+            put_case(room, value_at, call_error::TIMEOUT);
+            None
+        }
+        Err(CallError::Down(reason)) => {
+            put_case(room, 0, layout::result::ERROR);
+            put_case(room, value_at, call_error::DOWN);
+            put_reason(room, value_at + call_error::VALUE, reason)
         }
     }
 }
@@ -396,8 +405,8 @@ pub(super) fn reply(
 pub(super) fn alias(mut guest: Guest<'_>, result: u32) -> Result<i32> {
     let alias = guest.data_mut().current.alias();
     survives(&guest.data().current)?;
-    let room = room::<ID_BYTES>(&mut guest, result, "alias")?;
-    put_id(room, 0, alias.node, alias.id);
+    let room = room(&mut guest, result, layout::reference::LAYOUT, "alias")?;
+    put_reference(room, 0, alias);
     Ok(DONE)
 }
 

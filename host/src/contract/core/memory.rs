@@ -1,22 +1,23 @@
 //! Guest memory, as the contract's functions read and write it, and the lists that they leave there.
 //!
-//! A list is not written by the function that returns it: the host leaves it, with where its pointer belongs, and glue in
-//! the module makes room by the guest's own `cabi_realloc` and takes it. Lists that contain lists (texts in a list)
-//! are left one behind the other, each knowing which one holds its pointer.
+//! A function that returns a list does not write it: the host keeps the list, with where its pointer belongs, and glue in
+//! the module makes room by the guest's own `cabi_realloc` and takes it. Of lists that contain lists (texts in a list)
+//! the host keeps one behind the other, and with each of them which one holds its pointer.
 
 use super::super::functions;
 use super::{Guest, NO_LISTS};
+use crate::abi::{Layout, layout};
 use crate::engine::loan::Lender;
-use crate::engine::state::{MoreLists, Pending, PendingBytes, PendingList, PointerAt, State};
-use crate::process::{Budget, Payload};
+use crate::engine::state::{Exit, MoreLists, Pending, PendingBytes, PendingList, PointerAt, State};
+use crate::process::{Budget, Payload, Pid};
 use std::sync::Arc;
 use wasmtime::{Result, bail};
 
-/// Names are short; a longer one is nobody's name, and is not copied to find that out.
+/// Names are short. No process has a longer one, and the host does not copy it to find that out.
 const NAME_BYTES_MAX: u32 = 4096;
 
-/// An empty list: no guest reads or frees what its pointer, which may not be null, points to.
-pub(super) const EMPTY_LIST: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+/// An empty list. Its pointer may not be null; no guest reads or frees the memory that it points to.
+const EMPTY_LIST: [u8; layout::list::BYTES] = [1, 0, 0, 0, 0, 0, 0, 0];
 
 /// The guest's memory.
 #[inline]
@@ -60,30 +61,26 @@ pub(super) fn slice<'a>(
     part(memory(guest)?, pointer, length, what)
 }
 
-/// Room for a result of fixed size.
+/// Room for a result of this layout.
 #[inline]
-pub(super) fn room<'a, const BYTES: usize>(
+pub(super) fn room<'a, const BYTES: usize, const ALIGNMENT: u32>(
     guest: &'a mut Guest<'_>,
     pointer: u32,
+    layout: Layout<BYTES, ALIGNMENT>,
     function: &str,
 ) -> Result<&'a mut [u8; BYTES]> {
-    Ok(room_and_state(guest, pointer, function)?.0)
+    Ok(room_and_state(guest, pointer, layout, function)?.0)
 }
 
-/// The same, and what the store holds for the process.
+/// The same, and the state that the store holds for the process.
 #[inline]
-pub(super) fn room_and_state<'a, const BYTES: usize>(
+pub(super) fn room_and_state<'a, const BYTES: usize, const ALIGNMENT: u32>(
     guest: &'a mut Guest<'_>,
     pointer: u32,
+    _layout: Layout<BYTES, ALIGNMENT>,
     function: &str,
 ) -> Result<(&'a mut [u8; BYTES], &'a mut State)> {
-    // Records with a u64 in them are aligned to eight bytes, a bare list to four, a bare discriminant to one.
-    let alignment = match BYTES {
-        9.. => 8,
-        4..=8 => 4,
-        _ => 1,
-    };
-    if !pointer.is_multiple_of(alignment) {
+    if !pointer.is_multiple_of(ALIGNMENT) {
         bail!("{function}: the result's address {pointer:#x} is not aligned");
     }
     let Some(memory) = guest.data().memory else {
@@ -95,6 +92,22 @@ pub(super) fn room_and_state<'a, const BYTES: usize>(
         .try_into()
         .expect("the slice has the length that was asked for");
     Ok((room, state))
+}
+
+#[inline]
+pub(super) fn put_u32(room: &mut [u8], at: usize, value: u32) {
+    room[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[inline]
+pub(super) fn put_u64(room: &mut [u8], at: usize, value: u64) {
+    room[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Writes an empty list. If the host leaves a list whose pointer belongs here, glue overwrites this one.
+#[inline]
+pub(super) fn put_empty_list(room: &mut [u8], at: usize) {
+    room[at..at + layout::list::BYTES].copy_from_slice(&EMPTY_LIST);
 }
 
 /// A name or a label, where it lies.
@@ -146,13 +159,17 @@ pub(super) fn lent_payload(
 
 /// Leaves one list of bytes, whose pointer belongs at an address, and answers how much room it needs.
 #[inline(always)]
-pub(super) fn leave(guest: &mut Guest<'_>, bytes: PendingBytes, pointer_at: u32) -> Result<i64> {
+pub(super) fn leave_bytes(
+    guest: &mut Guest<'_>,
+    bytes: PendingBytes,
+    pointer_at: u32,
+) -> Result<i64> {
     let count = bytes.len();
     if count == 0 {
         return Ok(NO_LISTS);
     }
     let Ok(count) = u32::try_from(count) else {
-        return Err(crate::engine::state::Exit::exhausted(Budget::Message));
+        return Err(Exit::exhausted(Budget::Message));
     };
     let next = PendingList {
         bytes,
@@ -175,13 +192,13 @@ fn leave_pending(guest: &mut Guest<'_>, pending: Pending) -> Result<i64> {
     Ok(answer)
 }
 
-/// What the glue is told of a list: its size, and its alignment above that.
+/// The answer that tells the glue of a list: its size, and its alignment above that.
 fn announce(list: &PendingList) -> i64 {
     i64::from(list.alignment) << 32 | list.bytes.len() as i64
 }
 
-/// Copies the list that was left next to where the guest has made room for it, and tells it where that is. Answers what
-/// the list after it needs.
+/// Copies the first of the lists that are left to where the guest has made room for it, and writes its pointer and length
+/// where they belong. Answers how much room the next list needs.
 pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
     let Some(memory) = guest.data().memory else {
         return no_memory();
@@ -203,9 +220,9 @@ pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
             taken.map_or(u32::MAX, |start| start.saturating_add(offset))
         }
     };
-    let header = part(data, pointer_at, 8, "the result")?;
-    header[..4].copy_from_slice(&pointer.to_le_bytes());
-    header[4..].copy_from_slice(&list.count.to_le_bytes());
+    let header = part(data, pointer_at, layout::list::BYTES as u32, "the result")?;
+    put_u32(header, layout::list::POINTER, pointer);
+    put_u32(header, layout::list::LENGTH, list.count);
 
     let next = more.as_mut().and_then(|more| {
         more.taken.push(pointer);
@@ -224,8 +241,8 @@ pub(super) fn take(mut guest: Guest<'_>, pointer: u32) -> Result<i64> {
 pub(super) struct Lists(Vec<PendingList>);
 
 impl Lists {
-    /// Adds a list of `count` elements. Returns where pointers within it belong; none if it is empty and is not left, so
-    /// that the place of its pointer must hold [`EMPTY_LIST`] already.
+    /// Adds a list of `count` elements. Returns its number, by which lists within it name it. An empty list is not left and
+    /// has none: its place must hold an empty list already ([`put_empty_list`]).
     pub(super) fn add(
         &mut self,
         bytes: Vec<u8>,
@@ -267,7 +284,8 @@ impl Lists {
 
     /// Adds a list of names.
     pub(super) fn add_names(&mut self, names: Vec<Arc<str>>, pointer_at: PointerAt) {
-        let list = self.add(EMPTY_LIST.repeat(names.len()), names.len(), 4, pointer_at);
+        let places = EMPTY_LIST.repeat(names.len());
+        let list = self.add(places, names.len(), layout::list::ALIGNMENT, pointer_at);
         let Some(list) = list else { return };
         for (offset, name) in (0..).step_by(EMPTY_LIST.len()).zip(names) {
             let bytes = name.len();
@@ -277,20 +295,20 @@ impl Lists {
     }
 
     /// Adds a list of pids.
-    pub(super) fn add_pids(&mut self, pids: &[crate::process::Pid], pointer_at: PointerAt) {
-        let bytes = pids
-            .iter()
-            .flat_map(|pid| [pid.node, pid.id])
-            .flat_map(u64::to_le_bytes)
-            .collect();
-        self.add(bytes, pids.len(), 8, pointer_at);
+    pub(super) fn add_pids(&mut self, pids: &[Pid], pointer_at: PointerAt) {
+        let mut bytes = vec![0; pids.len() * layout::pid::BYTES];
+        for (room, pid) in bytes.chunks_exact_mut(layout::pid::BYTES).zip(pids) {
+            put_u64(room, layout::pid::NODE, pid.node);
+            put_u64(room, layout::pid::ID, pid.id);
+        }
+        self.add(bytes, pids.len(), layout::pid::ALIGNMENT, pointer_at);
     }
 
-    /// Leaves them all with the host and answers what the first one needs.
-    pub(super) fn leave(self, guest: &mut Guest<'_>) -> Result<i64> {
+    /// Leaves them all with the host, and answers how much room the first one needs.
+    pub(super) fn leave_all(self, guest: &mut Guest<'_>) -> Result<i64> {
         let bytes: usize = self.0.iter().map(|list| list.bytes.len()).sum();
         if u32::try_from(bytes).is_err() {
-            return Err(crate::engine::state::Exit::exhausted(Budget::Message));
+            return Err(Exit::exhausted(Budget::Message));
         }
         guest.data_mut().current.charge_copy(bytes);
         let mut waiting = self.0;

@@ -1,11 +1,13 @@
 //! `names` and `groups`.
 
-use super::memory::{EMPTY_LIST, Lists, room, text};
-use super::values::put_id;
+use super::memory::{Lists, put_empty_list, room, text};
+use super::values::{put_case, put_is_some, put_pid, put_reference};
 use super::{AGAIN_LISTS, DONE, Guest};
-use crate::abi::layout::{MONITORED_GROUP_BYTES, OPTION_PID_BYTES, RESULT_ENUM_BYTES};
-use crate::engine::state::PointerAt;
-use crate::engine::state::survives;
+use crate::abi::layout::{
+    self, join_error, monitored_group, option_pid, register_error, result_unit_join_error,
+    result_unit_register_error,
+};
+use crate::engine::state::{PointerAt, survives};
 use crate::process::{Pid, Reference};
 use crate::system::RegisterError;
 use crate::system::groups::JoinError;
@@ -25,24 +27,25 @@ pub(super) fn register(
     let registered = guest.data_mut().current.register(&name, Pid { node, id });
     survives(&guest.data().current)?;
     let error = registered.err().map(|error| match error {
-        RegisterError::Taken => 0,
-        RegisterError::AlreadyNamed => 1,
-        RegisterError::NoProc => 2,
-        RegisterError::BadName => 3,
+        RegisterError::Taken => register_error::TAKEN,
+        RegisterError::AlreadyNamed => register_error::ALREADY_NAMED,
+        RegisterError::NoProc => register_error::NOPROC,
+        RegisterError::BadName => register_error::BAD_NAME,
     });
-    put_outcome(&mut guest, error, result, "register")
+    let layout = result_unit_register_error::LAYOUT;
+    let room = room(&mut guest, result, layout, "register")?;
+    put_outcome(room, result_unit_register_error::VALUE, error);
+    Ok(DONE)
 }
 
-/// Writes `result<_, enum>`.
-fn put_outcome(
-    guest: &mut Guest<'_>,
-    error: Option<u8>,
-    result: u32,
-    function: &str,
-) -> Result<i32> {
-    let room = room::<RESULT_ENUM_BYTES>(guest, result, function)?;
-    *room = [u8::from(error.is_some()), error.unwrap_or(0)];
-    Ok(DONE)
+/// Writes `result<_, enum>`: whether there is an error, and which.
+fn put_outcome(room: &mut [u8], error_at: usize, error: Option<u32>) {
+    let case = match error {
+        None => layout::result::OK,
+        Some(_) => layout::result::ERROR,
+    };
+    put_case(room, 0, case);
+    put_case(room, error_at, error.unwrap_or(0));
 }
 
 pub(super) fn unregister(mut guest: Guest<'_>, name: u32, name_length: u32) -> Result<i32> {
@@ -59,10 +62,10 @@ pub(super) fn whereis(
     let name = text(&mut guest, name, name_length, "whereis: the name")?.to_owned();
     let pid = guest.data_mut().current.whereis(&name);
     survives(&guest.data().current)?;
-    let room = room::<OPTION_PID_BYTES>(&mut guest, result, "whereis")?;
-    room[0] = u8::from(pid.is_some());
+    let room = room(&mut guest, result, option_pid::LAYOUT, "whereis")?;
+    put_is_some(room, 0, pid.is_some());
     if let Some(pid) = pid {
-        put_id(room, 8, pid.node, pid.id);
+        put_pid(room, option_pid::VALUE, pid);
     }
     Ok(DONE)
 }
@@ -82,10 +85,11 @@ fn put_names(
     result: u32,
     function: &str,
 ) -> Result<i64> {
-    room::<8>(guest, result, function)?.copy_from_slice(&EMPTY_LIST);
+    let room = room(guest, result, layout::list::LAYOUT, function)?;
+    put_empty_list(room, 0);
     let mut lists = Lists::default();
     lists.add_names(names, PointerAt::Address(result));
-    lists.leave(guest)
+    lists.leave_all(guest)
 }
 
 pub(super) fn join(
@@ -100,11 +104,13 @@ pub(super) fn join(
     let joined = guest.data_mut().current.join(&group, Pid { node, id });
     survives(&guest.data().current)?;
     let error = joined.err().map(|error| match error {
-        JoinError::NoProc => 0,
-        JoinError::BadName => 1,
-        JoinError::TooMany => 2,
+        JoinError::NoProc => join_error::NOPROC,
+        JoinError::BadName => join_error::BAD_NAME,
+        JoinError::TooMany => join_error::TOO_MANY,
     });
-    put_outcome(&mut guest, error, result, "join")
+    let room = room(&mut guest, result, result_unit_join_error::LAYOUT, "join")?;
+    put_outcome(room, result_unit_join_error::VALUE, error);
+    Ok(DONE)
 }
 
 pub(super) fn leave(
@@ -127,10 +133,11 @@ pub(super) fn members(
 ) -> Result<i64> {
     let group = text(&mut guest, group, group_length, "members: the group")?.to_owned();
     let members = guest.data().current.shared.members(&group);
-    room::<8>(&mut guest, result, "members")?.copy_from_slice(&EMPTY_LIST);
+    let room = room(&mut guest, result, layout::list::LAYOUT, "members")?;
+    put_empty_list(room, 0);
     let mut lists = Lists::default();
     lists.add_pids(&members, PointerAt::Address(result));
-    lists.leave(&mut guest)
+    lists.leave_all(&mut guest)
 }
 
 pub(super) fn which_groups(mut guest: Guest<'_>, result: u32) -> Result<i64> {
@@ -149,12 +156,13 @@ pub(super) fn monitor(
     let group = text(&mut guest, group, group_length, "monitor: the group")?.to_owned();
     let (monitor, members) = guest.data_mut().current.monitor_group(&group);
     survives(&guest.data().current)?;
-    let room = room::<MONITORED_GROUP_BYTES>(&mut guest, result, "monitor")?;
-    put_id(room, 0, monitor.node, monitor.id);
-    room[16..24].copy_from_slice(&EMPTY_LIST);
+    let room = room(&mut guest, result, monitored_group::LAYOUT, "monitor")?;
+    put_reference(room, monitored_group::MONITOR, monitor);
+    put_empty_list(room, monitored_group::MEMBERS);
     let mut lists = Lists::default();
-    lists.add_pids(&members, PointerAt::Address(result + 16));
-    lists.leave(&mut guest)
+    let pointer_at = PointerAt::Address(result + monitored_group::MEMBERS as u32);
+    lists.add_pids(&members, pointer_at);
+    lists.leave_all(&mut guest)
 }
 
 pub(super) fn demonitor(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {

@@ -1,9 +1,9 @@
 //! `signals`.
 
 use super::memory::room;
-use super::values::{destination, put_id, reason, truth};
+use super::values::{destination, put_reference, reason, truth};
 use super::{AGAIN, DONE, Guest};
-use crate::abi::layout::ID_BYTES;
+use crate::abi::layout;
 use crate::engine::state::survives;
 use crate::process::{Pid, Reference};
 use std::task::Poll;
@@ -58,8 +58,8 @@ pub(super) fn monitor(
     let Poll::Ready(monitor) = monitored else {
         return Ok(AGAIN);
     };
-    let room = room::<ID_BYTES>(&mut guest, result, "monitor")?;
-    put_id(room, 0, monitor.node, monitor.id);
+    let room = room(&mut guest, result, layout::reference::LAYOUT, "monitor")?;
+    put_reference(room, 0, monitor);
     Ok(DONE)
 }
 

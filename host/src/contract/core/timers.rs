@@ -1,10 +1,10 @@
 //! `timers`.
 
 use super::mailbox::{Envelope, Gives, outgoing};
-use super::memory::room;
-use super::values::{destination, put_id, put_u64};
+use super::memory::{put_u64, room};
+use super::values::{destination, put_is_some, put_reference};
 use super::{DONE, Guest};
-use crate::abi::layout::{ID_BYTES, OPTION_DURATION_BYTES};
+use crate::abi::layout::{self, option_duration};
 use crate::engine::state::survives;
 use crate::process::{Destination, Reference};
 use crate::system::timers::Sends;
@@ -65,8 +65,8 @@ fn start(
     let current = &mut guest.data_mut().current;
     let timer = current.start_timer(delay_ns, to, sends);
     survives(&guest.data().current)?;
-    let room = room::<ID_BYTES>(guest, result, "the timer")?;
-    put_id(room, 0, timer.node, timer.id);
+    let room = room(guest, result, layout::reference::LAYOUT, "the timer")?;
+    put_reference(room, 0, timer);
     Ok(DONE)
 }
 
@@ -89,8 +89,8 @@ fn put_left(
     result: u32,
     function: &str,
 ) -> Result<i32> {
-    let room = room::<OPTION_DURATION_BYTES>(guest, result, function)?;
-    room[0] = u8::from(left_ns.is_some());
-    put_u64(room, 8, left_ns.unwrap_or(0));
+    let room = room(guest, result, option_duration::LAYOUT, function)?;
+    put_is_some(room, 0, left_ns.is_some());
+    put_u64(room, option_duration::VALUE, left_ns.unwrap_or(0));
     Ok(DONE)
 }

@@ -1,21 +1,25 @@
 //! The contract's variants in guest memory and in flat parameters.
 
 use super::Guest;
-use super::memory::{EMPTY_LIST, payload, text};
+use super::memory::{payload, put_empty_list, put_u32, put_u64, text};
+use crate::abi::layout;
+use crate::abi::layout::{budget, event, exit_reason};
 use crate::engine::state::PendingBytes;
-use crate::process::{Budget, Destination, Event, ExitReason, Format, GroupChange, Message, Pid};
+use crate::process::{
+    Budget, Destination, Event, ExitReason, Format, GroupChange, Message, Pid, Reference,
+};
 use crate::scheduler::Priority;
 use wasmtime::{Result, bail};
 
-/// What an event or a message carries besides its fixed part: bytes, and how far from its start their pointer belongs.
+/// The bytes that an event or a message carries beside its fixed part, and how far from its start their pointer belongs.
 pub(super) type Carried = (PendingBytes, u32);
 
 /// `option`'s discriminant.
 #[inline]
 pub(super) fn is_some(discriminant: u32, function: &str) -> Result<bool> {
     match discriminant {
-        0 => Ok(false),
-        1 => Ok(true),
+        layout::option::NONE => Ok(false),
+        layout::option::SOME => Ok(true),
         other => bail!("{function}: {other} is no case of `option`"),
     }
 }
@@ -32,27 +36,27 @@ pub(super) fn truth(value: u32, function: &str) -> Result<bool> {
 #[inline]
 pub(super) fn format(discriminant: u32, function: &str) -> Result<Format> {
     match discriminant {
-        0 => Ok(Format::Raw),
-        1 => Ok(Format::ExternalTerm),
+        layout::format::RAW => Ok(Format::Raw),
+        layout::format::EXTERNAL_TERM => Ok(Format::ExternalTerm),
         other => bail!("{function}: {other} is no case of `format`"),
     }
 }
 
 pub(super) fn priority(discriminant: u32, function: &str) -> Result<Priority> {
     match discriminant {
-        0 => Ok(Priority::Low),
-        1 => Ok(Priority::Normal),
-        2 => Ok(Priority::High),
+        layout::priority::LOW => Ok(Priority::Low),
+        layout::priority::NORMAL => Ok(Priority::Normal),
+        layout::priority::HIGH => Ok(Priority::High),
         other => bail!("{function}: {other} is no case of `priority`"),
     }
 }
 
-/// `priority`'s case.
-pub(super) fn priority_case(priority: Priority) -> u8 {
+/// The number of a priority's case.
+pub(super) fn priority_case(priority: Priority) -> u32 {
     match priority {
-        Priority::Low => 0,
-        Priority::Normal => 1,
-        Priority::High => 2,
+        Priority::Low => layout::priority::LOW,
+        Priority::Normal => layout::priority::NORMAL,
+        Priority::High => layout::priority::HIGH,
     }
 }
 
@@ -64,11 +68,11 @@ pub(super) fn destination(
     function: &str,
 ) -> Result<Destination> {
     match case {
-        0 => Ok(Destination::Process(Pid {
+        layout::destination::PROCESS => Ok(Destination::Process(Pid {
             node: first,
             id: second,
         })),
-        1 => {
+        layout::destination::NAME => {
             let what = format!("{function}: the name");
             let name = text(guest, first as u32, second as u32, &what)?.to_owned();
             Ok(Destination::Name(name.into()))
@@ -89,94 +93,124 @@ pub(super) fn reason(
         Ok(payload(guest, first, second, &what)?.to_vec())
     };
     Ok(match case {
-        0 => ExitReason::Normal,
-        1 => ExitReason::Shutdown,
-        2 => ExitReason::ShutdownWith(bytes()?.into()),
-        3 => ExitReason::Kill,
-        4 => ExitReason::Killed,
-        5 => ExitReason::NoProc,
-        6 => ExitReason::NoConnection,
-        7 => match String::from_utf8(bytes()?) {
+        exit_reason::NORMAL => ExitReason::Normal,
+        exit_reason::SHUTDOWN => ExitReason::Shutdown,
+        exit_reason::SHUTDOWN_WITH => ExitReason::ShutdownWith(bytes()?.into()),
+        exit_reason::KILL => ExitReason::Kill,
+        exit_reason::KILLED => ExitReason::Killed,
+        exit_reason::NOPROC => ExitReason::NoProc,
+        exit_reason::NOCONNECTION => ExitReason::NoConnection,
+        exit_reason::TRAP => match String::from_utf8(bytes()?) {
             Ok(text) => ExitReason::Trap(text.into()),
             Err(_) => bail!("{function}: the trap's text is not UTF-8"),
         },
-        8 => ExitReason::Exhausted(match first {
-            0 => Budget::Memory,
-            1 => Budget::Mailbox,
-            2 => Budget::Message,
-            3 => Budget::Reductions,
-            4 => Budget::Resources,
+        exit_reason::EXHAUSTED => ExitReason::Exhausted(match first {
+            budget::MEMORY => Budget::Memory,
+            budget::MAILBOX => Budget::Mailbox,
+            budget::MESSAGE => Budget::Message,
+            budget::REDUCTIONS => Budget::Reductions,
+            budget::RESOURCES => Budget::Resources,
             other => bail!("{function}: {other} is no case of `budget`"),
         }),
-        9 => ExitReason::ExitCode(first),
-        10 => ExitReason::Other(bytes()?.into()),
+        exit_reason::EXIT_CODE => ExitReason::ExitCode(first),
+        exit_reason::OTHER => ExitReason::Other(bytes()?.into()),
         other => bail!("{function}: {other} is no case of `exit-reason`"),
     })
 }
 
+/// Writes the number of a case. The generator has seen that one byte is enough.
 #[inline]
-pub(super) fn put_id(room: &mut [u8], at: usize, node: u64, id: u64) {
-    room[at..at + 8].copy_from_slice(&node.to_le_bytes());
-    room[at + 8..at + 16].copy_from_slice(&id.to_le_bytes());
+pub(super) fn put_case(room: &mut [u8], at: usize, case: u32) {
+    room[at] = case as u8;
 }
 
-pub(super) fn put_u64(room: &mut [u8], at: usize, value: u64) {
-    room[at..at + 8].copy_from_slice(&value.to_le_bytes());
+/// Writes the case of an option.
+#[inline]
+pub(super) fn put_is_some(room: &mut [u8], at: usize, is_some: bool) {
+    let case = match is_some {
+        true => layout::option::SOME,
+        false => layout::option::NONE,
+    };
+    put_case(room, at, case);
+}
+
+#[inline]
+pub(super) fn put_pid(room: &mut [u8], at: usize, pid: Pid) {
+    put_u64(room, at + layout::pid::NODE, pid.node);
+    put_u64(room, at + layout::pid::ID, pid.id);
+}
+
+#[inline]
+pub(super) fn put_reference(room: &mut [u8], at: usize, reference: Reference) {
+    put_u64(room, at + layout::reference::NODE, reference.node);
+    put_u64(room, at + layout::reference::ID, reference.id);
 }
 
 /// Writes a message.
 #[inline]
 pub(super) fn put_message(room: &mut [u8], at: usize, message: Message) -> Option<Carried> {
     put_message_head(room, at, &message);
-    Some((PendingBytes::Payload(message.payload), at as u32 + 52))
+    let pointer_at = at + layout::message::PAYLOAD;
+    Some((PendingBytes::Payload(message.payload), pointer_at as u32))
 }
 
-/// The same without what it carries.
+/// Writes a message without its payload.
 #[inline]
 pub(super) fn put_message_head(room: &mut [u8], at: usize, message: &Message) {
-    put_id(room, at, message.sender.node, message.sender.id);
-    room[at + 16..at + 20].copy_from_slice(&message.tag.to_le_bytes());
-    room[at + 24] = u8::from(message.reference.is_some());
+    use crate::abi::layout::message::{FORMAT, PAYLOAD, REFERENCE, SENDER, TAG};
+    put_pid(room, at + SENDER, message.sender);
+    put_u32(room, at + TAG, message.tag);
+    put_is_some(room, at + REFERENCE, message.reference.is_some());
     if let Some(reference) = message.reference {
-        put_id(room, at + 32, reference.node, reference.id);
+        let value_at = at + REFERENCE + layout::option_reference::VALUE;
+        put_reference(room, value_at, reference);
     }
-    room[at + 48] = match message.format {
-        Format::Raw => 0,
-        Format::ExternalTerm => 1,
+    let format = match message.format {
+        Format::Raw => layout::format::RAW,
+        Format::ExternalTerm => layout::format::EXTERNAL_TERM,
     };
-    room[at + 52..at + 60].copy_from_slice(&EMPTY_LIST);
-    // A short payload's pointer is written by the glue, and only that.
+    put_case(room, at + FORMAT, format);
+    put_empty_list(room, at + PAYLOAD);
+    // Of a short payload the glue writes the pointer only.
     let length = message.payload.len() as u32;
-    room[at + 56..at + 60].copy_from_slice(&length.to_le_bytes());
+    put_u32(room, at + PAYLOAD + layout::list::LENGTH, length);
 }
 
-/// Writes an event: a case, and its payload at 8. At most two things are carried, and seldom more than one.
+/// Writes an event. At most two things are carried, and seldom more than one.
 #[inline(always)]
-pub(super) fn put_event(room: &mut [u8], event: Event) -> (Option<Carried>, Option<Carried>) {
+pub(super) fn put_event(
+    room: &mut [u8],
+    at: usize,
+    event: Event,
+) -> (Option<Carried>, Option<Carried>) {
+    let value_at = at + event::VALUE;
     match event {
         Event::Message(message) => {
-            room[0] = 0;
-            (put_message(room, 8, message), None)
+            put_case(room, at, event::MESSAGE);
+            (put_message(room, value_at, message), None)
         }
         Event::Exit { sender, reason } => {
-            room[0] = 1;
-            put_id(room, 8, sender.node, sender.id);
-            (put_reason(room, 24, reason), None)
+            use crate::abi::layout::exit_signal::{REASON, SENDER};
+            put_case(room, at, event::EXIT);
+            put_pid(room, value_at + SENDER, sender);
+            (put_reason(room, value_at + REASON, reason), None)
         }
         Event::Down {
             monitor,
             target,
             reason,
         } => {
-            room[0] = 2;
-            put_id(room, 8, monitor.node, monitor.id);
-            let name = put_destination(room, 24, target);
-            (name, put_reason(room, 48, reason))
+            use crate::abi::layout::down_signal::{MONITOR, REASON, TARGET};
+            put_case(room, at, event::DOWN);
+            put_reference(room, value_at + MONITOR, monitor);
+            let name = put_destination(room, value_at + TARGET, target);
+            (name, put_reason(room, value_at + REASON, reason))
         }
         Event::Timer { timer, tag } => {
-            room[0] = 3;
-            put_id(room, 8, timer.node, timer.id);
-            room[24..28].copy_from_slice(&tag.to_le_bytes());
+            use crate::abi::layout::timer_signal::{TAG, TIMER};
+            put_case(room, at, event::TIMER);
+            put_reference(room, value_at + TIMER, timer);
+            put_u32(room, value_at + TAG, tag);
             (None, None)
         }
         Event::Group {
@@ -184,60 +218,95 @@ pub(super) fn put_event(room: &mut [u8], event: Event) -> (Option<Carried>, Opti
             change,
             process,
         } => {
-            room[0] = 4;
-            put_id(room, 8, monitor.node, monitor.id);
-            room[24] = match change {
-                GroupChange::Joined => 0,
-                GroupChange::Left => 1,
+            use crate::abi::layout::group_signal::{CHANGE, MONITOR, PROCESS};
+            put_case(room, at, event::GROUP);
+            put_reference(room, value_at + MONITOR, monitor);
+            let change = match change {
+                GroupChange::Joined => layout::group_change::JOINED,
+                GroupChange::Left => layout::group_change::LEFT,
             };
-            put_id(room, 32, process.node, process.id);
+            put_case(room, value_at + CHANGE, change);
+            put_pid(room, value_at + PROCESS, process);
             (None, None)
         }
     }
 }
 
-/// Writes a destination: a case, and its payload at 8.
+/// Writes a destination.
 pub(super) fn put_destination(room: &mut [u8], at: usize, to: Destination) -> Option<Carried> {
+    let value_at = at + layout::destination::VALUE;
     match to {
         Destination::Process(pid) => {
-            room[at] = 0;
-            put_id(room, at + 8, pid.node, pid.id);
+            put_case(room, at, layout::destination::PROCESS);
+            put_pid(room, value_at, pid);
             None
         }
         Destination::Name(name) => {
-            room[at] = 1;
-            room[at + 8..at + 16].copy_from_slice(&EMPTY_LIST);
+            put_case(room, at, layout::destination::NAME);
+            put_empty_list(room, value_at);
             let bytes = name.into_boxed_bytes();
-            Some((PendingBytes::Bytes(bytes), at as u32 + 8))
+            Some((PendingBytes::Bytes(bytes), value_at as u32))
         }
     }
 }
 
-/// Writes a reason: a case, and its payload at 4.
+/// Writes a reason.
 pub(super) fn put_reason(room: &mut [u8], at: usize, reason: ExitReason) -> Option<Carried> {
-    let mut word = |value: u32| room[at + 4..at + 8].copy_from_slice(&value.to_le_bytes());
-    let (case, bytes): (u8, Option<Box<[u8]>>) = match reason {
-        ExitReason::Normal => (0, None),
-        ExitReason::Shutdown => (1, None),
-        ExitReason::ShutdownWith(term) => (2, Some((*term).into())),
-        ExitReason::Kill => (3, None),
-        ExitReason::Killed => (4, None),
-        ExitReason::NoProc => (5, None),
-        ExitReason::NoConnection => (6, None),
-        ExitReason::Trap(text) => (7, Some(text.as_bytes().into())),
+    let value_at = at + exit_reason::VALUE;
+    let (case, bytes): (u32, Option<Box<[u8]>>) = match reason {
+        ExitReason::Normal => (exit_reason::NORMAL, None),
+        ExitReason::Shutdown => (exit_reason::SHUTDOWN, None),
+        ExitReason::ShutdownWith(term) => (exit_reason::SHUTDOWN_WITH, Some((*term).into())),
+        ExitReason::Kill => (exit_reason::KILL, None),
+        ExitReason::Killed => (exit_reason::KILLED, None),
+        ExitReason::NoProc => (exit_reason::NOPROC, None),
+        ExitReason::NoConnection => (exit_reason::NOCONNECTION, None),
+        ExitReason::Trap(text) => (exit_reason::TRAP, Some(text.as_bytes().into())),
         ExitReason::Exhausted(budget) => {
-            word(budget as u32);
-            (8, None)
+            // As a word, like an exit code: a guest that reads a whole word finds nothing else in it.
+            put_u32(room, value_at, budget_case(budget));
+            (exit_reason::EXHAUSTED, None)
         }
         ExitReason::ExitCode(code) => {
-            word(code);
-            (9, None)
+            put_u32(room, value_at, code);
+            (exit_reason::EXIT_CODE, None)
         }
-        ExitReason::Other(term) => (10, Some((*term).into())),
+        ExitReason::Other(term) => (exit_reason::OTHER, Some((*term).into())),
     };
-    room[at] = case;
+    put_case(room, at, case);
     bytes.map(|bytes| {
-        room[at + 4..at + 12].copy_from_slice(&EMPTY_LIST);
-        (PendingBytes::Bytes(bytes), at as u32 + 4)
+        put_empty_list(room, value_at);
+        (PendingBytes::Bytes(bytes), value_at as u32)
     })
+}
+
+/// The number of a budget's case.
+fn budget_case(budget: Budget) -> u32 {
+    match budget {
+        Budget::Memory => budget::MEMORY,
+        Budget::Mailbox => budget::MAILBOX,
+        Budget::Message => budget::MESSAGE,
+        Budget::Reductions => budget::REDUCTIONS,
+        Budget::Resources => budget::RESOURCES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::process::Kinds;
+
+    /// The selector's kinds reach the process room as the bits that a guest has set.
+    #[test]
+    fn the_bits_of_kinds_are_the_contracts() {
+        use crate::abi::layout::event_kinds::{DOWN, EXIT, GROUP, MESSAGE, TIMER};
+        for (bits, kinds) in [
+            (MESSAGE, Kinds::MESSAGE),
+            (EXIT, Kinds::EXIT),
+            (DOWN, Kinds::DOWN),
+            (TIMER, Kinds::TIMER),
+            (GROUP, Kinds::GROUP),
+        ] {
+            assert_eq!(Kinds::from_bits(bits), kinds);
+        }
+    }
 }

@@ -1,0 +1,760 @@
+//! @generated from `wit/process.wit` by `cargo xtask contract`. `cargo xtask tidy` fails if it is edited by hand.
+
+use super::{Function, Shape};
+use wasmparser::ValType::{I32, I64};
+
+/// The contract's package, as it stands in import names.
+pub(crate) const PACKAGE: &str = "atoll-rt:process/";
+/// The package's version.
+pub(crate) const VERSION: &str = "0.2.0";
+
+/// Every function of the contract.
+pub(crate) const FUNCTIONS: &[Function] = &[
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "self",
+        params: &[I32],
+        results: &[],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "argument",
+        params: &[I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "exit",
+        params: &[I32, I32, I32],
+        results: &[],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "is-alive",
+        params: &[I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "yield-now",
+        params: &[],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "set-priority",
+        params: &[I32],
+        results: &[I32],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/lifecycle@0.2.0",
+        name: "hibernate",
+        params: &[],
+        results: &[],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "send",
+        params: &[I64, I64, I32, I32, I64, I64, I32, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "send-named",
+        params: &[I32, I32, I32, I32, I64, I64, I32, I32, I32],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "receive",
+        params: &[I32, I64, I64, I32, I64, I32],
+        results: &[],
+        shape: Shape::RetryThenPayload(68),
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "make-reference",
+        params: &[I32],
+        results: &[],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "call",
+        params: &[I32, I64, I64, I32, I32, I32, I32, I32, I64, I32],
+        results: &[],
+        shape: Shape::RetryThenPayload(60),
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "reply",
+        params: &[I64, I64, I64, I64, I32, I32, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "alias",
+        params: &[I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "unalias",
+        params: &[I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "exit-process",
+        params: &[I64, I64, I32, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "trap-exit",
+        params: &[I32],
+        results: &[I32],
+        shape: Shape::Direct,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "link",
+        params: &[I64, I64],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "unlink",
+        params: &[I64, I64],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "monitor",
+        params: &[I32, I64, I64, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "demonitor",
+        params: &[I64, I64, I32],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/names@0.2.0",
+        name: "register",
+        params: &[I32, I32, I64, I64, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/names@0.2.0",
+        name: "unregister",
+        params: &[I32, I32],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/names@0.2.0",
+        name: "whereis",
+        params: &[I32, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/names@0.2.0",
+        name: "registered",
+        params: &[I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "join",
+        params: &[I32, I32, I64, I64, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "leave",
+        params: &[I32, I32, I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "members",
+        params: &[I32, I32, I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "which-groups",
+        params: &[I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "monitor",
+        params: &[I32, I32, I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/groups@0.2.0",
+        name: "demonitor",
+        params: &[I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/timers@0.2.0",
+        name: "send-after",
+        params: &[I64, I32, I64, I64, I32, I32, I64, I64, I32, I32, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/timers@0.2.0",
+        name: "start-timer",
+        params: &[I64, I32, I64, I64, I32, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/timers@0.2.0",
+        name: "cancel-timer",
+        params: &[I64, I64, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/timers@0.2.0",
+        name: "read-timer",
+        params: &[I64, I64, I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/spawning@0.2.0",
+        name: "spawn",
+        params: &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/inspection@0.2.0",
+        name: "processes",
+        params: &[I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/inspection@0.2.0",
+        name: "info",
+        params: &[I64, I64, I32],
+        results: &[],
+        shape: Shape::RetryThenLists,
+    },
+    Function {
+        interface: "atoll-rt:process/inspection@0.2.0",
+        name: "counters",
+        params: &[I32],
+        results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/debugging@0.2.0",
+        name: "suspend",
+        params: &[I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/debugging@0.2.0",
+        name: "resume",
+        params: &[I64, I64],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+];
+
+/// Sizes, offsets and the numbers of cases, as the canonical ABI lays values out in memory.
+///
+/// A type's module has its size in bytes, its alignment, and both as a `Layout`. A record has the offset of each field
+/// beside that, a variant the number of each case and the offset `VALUE` of what a case carries, flags a bit each.
+#[allow(
+    dead_code,
+    reason = "the host does not read or write every type by hand"
+)]
+pub(crate) mod layout {
+    use crate::abi::Layout;
+
+    /// Every `list` and `string`: where its elements lie, and how many they are.
+    pub(crate) mod list {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 8;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const POINTER: usize = 0;
+        pub(crate) const LENGTH: usize = 4;
+    }
+
+    /// The cases of every `option`.
+    pub(crate) mod option {
+        pub(crate) const NONE: u32 = 0;
+        pub(crate) const SOME: u32 = 1;
+    }
+
+    /// The cases of every `result`.
+    pub(crate) mod result {
+        pub(crate) const OK: u32 = 0;
+        pub(crate) const ERROR: u32 = 1;
+    }
+
+    /// `record pid`
+    pub(crate) mod pid {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 16;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const NODE: usize = 0;
+        pub(crate) const ID: usize = 8;
+    }
+
+    /// `record reference`
+    pub(crate) mod reference {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 16;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const NODE: usize = 0;
+        pub(crate) const ID: usize = 8;
+    }
+
+    /// `variant destination`
+    pub(crate) mod destination {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const PROCESS: u32 = 0;
+        pub(crate) const NAME: u32 = 1;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `enum priority`
+    pub(crate) mod priority {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const LOW: u32 = 0;
+        pub(crate) const NORMAL: u32 = 1;
+        pub(crate) const HIGH: u32 = 2;
+    }
+
+    /// `enum format`
+    pub(crate) mod format {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const RAW: u32 = 0;
+        pub(crate) const EXTERNAL_TERM: u32 = 1;
+    }
+
+    /// `enum budget`
+    pub(crate) mod budget {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MEMORY: u32 = 0;
+        pub(crate) const MAILBOX: u32 = 1;
+        pub(crate) const MESSAGE: u32 = 2;
+        pub(crate) const REDUCTIONS: u32 = 3;
+        pub(crate) const RESOURCES: u32 = 4;
+    }
+
+    /// `variant exit-reason`
+    pub(crate) mod exit_reason {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 12;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const NORMAL: u32 = 0;
+        pub(crate) const SHUTDOWN: u32 = 1;
+        pub(crate) const SHUTDOWN_WITH: u32 = 2;
+        pub(crate) const KILL: u32 = 3;
+        pub(crate) const KILLED: u32 = 4;
+        pub(crate) const NOPROC: u32 = 5;
+        pub(crate) const NOCONNECTION: u32 = 6;
+        pub(crate) const TRAP: u32 = 7;
+        pub(crate) const EXHAUSTED: u32 = 8;
+        pub(crate) const EXIT_CODE: u32 = 9;
+        pub(crate) const OTHER: u32 = 10;
+        pub(crate) const VALUE: usize = 4;
+    }
+
+    /// `option<reference>`
+    pub(crate) mod option_reference {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `record message`
+    pub(crate) mod message {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 64;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const SENDER: usize = 0;
+        pub(crate) const TAG: usize = 16;
+        pub(crate) const REFERENCE: usize = 24;
+        pub(crate) const FORMAT: usize = 48;
+        pub(crate) const PAYLOAD: usize = 52;
+    }
+
+    /// `record exit-signal`
+    pub(crate) mod exit_signal {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 32;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const SENDER: usize = 0;
+        pub(crate) const REASON: usize = 16;
+    }
+
+    /// `record down-signal`
+    pub(crate) mod down_signal {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 56;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MONITOR: usize = 0;
+        pub(crate) const TARGET: usize = 16;
+        pub(crate) const REASON: usize = 40;
+    }
+
+    /// `record timer-signal`
+    pub(crate) mod timer_signal {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const TIMER: usize = 0;
+        pub(crate) const TAG: usize = 16;
+    }
+
+    /// `enum group-change`
+    pub(crate) mod group_change {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const JOINED: u32 = 0;
+        pub(crate) const LEFT: u32 = 1;
+    }
+
+    /// `record group-signal`
+    pub(crate) mod group_signal {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 40;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MONITOR: usize = 0;
+        pub(crate) const CHANGE: usize = 16;
+        pub(crate) const PROCESS: usize = 24;
+    }
+
+    /// `variant event`
+    pub(crate) mod event {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 72;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MESSAGE: u32 = 0;
+        pub(crate) const EXIT: u32 = 1;
+        pub(crate) const DOWN: u32 = 2;
+        pub(crate) const TIMER: u32 = 3;
+        pub(crate) const GROUP: u32 = 4;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `record envelope`
+    pub(crate) mod envelope {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 40;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const TAG: usize = 0;
+        pub(crate) const REFERENCE: usize = 8;
+        pub(crate) const FORMAT: usize = 32;
+    }
+
+    /// `flags event-kinds`
+    pub(crate) mod event_kinds {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MESSAGE: u8 = 1;
+        pub(crate) const EXIT: u8 = 2;
+        pub(crate) const DOWN: u8 = 4;
+        pub(crate) const TIMER: u8 = 8;
+        pub(crate) const GROUP: u8 = 16;
+    }
+
+    /// `variant selector`
+    pub(crate) mod selector {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const ANY: u32 = 0;
+        pub(crate) const TAG: u32 = 1;
+        pub(crate) const TAGS: u32 = 2;
+        pub(crate) const REFERENCE: u32 = 3;
+        pub(crate) const KINDS: u32 = 4;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `variant call-error`
+    pub(crate) mod call_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 16;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const TIMEOUT: u32 = 0;
+        pub(crate) const DOWN: u32 = 1;
+        pub(crate) const VALUE: usize = 4;
+    }
+
+    /// `option<duration>`
+    pub(crate) mod option_duration {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 16;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `option<event>`
+    pub(crate) mod option_event {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 80;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `result<message, call-error>`
+    pub(crate) mod result_message_call_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 72;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `enum register-error`
+    pub(crate) mod register_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const TAKEN: u32 = 0;
+        pub(crate) const ALREADY_NAMED: u32 = 1;
+        pub(crate) const NOPROC: u32 = 2;
+        pub(crate) const BAD_NAME: u32 = 3;
+    }
+
+    /// `result<_, register-error>`
+    pub(crate) mod result_unit_register_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 2;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 1;
+    }
+
+    /// `option<pid>`
+    pub(crate) mod option_pid {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `enum join-error`
+    pub(crate) mod join_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const NOPROC: u32 = 0;
+        pub(crate) const BAD_NAME: u32 = 1;
+        pub(crate) const TOO_MANY: u32 = 2;
+    }
+
+    /// `record monitored-group`
+    pub(crate) mod monitored_group {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const MONITOR: usize = 0;
+        pub(crate) const MEMBERS: usize = 16;
+    }
+
+    /// `result<_, join-error>`
+    pub(crate) mod result_unit_join_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 2;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 1;
+    }
+
+    /// `variant spawn-option`
+    pub(crate) mod spawn_option {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const LINK: u32 = 0;
+        pub(crate) const MONITOR: u32 = 1;
+        pub(crate) const NAME: u32 = 2;
+        pub(crate) const PRIORITY: u32 = 3;
+        pub(crate) const MAX_MEMORY: u32 = 4;
+        pub(crate) const MAX_MAILBOX: u32 = 5;
+        pub(crate) const LABEL: u32 = 6;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `variant spawn-error`
+    pub(crate) mod spawn_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 12;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const UNKNOWN_PROGRAM: u32 = 0;
+        pub(crate) const UNKNOWN_FUNCTION: u32 = 1;
+        pub(crate) const TOO_MANY_PROCESSES: u32 = 2;
+        pub(crate) const NO_MEMORY: u32 = 3;
+        pub(crate) const ARGUMENT_TOO_LARGE: u32 = 4;
+        pub(crate) const NAME_TAKEN: u32 = 5;
+        pub(crate) const NOT_SUPPORTED: u32 = 6;
+        pub(crate) const OTHER: u32 = 7;
+        pub(crate) const VALUE: usize = 4;
+    }
+
+    /// `option<string>`
+    pub(crate) mod option_string {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 12;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 4;
+    }
+
+    /// `result<pid, spawn-error>`
+    pub(crate) mod result_pid_spawn_error {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `enum status`
+    pub(crate) mod status {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const RUNNING: u32 = 0;
+        pub(crate) const RUNNABLE: u32 = 1;
+        pub(crate) const WAITING: u32 = 2;
+        pub(crate) const WAITING_FOR_HOST: u32 = 3;
+        pub(crate) const SUSPENDED: u32 = 4;
+        pub(crate) const EXITING: u32 = 5;
+        pub(crate) const HOST: u32 = 6;
+    }
+
+    /// `record process-info`
+    pub(crate) mod process_info {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 152;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const STATUS: usize = 0;
+        pub(crate) const PRIORITY: usize = 1;
+        pub(crate) const TRAP_EXIT: usize = 2;
+        pub(crate) const HIBERNATES: usize = 3;
+        pub(crate) const REDUCTIONS: usize = 8;
+        pub(crate) const MEMORY_BYTES: usize = 16;
+        pub(crate) const MAILBOX_EVENTS: usize = 24;
+        pub(crate) const MAILBOX_BYTES: usize = 32;
+        pub(crate) const TIMERS: usize = 40;
+        pub(crate) const AGE: usize = 48;
+        pub(crate) const PARENT: usize = 56;
+        pub(crate) const NAME: usize = 80;
+        pub(crate) const LABEL: usize = 92;
+        pub(crate) const PROGRAM: usize = 104;
+        pub(crate) const FUNCTION: usize = 112;
+        pub(crate) const CURRENT_FUNCTION: usize = 120;
+        pub(crate) const LINKS: usize = 128;
+        pub(crate) const MONITORS: usize = 136;
+        pub(crate) const MONITORED_BY: usize = 144;
+    }
+
+    /// `record system-counters`
+    pub(crate) mod system_counters {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 56;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const PROCESSES: usize = 0;
+        pub(crate) const SPAWNED: usize = 8;
+        pub(crate) const CRASHED: usize = 16;
+        pub(crate) const REDUCTIONS: usize = 24;
+        pub(crate) const NAMES: usize = 32;
+        pub(crate) const GROUPS: usize = 40;
+        pub(crate) const TIMERS: usize = 48;
+    }
+
+    /// `option<process-info>`
+    pub(crate) mod option_process_info {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 160;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+}
