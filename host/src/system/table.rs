@@ -65,7 +65,7 @@ pub(crate) struct Entry {
     control: SpinMutex<Control, Relax>,
     /// `arrived` holds events. Written under the lock; read without it, to see that there is no need to lock.
     pub(crate) has_mail: AtomicBool,
-    /// The process has a pending exit: `ending` is set. Written under the lock. The process itself reads it without
+    /// The process has a pending exit: `pending_exit` is set. Written under the lock. The process itself reads it without
     /// the lock; its next call of the contract is its last.
     pub(crate) is_doomed: AtomicBool,
     /// The process was asked which function it is in. Written under the lock.
