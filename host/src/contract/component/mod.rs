@@ -1,6 +1,7 @@
 //! The contract for components. wasmtime lifts and lowers the values, and functions that may wait are async.
 
 mod convert;
+mod guard;
 
 use super::functions::{self, SpawnOption};
 use crate::engine::ContractGrants;
@@ -9,10 +10,11 @@ use crate::engine::state::survives;
 use crate::process::{self, Outgoing};
 use crate::system::current::{Current, Received};
 use crate::system::timers::Sends;
+use guard::{Calls, Guarded, give_up_turn, guarded};
 use std::future::poll_fn;
 use std::task::Poll;
 use wasmtime::Result;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -35,91 +37,73 @@ use bindings::atoll_rt::process::{
 
 /// Links every interface of the contract that is granted.
 pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result<()> {
-    type Has = HasSelf<State>;
-    lifecycle::add_to_linker::<State, Has>(linker, |state| state)?;
-    mailbox::add_to_linker::<State, Has>(linker, |state| state)?;
-    signals::add_to_linker::<State, Has>(linker, |state| state)?;
-    names::add_to_linker::<State, Has>(linker, |state| state)?;
-    groups::add_to_linker::<State, Has>(linker, |state| state)?;
-    timers::add_to_linker::<State, Has>(linker, |state| state)?;
-    spawning::add_to_linker::<State, Has>(linker, |state| state)?;
-    types::add_to_linker::<State, Has>(linker, |state| state)?;
+    lifecycle::add_to_linker::<State, Calls>(linker, guarded)?;
+    mailbox::add_to_linker::<State, Calls>(linker, guarded)?;
+    signals::add_to_linker::<State, Calls>(linker, guarded)?;
+    names::add_to_linker::<State, Calls>(linker, guarded)?;
+    groups::add_to_linker::<State, Calls>(linker, guarded)?;
+    timers::add_to_linker::<State, Calls>(linker, guarded)?;
+    spawning::add_to_linker::<State, Calls>(linker, guarded)?;
+    types::add_to_linker::<State, Calls>(linker, guarded)?;
     if grants.inspection {
-        inspection::add_to_linker::<State, Has>(linker, |state| state)?;
+        inspection::add_to_linker::<State, Calls>(linker, guarded)?;
     }
     if grants.debugging {
-        debugging::add_to_linker::<State, Has>(linker, |state| state)?;
+        debugging::add_to_linker::<State, Calls>(linker, guarded)?;
     }
     Ok(())
 }
 
-impl types::Host for State {}
+impl types::Host for Guarded<'_> {}
 
-impl State {
-    /// Begins a call. Ends a process that was told to end. Gives up the turn if the host has worked a whole slice for the process
-    /// since its last pause.
-    async fn begin(&mut self) -> Result<&mut Current> {
-        survives(&self.current)?;
-        if self.current.owes_pause() {
-            self.current.pauses();
-            give_up_turn().await;
-            survives(&self.current)?;
-        }
-        Ok(&mut self.current)
-    }
-
-    /// The same for a function with `handed_bytes` of arguments beside a payload. wasmtime has copied them already, so the
-    /// process pays for them.
-    async fn begin_with(&mut self, handed_bytes: usize) -> Result<&mut Current> {
-        self.current.charge_handed(handed_bytes);
-        self.begin().await
-    }
-
-    /// Attempts something until it is ready. The process gives up its turn after each attempt that isn't.
-    async fn retry<T>(&mut self, mut attempt: impl FnMut(&mut Current) -> Poll<T>) -> Result<T> {
-        loop {
-            let current = self.begin().await?;
-            let attempted = attempt(current);
-            survives(&self.current)?;
-            match attempted {
-                Poll::Ready(value) => return Ok(value),
-                Poll::Pending => give_up_turn().await,
-            }
-        }
-    }
-
-    /// Makes a message to be sent, if it is not too large.
-    fn outgoing(&self, envelope: mailbox::Envelope, payload: Vec<u8>) -> Result<Outgoing> {
-        functions::check_message(&self.current, payload.len())?;
-        Ok(Outgoing {
-            tag: envelope.tag,
-            reference: envelope.reference.map(Into::into),
-            format: envelope.format.into(),
-            payload: payload.into(),
-        })
-    }
-
-    /// Makes a message whose reference the host chooses.
-    fn unreferenced(&self, tag: u32, format: types::Format, payload: Vec<u8>) -> Result<Outgoing> {
-        let envelope = mailbox::Envelope {
-            tag,
-            reference: None,
-            format,
-        };
-        self.outgoing(envelope, payload)
-    }
-
-    /// Makes an exit reason to be sent, if it is not too large.
-    fn reason(&self, reason: types::ExitReason) -> Result<process::ExitReason> {
-        let reason = process::ExitReason::from(reason);
-        functions::check_message(&self.current, reason.len())?;
-        Ok(reason)
-    }
+/// Makes a message to be sent, if it is not too large.
+fn outgoing(current: &Current, envelope: mailbox::Envelope, payload: Vec<u8>) -> Result<Outgoing> {
+    functions::check_message(current, payload.len())?;
+    Ok(Outgoing {
+        tag: envelope.tag,
+        reference: envelope.reference.map(Into::into),
+        format: envelope.format.into(),
+        payload: payload.into(),
+    })
 }
 
-impl lifecycle::Host for State {
+/// Makes a message whose reference the host chooses.
+fn unreferenced(
+    current: &Current,
+    tag: u32,
+    format: types::Format,
+    payload: Vec<u8>,
+) -> Result<Outgoing> {
+    let envelope = mailbox::Envelope {
+        tag,
+        reference: None,
+        format,
+    };
+    outgoing(current, envelope, payload)
+}
+
+/// Makes an exit reason to be sent, if it is not too large.
+fn reason(current: &Current, reason: types::ExitReason) -> Result<process::ExitReason> {
+    let reason = process::ExitReason::from(reason);
+    functions::check_message(current, reason.len())?;
+    Ok(reason)
+}
+
+/// Copies texts for the guest, which pays for them.
+fn texts(current: &mut Current, texts: Vec<std::sync::Arc<str>>) -> Vec<String> {
+    current.charge_copy(texts.iter().map(|text| text.len()).sum());
+    texts.iter().map(|text| text.to_string()).collect()
+}
+
+/// The same for pids.
+fn pids(current: &mut Current, pids: Vec<process::Pid>) -> Vec<types::Pid> {
+    current.charge_copy(size_of_val(&*pids));
+    pids.into_iter().map(Into::into).collect()
+}
+
+impl lifecycle::Host for Guarded<'_> {
     fn self_(&mut self) -> Result<types::Pid> {
-        Ok(self.current.pid.into())
+        Ok(self.begin_at_once()?.pid.into())
     }
 
     async fn argument(&mut self) -> Result<Vec<u8>> {
@@ -129,7 +113,7 @@ impl lifecycle::Host for State {
     }
 
     fn exit(&mut self, reason: types::ExitReason) -> Result<()> {
-        let reason = self.reason(reason)?;
+        let reason = self::reason(self.begin_at_once()?, reason)?;
         Err(functions::exit(reason))
     }
 
@@ -144,25 +128,26 @@ impl lifecycle::Host for State {
     }
 
     fn set_priority(&mut self, priority: types::Priority) -> Result<types::Priority> {
-        Ok(self.current.set_priority(priority.into()).into())
+        let current = self.begin_at_once()?;
+        Ok(current.set_priority(priority.into()).into())
     }
 
     fn hibernate(&mut self) -> Result<()> {
-        self.current.hibernate();
+        self.begin_at_once()?.hibernate();
         Ok(())
     }
 }
 
-impl mailbox::Host for State {
+impl mailbox::Host for Guarded<'_> {
     async fn send(
         &mut self,
         to: types::Pid,
         envelope: mailbox::Envelope,
         payload: Vec<u8>,
     ) -> Result<()> {
-        self.begin().await?;
-        let message = self.outgoing(envelope, payload)?;
-        self.current.send(to.into(), message);
+        let current = self.begin().await?;
+        let message = outgoing(current, envelope, payload)?;
+        current.send(to.into(), message);
         Ok(())
     }
 
@@ -172,9 +157,9 @@ impl mailbox::Host for State {
         envelope: mailbox::Envelope,
         payload: Vec<u8>,
     ) -> Result<bool> {
-        self.begin_with(name.len()).await?;
-        let message = self.outgoing(envelope, payload)?;
-        Ok(self.current.send_named(&name, message))
+        let current = self.begin_with(name.len()).await?;
+        let message = outgoing(current, envelope, payload)?;
+        Ok(current.send_named(&name, message))
     }
 
     async fn receive(
@@ -182,7 +167,7 @@ impl mailbox::Host for State {
         selector: mailbox::Selector,
         timeout_ns: Option<u64>,
     ) -> Result<Option<types::Event>> {
-        self.begin().await?;
+        let current = self.begin().await?;
         let selector = match selector {
             mailbox::Selector::Any => process::Selector::Any,
             mailbox::Selector::Tag(tag) => process::Selector::Tag(tag),
@@ -195,20 +180,18 @@ impl mailbox::Host for State {
             }
             mailbox::Selector::Kinds(kinds) => process::Selector::Kinds(kinds.into()),
         };
-        let received = poll_fn(
-            |_context| match self.current.receive(&selector, timeout_ns) {
-                // The system has noted what this process waits for, so no waker is needed.
-                Received::Wait => Poll::Pending,
-                Received::TimedOut => Poll::Ready(None),
-                Received::Event(event) => Poll::Ready(Some(event)),
-            },
-        )
+        let received = poll_fn(|_context| match current.receive(&selector, timeout_ns) {
+            // The system has noted what this process waits for, so no waker is needed.
+            Received::Wait => Poll::Pending,
+            Received::TimedOut => Poll::Ready(None),
+            Received::Event(event) => Poll::Ready(Some(event)),
+        })
         .await;
         Ok(received.map(Into::into))
     }
 
     async fn make_reference(&mut self) -> Result<types::Reference> {
-        Ok(self.current.make_reference().into())
+        Ok(self.begin().await?.make_reference().into())
     }
 
     async fn call(
@@ -220,13 +203,14 @@ impl mailbox::Host for State {
         timeout_ns: Option<u64>,
     ) -> Result<Result<types::Message, mailbox::CallError>> {
         let to: process::Destination = to.into();
-        self.begin_with(to.bytes()).await?;
-        let message = self.unreferenced(tag, format, payload)?;
+        let current = self.begin_with(to.bytes()).await?;
+        let message = unreferenced(current, tag, format, payload)?;
         let started = self.retry(|current| current.start_call(&to, message.clone()));
         if let Err(error) = started.await? {
             return Ok(Err(error.into()));
         }
-        let answer = poll_fn(|_context| self.current.await_answer(timeout_ns)).await;
+        let current = self.begin().await?;
+        let answer = poll_fn(|_context| current.await_answer(timeout_ns)).await;
         Ok(answer.map(Into::into).map_err(Into::into))
     }
 
@@ -238,15 +222,16 @@ impl mailbox::Host for State {
         format: types::Format,
         payload: Vec<u8>,
     ) -> Result<()> {
-        self.begin().await?;
-        let message = self.unreferenced(tag, format, payload)?;
-        self.current.reply(to.into(), request.into(), message);
+        let current = self.begin().await?;
+        let message = unreferenced(current, tag, format, payload)?;
+        current.reply(to.into(), request.into(), message);
         Ok(())
     }
 
     async fn alias(&mut self) -> Result<types::Reference> {
-        let alias = self.begin().await?.alias();
-        survives(&self.current)?;
+        let current = self.begin().await?;
+        let alias = current.alias();
+        survives(current)?;
         Ok(alias.into())
     }
 
@@ -255,17 +240,16 @@ impl mailbox::Host for State {
     }
 }
 
-impl signals::Host for State {
+impl signals::Host for Guarded<'_> {
     async fn exit_process(&mut self, process: types::Pid, reason: types::ExitReason) -> Result<()> {
-        self.begin().await?;
-        let reason = self.reason(reason)?;
-        self.current.exit_process(process.into(), reason);
-        survives(&self.current)
+        let current = self.begin().await?;
+        let reason = self::reason(current, reason)?;
+        current.exit_process(process.into(), reason);
+        survives(current)
     }
 
     fn trap_exit(&mut self, trap: bool) -> Result<bool> {
-        survives(&self.current)?;
-        Ok(self.current.trap_exits(trap))
+        Ok(self.begin_at_once()?.trap_exits(trap))
     }
 
     async fn link(&mut self, process: types::Pid) -> Result<()> {
@@ -290,17 +274,15 @@ impl signals::Host for State {
     }
 }
 
-impl names::Host for State {
+impl names::Host for Guarded<'_> {
     async fn register(
         &mut self,
         name: String,
         process: types::Pid,
     ) -> Result<Result<(), names::RegisterError>> {
-        let registered = self
-            .begin_with(name.len())
-            .await?
-            .register(&name, process.into());
-        survives(&self.current)?;
+        let current = self.begin_with(name.len()).await?;
+        let registered = current.register(&name, process.into());
+        survives(current)?;
         Ok(registered.map_err(Into::into))
     }
 
@@ -309,42 +291,27 @@ impl names::Host for State {
     }
 
     async fn whereis(&mut self, name: String) -> Result<Option<types::Pid>> {
-        let pid = self.begin_with(name.len()).await?.whereis(&name);
-        survives(&self.current)?;
+        let current = self.begin_with(name.len()).await?;
+        let pid = current.whereis(&name);
+        survives(current)?;
         Ok(pid.map(Into::into))
     }
 
     async fn registered(&mut self) -> Result<Vec<String>> {
         let names = self.retry(Current::registered).await?;
-        Ok(self.texts(names))
+        Ok(texts(self.begin().await?, names))
     }
 }
 
-impl State {
-    /// Copies texts for the guest, which pays for them.
-    fn texts(&mut self, texts: Vec<std::sync::Arc<str>>) -> Vec<String> {
-        self.current
-            .charge_copy(texts.iter().map(|text| text.len()).sum());
-        texts.iter().map(|text| text.to_string()).collect()
-    }
-
-    fn pids(&mut self, pids: Vec<process::Pid>) -> Vec<types::Pid> {
-        self.current.charge_copy(size_of_val(&*pids));
-        pids.into_iter().map(Into::into).collect()
-    }
-}
-
-impl groups::Host for State {
+impl groups::Host for Guarded<'_> {
     async fn join(
         &mut self,
         group: String,
         process: types::Pid,
     ) -> Result<Result<(), groups::JoinError>> {
-        let joined = self
-            .begin_with(group.len())
-            .await?
-            .join(&group, process.into());
-        survives(&self.current)?;
+        let current = self.begin_with(group.len()).await?;
+        let joined = current.join(&group, process.into());
+        survives(current)?;
         Ok(joined.map_err(Into::into))
     }
 
@@ -356,21 +323,23 @@ impl groups::Host for State {
     }
 
     async fn members(&mut self, group: String) -> Result<Vec<types::Pid>> {
-        let members = self.begin_with(group.len()).await?.shared.members(&group);
-        Ok(self.pids(members))
+        let current = self.begin_with(group.len()).await?;
+        let members = current.shared.members(&group);
+        Ok(pids(current, members))
     }
 
     async fn which_groups(&mut self) -> Result<Vec<String>> {
         let groups = self.retry(Current::which_groups).await?;
-        Ok(self.texts(groups))
+        Ok(texts(self.begin().await?, groups))
     }
 
     async fn monitor(&mut self, group: String) -> Result<groups::MonitoredGroup> {
-        let (monitor, members) = self.begin_with(group.len()).await?.monitor_group(&group);
-        survives(&self.current)?;
+        let current = self.begin_with(group.len()).await?;
+        let (monitor, members) = current.monitor_group(&group);
+        survives(current)?;
         Ok(groups::MonitoredGroup {
             monitor: monitor.into(),
-            members: self.pids(members),
+            members: pids(current, members),
         })
     }
 
@@ -379,7 +348,7 @@ impl groups::Host for State {
     }
 }
 
-impl timers::Host for State {
+impl timers::Host for Guarded<'_> {
     async fn send_after(
         &mut self,
         delay_ns: u64,
@@ -388,10 +357,10 @@ impl timers::Host for State {
         payload: Vec<u8>,
     ) -> Result<types::Reference> {
         let to: process::Destination = to.into();
-        self.begin_with(to.bytes()).await?;
-        let message = Sends::Message(self.outgoing(envelope, payload)?);
-        let timer = self.current.start_timer(delay_ns, to, message);
-        survives(&self.current)?;
+        let current = self.begin_with(to.bytes()).await?;
+        let message = Sends::Message(outgoing(current, envelope, payload)?);
+        let timer = current.start_timer(delay_ns, to, message);
+        survives(current)?;
         Ok(timer.into())
     }
 
@@ -404,7 +373,7 @@ impl timers::Host for State {
         let to: process::Destination = to.into();
         let current = self.begin_with(to.bytes()).await?;
         let timer = current.start_timer(delay_ns, to, Sends::Signal(tag));
-        survives(&self.current)?;
+        survives(current)?;
         Ok(timer.into())
     }
 
@@ -417,7 +386,7 @@ impl timers::Host for State {
     }
 }
 
-impl spawning::Host for State {
+impl spawning::Host for Guarded<'_> {
     async fn spawn(
         &mut self,
         program: Option<String>,
@@ -427,14 +396,14 @@ impl spawning::Host for State {
     ) -> Result<Result<types::Pid, spawning::SpawnError>> {
         let named = program.as_ref().map_or(0, String::len) + function.len();
         let handed = options.iter().map(handed_bytes).sum::<usize>();
-        self.begin_with(named + handed).await?;
+        let current = self.begin_with(named + handed).await?;
         functions::check_spawn_options(options.len())?;
         let options = options.into_iter().map(SpawnOption::from);
-        let program = functions::program(&self.current, program.as_deref());
+        let program = functions::program(current, program.as_deref());
         let function = program.as_ref().ok().and_then(|it| it.function(&function));
         let argument = argument.into();
-        let spawned = functions::spawn(&mut self.current, program, function, argument, options);
-        survives(&self.current)?;
+        let spawned = functions::spawn(current, program, function, argument, options);
+        survives(current)?;
         Ok(spawned.map(Into::into).map_err(Into::into))
     }
 }
@@ -447,11 +416,12 @@ fn handed_bytes(option: &spawning::SpawnOption) -> usize {
     }
 }
 
-impl inspection::Host for State {
+impl inspection::Host for Guarded<'_> {
     async fn processes(&mut self) -> Result<Vec<types::Pid>> {
-        let processes = self.begin().await?.shared.processes();
-        survives(&self.current)?;
-        Ok(self.pids(processes))
+        let current = self.begin().await?;
+        let processes = current.shared.processes();
+        survives(current)?;
+        Ok(pids(current, processes))
     }
 
     async fn info(&mut self, process: types::Pid) -> Result<Option<inspection::ProcessInfo>> {
@@ -474,7 +444,7 @@ impl inspection::Host for State {
     }
 }
 
-impl debugging::Host for State {
+impl debugging::Host for Guarded<'_> {
     async fn suspend(&mut self, process: types::Pid) -> Result<bool> {
         let pid = process.into();
         self.retry(|current| current.suspend(pid)).await
@@ -483,16 +453,4 @@ impl debugging::Host for State {
     async fn resume(&mut self, process: types::Pid) -> Result<bool> {
         Ok(self.begin().await?.resume(process.into()))
     }
-}
-
-async fn give_up_turn() {
-    let mut given_up = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut given_up, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -173,7 +173,9 @@ pub(super) fn send_named(
 // A set of kinds has the contract's bits.
 const _: () = {
     use layout::event_kinds;
-    assert!(Kinds::MESSAGE.bits() == event_kinds::MESSAGE && Kinds::EXIT.bits() == event_kinds::EXIT);
+    assert!(
+        Kinds::MESSAGE.bits() == event_kinds::MESSAGE && Kinds::EXIT.bits() == event_kinds::EXIT
+    );
     assert!(Kinds::DOWN.bits() == event_kinds::DOWN && Kinds::TIMER.bits() == event_kinds::TIMER);
     assert!(Kinds::GROUP.bits() == event_kinds::GROUP);
 };
