@@ -50,7 +50,7 @@ enum Chore {
         /// The guest's name
         #[arg(default_value = "counter")]
         guest: String,
-        /// What the guest gets as its own arguments
+        /// The guest's own arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

@@ -74,7 +74,7 @@ impl LoadError {
         self
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> LoadErrorKind {
         self.kind
     }

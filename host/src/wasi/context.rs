@@ -37,7 +37,7 @@ const RANDOM_BUFFER_BYTES: usize = 64;
 /// The resolution that clocks report: both count in nanoseconds.
 const CLOCK_RESOLUTION_NS: u64 = 1;
 
-/// What one system grants its processes of WASI.
+/// The part of WASI that one system grants its processes.
 pub struct Wasi {
     grants: Grants,
     net: Arc<NetGrant>,

@@ -1,4 +1,4 @@
-//! What guests are granted, as data and as text on a command line.
+//! The grants of guests, as data and as text on a command line.
 //!
 //! Nothing is granted by default. Parsing never touches the file system or the network; [`Wasi::new`](super::Wasi::new) checks
 //! that the directories exist.

@@ -72,7 +72,7 @@ pub(super) fn value_offset(contract: &Contract, kind: &TypeDefKind) -> usize {
     contract.sizes.payload_offset(tag, cases).size_wasm32()
 }
 
-/// What is known of one type.
+/// The facts about one type.
 #[derive(PartialEq, Eq)]
 struct Module {
     name: String,

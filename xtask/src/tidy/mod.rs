@@ -166,10 +166,40 @@ fn breaches_of(path: &str, text: &str) -> Vec<String> {
         .chain(clocks(path, &lines))
         .chain(long_functions(path, &lines))
         .chain(unsafe_code(path, &lines))
+        .chain(riddles(&lines))
     {
         breaches.push(format!("{path}:{line}: {rule}"));
     }
     breaches
+}
+
+/// The comments that begin with a question's word in place of their subject: a comment names the actor.
+fn riddles(lines: &[&str]) -> Vec<(usize, String)> {
+    const WORDS: [&str; 6] = ["What ", "Who ", "Whoever ", "Whom ", "Whose ", "Whatever "];
+    let is_riddle = |line: &str| {
+        let comment = line.trim_start().strip_prefix("//");
+        let text = comment.map(|text| text.trim_start_matches(['/', '!', ' ']));
+        text.is_some_and(|text| {
+            WORDS.iter().any(|word| text.starts_with(word)) && !text.ends_with('?')
+        })
+    };
+    let indexed = lines.iter().enumerate();
+    indexed
+        .filter(|(index, line)| {
+            // A sentence may go on with one of these words, but not begin with it.
+            let before = index
+                .checked_sub(1)
+                .map_or("", |before| lines[before].trim());
+            let continues = before.starts_with("//") && !before.ends_with(['.', ':', '/', '!']);
+            is_riddle(line) && !continues
+        })
+        .map(|(index, _)| {
+            (
+                index + 1,
+                "the comment does not name its subject".to_owned(),
+            )
+        })
+        .collect()
 }
 
 /// Where code asks a clock that is not the seam's.
@@ -258,7 +288,7 @@ fn unsafe_code(path: &str, lines: &[&str]) -> Vec<(usize, String)> {
     found
 }
 
-/// What follows the keyword `unsafe` in a line of code; `None` if the line has none outside of comments and strings.
+/// The code behind the keyword `unsafe` in a line; `None` if the line has none outside of comments and strings.
 fn after_unsafe(line: &str) -> Option<&str> {
     let mut offset = 0;
     while let Some(found) = line[offset..].find("unsafe") {
@@ -374,6 +404,26 @@ mod tests {
             assert_eq!(rules("host/src/system/mod.rs", &text).len(), 1, "{clock}");
             assert!(rules("host/src/scheduler/seam.rs", &text).is_empty());
             assert!(rules("xtask/src/a.rs", &text).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_comment_names_its_subject() {
+        let rule = |comment: &str| rules("a.rs", &format!("//! A.\n{comment}\nfn f() {{}}\n"));
+        for comment in ["/// What it returns.", "    // Who waits for it is told."] {
+            let found = rule(comment);
+            assert_eq!(
+                found,
+                ["2: the comment does not name its subject"],
+                "{comment}"
+            );
+        }
+        for comment in [
+            "/// The result.",
+            "// What if it fails?",
+            "// It says\n// what it is.",
+        ] {
+            assert!(rule(comment).is_empty(), "{comment}");
         }
     }
 

@@ -128,10 +128,9 @@ struct Memory {
     size: usize,
 }
 
-// SAFETY: a new memory is zero (the invariant of free slots), and at least `minimum` bytes are accessible. The whole
-// slot is accessible, so wasmtime may ask neither for a reservation nor for a guard: it would take both to be
-// inaccessible beyond the memory's size. The engine is configured for explicit bounds checks, and this function refuses
-// other requests.
+// SAFETY: a new memory is zero (the invariant of free slots), and at least `minimum` bytes are accessible. As the whole slot is
+// accessible, wasmtime may ask neither for a reservation nor for a guard: it would take both to be inaccessible beyond the
+// memory's size. The engine is configured for explicit bounds checks, and this function refuses other requests.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
