@@ -33,7 +33,6 @@ use crate::system::program::{End, Execution};
 use crate::system::turn_context;
 use crate::system::working_set::WorkingSet;
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -80,14 +79,6 @@ struct Stop {
 
 /// After about as many turns of others, a process's working set has left the cache.
 const CACHED_TURNS: u32 = 16;
-/// The part of the stack that the frames of a process that waits for mail, and its next call of the contract, take.
-const STACK_TOUCHED_BYTES: usize = 2368;
-/// wasmtime's store and the beginning of the instance, which lie at the arena's start.
-const STORE_TOUCHED_BYTES: usize = 1792;
-/// The instance's context, which is made last.
-const INSTANCE_TOUCHED_BYTES: usize = 1408;
-/// The answer, and the frames of the functions that wait for it, if the guest's language has its stack there.
-const ANSWER_TOUCHED_BYTES: usize = 320;
 
 impl Stop {
     /// The present turn of this thread.
@@ -107,28 +98,20 @@ impl Stop {
     }
 }
 
-/// The working set of a process in this home whose execution is the future at `future`.
-fn working_set(home: &Home, future: Range<usize>, answer_at: u32) -> WorkingSet {
-    let top = home.stack().end;
+/// The working set of a process in this home whose execution lies at `execution`.
+fn working_set(home: &Home, execution: usize, answer_at: u32) -> WorkingSet {
     let instance = home.instance();
     let answer_at = answer_at as usize;
     let memory = home
         .first_memory()
         .filter(|memory| (1..memory.bytes).contains(&answer_at));
-    let answer = memory.map_or(0..0, |memory| {
-        let start = memory.start.addr().get() + answer_at;
-        start..start + ANSWER_TOUCHED_BYTES
-    });
-    WorkingSet::new([
-        future,
-        instance.start..(instance.start + STORE_TOUCHED_BYTES).min(instance.end),
-        instance
-            .end
-            .saturating_sub(INSTANCE_TOUCHED_BYTES)
-            .max(instance.start)..instance.end,
-        top - STACK_TOUCHED_BYTES..top,
-        answer,
-    ])
+    WorkingSet {
+        execution,
+        store: instance.start,
+        instance_end: instance.end,
+        stack_top: home.stack().end,
+        answer: memory.map(|memory| memory.start.addr().get() + answer_at),
+    }
 }
 
 impl<F: Future<Output = Outcome> + Send> Inhabitant<F> {
@@ -199,9 +182,8 @@ impl<F: Future<Output = Outcome> + Send> Execution for Inhabitant<F> {
     fn working_set(&self) -> Option<WorkingSet> {
         match (&self.rest, &self.future) {
             (Rest::Awake(stop), Some(future)) if !stop.is_recent() => {
-                let start = (&raw const **future).addr();
-                let future = start..start + size_of::<F>();
-                Some(working_set(&self.home, future, stop.answer_at))
+                let execution = (&raw const **future).addr();
+                Some(working_set(&self.home, execution, stop.answer_at))
             }
             _ => None,
         }

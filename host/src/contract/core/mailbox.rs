@@ -170,16 +170,6 @@ pub(super) fn send_named(
     Ok(i32::from(is_sent))
 }
 
-// A set of kinds has the contract's bits.
-const _: () = {
-    use layout::event_kinds;
-    assert!(
-        Kinds::MESSAGE.bits() == event_kinds::MESSAGE && Kinds::EXIT.bits() == event_kinds::EXIT
-    );
-    assert!(Kinds::DOWN.bits() == event_kinds::DOWN && Kinds::TIMER.bits() == event_kinds::TIMER);
-    assert!(Kinds::GROUP.bits() == event_kinds::GROUP);
-};
-
 pub(super) fn receive(
     mut guest: Guest<'_>,
     selector: u32,

@@ -306,7 +306,7 @@ mod tests {
             (TIMER, Kinds::TIMER),
             (GROUP, Kinds::GROUP),
         ] {
-            assert_eq!(Kinds::from_bits(bits), kinds);
+            assert_eq!(Kinds::from_bits(bits), Some(kinds));
         }
     }
 }
