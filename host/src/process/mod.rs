@@ -18,8 +18,8 @@ pub use event::{
 pub use exit::{Budget, ExitReason};
 pub(crate) use id::{Cipher, ID_BITS};
 pub use id::{Pid, Reference};
+pub(crate) use payload::Loan;
 pub use payload::Payload;
-pub(crate) use payload::{INLINE_BYTES_MAX, Loan};
 pub(crate) use queue::Queue;
 pub(crate) use small_map::SmallMap;
 pub(crate) use ties::{AliasUse, LinkedBy, Monitored, Ties};

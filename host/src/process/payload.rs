@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Payloads up to this size are stored in the message itself. This size makes a `Payload` take 32 bytes.
-pub(crate) const INLINE_BYTES_MAX: usize = 24;
+const INLINE_BYTES_MAX: usize = 24;
 
 /// A message's bytes. The host does not interpret them.
 #[derive(Clone)]

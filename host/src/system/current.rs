@@ -35,8 +35,6 @@ pub(crate) struct Current {
     pub(crate) pid: Pid,
     pub(crate) argument: Box<[u8]>,
     index: u32,
-    /// The last receiver and its index in the table. Most processes send to one receiver more often than to others.
-    addressee: (Pid, u32),
     queue: Queue,
     wait: Option<Wait>,
     pub(super) call: Option<Call>,
@@ -90,7 +88,6 @@ impl Current {
             pid,
             argument,
             index,
-            addressee: (Pid::NOBODY, 0),
             queue: Queue::default(),
             wait: None,
             call: None,
@@ -238,18 +235,15 @@ impl Current {
     #[inline(always)]
     pub(crate) fn send(&mut self, to: Pid, message: Outgoing) {
         self.charge_copy(message.payload.copied_bytes());
-        if self.addressee.0 != to {
-            let Some(index) = self.shared.table.index(to) else {
-                return;
-            };
-            self.addressee = (to, index);
-        }
-        if self.addressee.1 == self.index {
+        let Some(index) = self.shared.table.index(to) else {
+            return;
+        };
+        if index == self.index {
             self.tell_taken();
         }
         let weight = message.weight_bytes();
         let event = || Event::Message(message.from(self.pid));
-        self.shared.deliver_at(self.addressee.1, to, weight, event);
+        self.shared.deliver_at(index, to, weight, event);
     }
 
     /// Tells the entry how much this turn has taken out of the mailbox, before the process sends to itself.

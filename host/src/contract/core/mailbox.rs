@@ -11,9 +11,7 @@ use crate::abi::SHORT;
 use crate::abi::layout::{self, call_error, event, option_event, result_message_call_error};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
 use crate::engine::state::{PendingBytes, PointerAt, State, survives};
-use crate::process::{
-    INLINE_BYTES_MAX, Kinds, Message, Outgoing, Payload, Pid, Reference, Selector, Tags,
-};
+use crate::process::{Kinds, Message, Outgoing, Pid, Reference, Selector, Tags};
 use crate::system::calls::CallError;
 use crate::system::current::{FoundEvent, Received};
 use std::task::Poll;
@@ -60,12 +58,6 @@ pub(super) fn outgoing(
         Gives::ALoan if length >= LENT_BYTES_MIN => lent_payload(guest, pointer, length, function)?,
         _ => (&*payload(guest, pointer, length, function)?).into(),
     };
-    enclose(envelope, payload, function)
-}
-
-/// A payload in its envelope, which is checked.
-#[inline(always)]
-fn enclose(envelope: Envelope, payload: Payload, function: &str) -> Result<Outgoing> {
     let reference = is_some(envelope.has_reference, function)?.then_some(Reference {
         node: envelope.node,
         id: envelope.id,
@@ -127,14 +119,6 @@ pub(super) fn send(
     };
     let to = Pid { node, id };
     let what = "send: the payload";
-    // Most payloads are short. For these the compiler sees how the message is made, and writes each part once, where it
-    // will lie.
-    if length as usize <= INLINE_BYTES_MAX {
-        let payload = Payload::inline(payload(&mut guest, pointer, length, what)?);
-        let message = enclose(envelope, payload, what)?;
-        guest.data_mut().current.send(to, message);
-        return Ok(DONE);
-    }
     let message = outgoing(&mut guest, envelope, pointer, length, Gives::ALoan, what)?;
     guest.data_mut().current.send(to, message);
     Ok(sent(&guest, DONE))
