@@ -27,9 +27,7 @@ const STEPS: [Step; 12] = [
     ("test the guest SDK", test_guest_sdk),
     ("test the host", |workspace| test_host(workspace, None)),
     ("ask Erlang", |workspace| oracle::oracle(workspace, &[])),
-    ("count instructions", |workspace| {
-        instructions::instructions(workspace, false)
-    }),
+    ("count instructions", instructions::check),
     ("check the documentation", check_documentation),
     ("check the dependencies", check_dependencies),
 ];
