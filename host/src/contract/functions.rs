@@ -4,8 +4,8 @@ use crate::engine::state::Exit;
 use crate::process::{Budget, ExitReason, Pid, Reference, SELECTOR_TAGS_MAX};
 use crate::scheduler::Priority;
 use crate::system::current::Current;
-use crate::system::program::Runnable;
-use crate::system::spawn::{Parent, Spawn, SpawnError, SpawnOptions, label};
+use crate::system::program::{Runnable, SpawnError};
+use crate::system::spawn::{Parent, Spawn, SpawnOptions, label};
 use std::sync::Arc;
 use wasmtime::bail;
 

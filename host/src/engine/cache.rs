@@ -7,7 +7,7 @@
 //!
 //! No failure here is an error: without a cache a start is slower.
 
-use super::compiler::Compiled;
+use super::compiler::compiled::Compiled;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::fs::File;

@@ -8,6 +8,8 @@
 mod apart;
 mod worker;
 
+pub(super) mod compiled;
+
 pub use worker::{CompileKind, compile_apart};
 
 use super::cache::Cache;
@@ -16,29 +18,14 @@ use crate::rewriter::{LoadError, LoadErrorKind};
 use crate::system::Config;
 use crate::text::printable_lines;
 use apart::Apart;
-use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use compiled::Compiled;
+use wasmtime::Engine;
 
 /// How the programs of a system are compiled.
 pub(super) struct Compiler {
     cache: Option<Cache>,
     /// None: in this process.
     apart: Option<Apart>,
-}
-
-/// The kinds of compiled code: modules and components.
-pub(super) trait Compiled: Sized {
-    const KIND: CompileKind;
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
-
-    /// # Safety
-    ///
-    /// The bytes come from [`Compiled::serialize`], `Engine::precompile_module` or `Engine::precompile_component`, with
-    /// an engine of the same settings.
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
 impl Compiler {
@@ -97,39 +84,5 @@ impl CompileKind {
             CompileKind::Module => Counts::Module,
             CompileKind::Component => Counts::Fuel,
         }
-    }
-}
-
-impl Compiled for Module {
-    const KIND: CompileKind = CompileKind::Module;
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
-        Module::new(engine, bytes)
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        Module::serialize(self)
-    }
-
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
-        // SAFETY: the caller promises the same.
-        unsafe { Module::deserialize(engine, bytes) }
-    }
-}
-
-impl Compiled for Component {
-    const KIND: CompileKind = CompileKind::Component;
-
-    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::new(engine, bytes)
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        Component::serialize(self)
-    }
-
-    unsafe fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: the caller promises the same.
-        unsafe { Component::deserialize(engine, bytes) }
     }
 }

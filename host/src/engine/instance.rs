@@ -3,6 +3,7 @@
 use super::arena::CallPlace;
 use super::inhabitant::{Inhabitant, Legacy, Outcome};
 use super::packing::Templates;
+use super::ready;
 use super::recycling::{Made, Parts, Recycling};
 use super::slots::{
     Canary, Home, HomeClass, PAGE_BYTES, Slots, Warm, Written, at_home, moved_reductions,
@@ -10,19 +11,14 @@ use super::slots::{
 use super::state::{Exit, MemoryLimits, State, survives};
 use crate::process::{Budget, ExitReason};
 use crate::rewriter::{Analysis, COUNTER, ENTRY, Originals, Sizes, readable};
-use crate::system::SpawnError;
-use crate::system::control::Ending;
 use crate::system::current::Current;
-use crate::system::program::{Body, End, Limits, Runnable};
+use crate::system::program::{Body, End, Ending, NewProcess, Runnable, SpawnError};
 use crate::wasi::Wasi;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::ops::Range;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 use wasmtime::component::{self, types::ComponentItem};
 use wasmtime::{CallHook, Engine, InstancePre, Module, ModuleExport, Store, WasmBacktrace};
 
@@ -59,8 +55,7 @@ pub(super) trait Kind: Send + Sync + Sized {
     fn start(
         program: &Program<Self>,
         function: u32,
-        current: Current,
-        limits: Limits,
+        process: NewProcess,
     ) -> Result<Body, SpawnError>;
 }
 
@@ -77,9 +72,10 @@ pub(super) struct Common {
 }
 
 impl Common {
-    fn store(&self, current: Current, limits: Limits) -> Store<State> {
-        let limits = MemoryLimits::new(limits.memory_bytes_max, self.sizes.instance_bytes);
-        let state = State::new(current, limits, self.wasi.clone());
+    fn store(&self, process: NewProcess) -> Store<State> {
+        let bytes_max = process.limits.memory_bytes_max;
+        let limits = MemoryLimits::new(bytes_max, self.sizes.instance_bytes);
+        let state = State::new(Current::new(process), limits, self.wasi.clone());
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
         store
@@ -127,11 +123,11 @@ impl<K: Kind> Runnable for Program<K> {
         self.common.sizes.written_bytes()
     }
 
-    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError> {
-        if self.common.sizes.all_bytes() > limits.memory_bytes_max {
+    fn start(&self, function: u32, process: NewProcess) -> Result<Body, SpawnError> {
+        if self.common.sizes.all_bytes() > process.limits.memory_bytes_max {
             return Err(SpawnError::NoMemory);
         }
-        K::start(self, function, current, limits)
+        K::start(self, function, process)
     }
 }
 
@@ -230,8 +226,7 @@ impl Kind for Core {
     fn start(
         program: &Program<Core>,
         function: u32,
-        current: Current,
-        limits: Limits,
+        process: NewProcess,
     ) -> Result<Body, SpawnError> {
         let core = &program.kind;
         let legacy = program.common.legacy.clone();
@@ -240,10 +235,11 @@ impl Kind for Core {
             Some(mut made) => {
                 let limits_at_first = made.parts.limits;
                 let state = made.parts.store.data_mut();
-                state.occupy(current, limits_at_first, limits.memory_bytes_max);
+                let bytes_max = process.limits.memory_bytes_max;
+                state.occupy(Current::new(process), limits_at_first, bytes_max);
                 made
             }
-            None => core.make(&program.common, current, limits)?,
+            None => core.make(&program.common, process)?,
         };
         let (originals, counter) = (core.originals, core.counter);
         let is_recycled = legacy.recycling.is_some();
@@ -290,13 +286,13 @@ fn outcome(
 
 impl Core {
     /// Makes a new instance for a process.
-    fn make(&self, common: &Common, current: Current, limits: Limits) -> Result<Made, SpawnError> {
+    fn make(&self, common: &Common, process: NewProcess) -> Result<Made, SpawnError> {
         let home = common.home(&Written {
             arena_bytes: self.arena_bytes.load(Ordering::Relaxed),
             data: self.data.clone(),
         })?;
         let make = |call_place| {
-            let mut store = common.store(current, limits);
+            let mut store = common.store(process);
             store.data_mut().call_place = call_place;
             store.data_mut().canary = Some(Canary::of(&home));
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
@@ -402,13 +398,12 @@ impl Kind for Component {
     fn start(
         program: &Program<Component>,
         function: u32,
-        current: Current,
-        limits: Limits,
+        process: NewProcess,
     ) -> Result<Body, SpawnError> {
         let home = program.common.home(&Written::default())?;
-        let slice_reductions = current.shared.config.reductions;
-        let message_bytes_max = current.shared.config.max_message as usize;
-        let mut store = program.common.store(current, limits);
+        let slice_reductions = process.shared.config.reductions;
+        let message_bytes_max = process.shared.config.max_message as usize;
+        let mut store = program.common.store(process);
         store.set_fuel(FUEL).expect("the engine counts fuel");
         // wasmtime copies a host call's arguments before the host looks at them: the fuel bounds the copy.
         store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
@@ -447,15 +442,6 @@ impl Kind for Component {
         };
         let legacy = program.common.legacy.clone();
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
-    }
-}
-
-/// The value of a future that never waits.
-pub(super) fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
-    let mut future = pin!(future);
-    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => Err(wasmtime::format_err!("instantiation waits for something")),
     }
 }
 

@@ -31,7 +31,9 @@ pub(crate) use recycling::obstacle;
 pub(crate) use slots::Slots;
 pub(crate) use slots::moved_reductions;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 /// Numbers the threads in the order in which they first call this, so that schedulers use different shelves and queues.
 fn thread_number() -> usize {
@@ -40,4 +42,13 @@ fn thread_number() -> usize {
         static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
     }
     NUMBER.with(|number| *number)
+}
+
+/// The value of a future that never waits.
+fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    let future = pin!(future);
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => Err(wasmtime::format_err!("instantiation waits for something")),
+    }
 }

@@ -169,7 +169,7 @@ fn make(
         fits: true,
     };
     let mut store = Store::new(instance.module().engine(), observed);
-    let instance = super::instance::ready(instance.instantiate_async(&mut store))?;
+    let instance = super::ready(instance.instantiate_async(&mut store))?;
     let run = instance.get_typed_func(&mut store, "run")?;
     Ok((store, run))
 }

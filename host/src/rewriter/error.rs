@@ -1,7 +1,11 @@
 //! Errors of loading a program.
 
-use super::features;
 use std::fmt::{self, Write};
+
+/// Tells users which proposals are on and which are off: the list of [`features`](super::features).
+const PROPOSALS_HINT: &str = "Atoll runs WebAssembly 2.0 without `externref`, with tail calls, typed function references, \
+    several memories, extended constants and relaxed SIMD; build the guest without other proposals (threads, exceptions, \
+    garbage collection, 64-bit memories, asynchronous components, …)";
 
 /// Says why a program can't be loaded, where the error is, and what helps.
 #[derive(Clone, Debug)]
@@ -91,7 +95,7 @@ impl LoadError {
             LoadErrorKind::Invalid => {
                 "build it again; if it was copied, compare its size with the original's"
             }
-            LoadErrorKind::Unsupported => features::HINT,
+            LoadErrorKind::Unsupported => PROPOSALS_HINT,
             LoadErrorKind::UnknownImport => {
                 "a guest may import atoll-rt:process/* 0.2.0 and WASI; `atoll inspect FILE` lists what this one wants"
             }

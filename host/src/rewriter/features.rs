@@ -21,11 +21,6 @@ pub(crate) const MODULES: WasmFeatures = WasmFeatures::WASM2
 /// The same, and components.
 pub(crate) const COMPONENTS: WasmFeatures = MODULES.union(WasmFeatures::COMPONENT_MODEL);
 
-/// Tells users which proposals are on and which are off.
-pub(super) const HINT: &str = "Atoll runs WebAssembly 2.0 without `externref`, with tail calls, typed function references, \
-    several memories, extended constants and relaxed SIMD; build the guest without other proposals (threads, exceptions, \
-    garbage collection, 64-bit memories, asynchronous components, …)";
-
 /// Validates a core module.
 pub(super) fn validate_module(bytes: &[u8]) -> Result<(), LoadError> {
     validate(bytes, MODULES)

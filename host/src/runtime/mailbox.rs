@@ -2,8 +2,8 @@
 
 use crate::process::{AliasUse, Event, ExitReason, Outgoing, Pid, Queue, Reference, Selector};
 use crate::scheduler::TimerKey;
+use crate::system::alarm::{Alarm, AlarmOf};
 use crate::system::control::Phase;
-use crate::system::timers::{Alarm, AlarmOf};
 use crate::system::{Shared, SpawnError};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

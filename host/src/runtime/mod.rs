@@ -29,7 +29,7 @@ use crate::scheduler::Seam;
 use crate::system::table::lock;
 use crate::system::{
     Config, Counters, Error, Holdings, ProcessInfo, Program, RegisterError, Shared, Spawn,
-    SpawnError, turn_context,
+    SpawnError, turn_context, waker,
 };
 use crate::wasi::Wasi;
 use hibernator::Hibernator;
@@ -89,6 +89,7 @@ impl System {
             let _entered = handle.enter();
             run();
             turn_context::free();
+            waker::free();
         };
         let schedulers = shared
             .scheduler

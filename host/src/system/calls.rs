@@ -13,7 +13,7 @@
 //! reaches the mailbox of a caller that has gone on.
 
 use super::Shared;
-use super::current::{Current, Received};
+use super::current::{Call, Current, Received};
 use super::table::FoundBoth;
 use crate::broken::{Rule, breaks};
 use crate::process::{
@@ -27,14 +27,6 @@ use std::task::Poll;
 pub(crate) enum CallError {
     Timeout,
     Down(ExitReason),
-}
-
-/// A call that has been made and not been answered yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
-    reference: Reference,
-    /// The server, which the call monitors. None if a process calls itself.
-    server: Option<Pid>,
 }
 
 impl Shared {

@@ -1,20 +1,71 @@
-//! The part of a process that others may touch: its [`Control`], and what can be done to it under its lock.
+//! The entry of a process: the part that others may touch under its lock, its [`Control`], and the flags that they may
+//! read without it.
 //!
 //! Every function here takes a few instructions and calls nothing outside of this file. If the caller has something to
 //! do once it has released the lock, the function returns it as a [`WakeAction`].
 
-use super::farewell::Farewell;
-use super::program::{Body, Runnable};
-use super::table::{Entry, Liveness};
-use super::timers::Timer;
+use super::alarm::Timer;
+use super::farewell::{Farewell, Watchers};
+use super::program::{Body, Ending, Runnable};
 use super::turn_context::Arrived;
 use super::working_set::WorkingSet;
 use crate::process::{Budget, Event, ExitReason, Pid, Ties};
 use crate::scheduler::Priority;
+use spin::RelaxStrategy;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Waker;
-use tokio::sync::oneshot;
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// The entry of one process, or a free entry.
+pub(crate) struct Entry {
+    control: SpinMutex<Control, Relax>,
+    /// `arrived` holds events. Written under the lock; read without it, to see that there is no need to lock.
+    pub(crate) has_mail: AtomicBool,
+    /// The process has a pending exit: `pending_exit` is set. Written under the lock. The process itself reads it without
+    /// the lock; its next call of the contract is its last.
+    pub(crate) is_doomed: AtomicBool,
+    /// The process was asked which function it is in. Written under the lock.
+    pub(crate) is_asked: AtomicBool,
+    /// How long it has been waiting for mail: one of [`idleness`]. A hint for the thread that hibernates processes.
+    pub(crate) idleness: AtomicU8,
+    /// The size of the process's linear memories, in wasm pages.
+    memory_pages: AtomicU32,
+}
+
+// Each hibernated process has an entry, which is a third of the memory that it still takes.
+const _: () = assert!(size_of::<Entry>() <= 192);
+
+/// How long a process has been waiting for mail, in scans of the table.
+pub(crate) mod idleness {
+    /// It is not waiting for mail, or is hibernated already.
+    pub(crate) const NONE: u8 = 0;
+    /// It has begun to wait since the last scan.
+    pub(crate) const JUST_NOW: u8 = 1;
+    /// It was waiting at the last scan already.
+    pub(crate) const FOR_A_LOOK: u8 = 2;
+}
+
+/// The held lock of an entry. It is a spinlock, because it is held for a few instructions only, three times per
+/// message. A lock that waits in the kernel takes one atomic operation more to release.
+pub(crate) type ControlGuard<'a> = SpinMutexGuard<'a, Control, Relax>;
+
+/// The pause of a thread that finds the lock held, before it looks again.
+pub(crate) struct Relax;
+
+impl RelaxStrategy for Relax {
+    fn relax() {
+        // This takes longer than the lock is held, if its holder runs. If the holder does not run, it may need this
+        // core.
+        for _ in 0..16 {
+            spin_loop();
+        }
+        std::thread::yield_now();
+    }
+}
 
 /// The part of a process that others may touch.
 pub(crate) struct Control {
@@ -70,10 +121,6 @@ pub(crate) struct Control {
     pub(crate) watchers: Option<Box<Watchers>>,
 }
 
-/// The tasks of the host that wait for a process's end.
-#[derive(Default)]
-pub(crate) struct Watchers(pub(crate) Vec<oneshot::Sender<ExitReason>>);
-
 /// The identity of a guest process, for reports.
 pub(crate) struct Identity {
     pub(crate) program: Arc<dyn Runnable>,
@@ -90,14 +137,6 @@ pub(crate) struct Said {
     pub(crate) label: Option<Box<str>>,
     /// The guest function that the process last reported.
     pub(crate) current_function: Option<Box<str>>,
-}
-
-/// The end of a process: its reason, and whether it is reported as a crash.
-#[derive(Clone, Debug)]
-pub(crate) struct Ending {
-    pub(crate) reason: ExitReason,
-    /// The host ended it for a fault of its own, which is reported as a crash. A signal from another process is not.
-    pub(crate) is_crash: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,8 +172,56 @@ pub(crate) enum WakeAction {
     Wake(Waker),
 }
 
+/// The liveness of a process, as others may learn it. They learn of its end only when its last turn has ended.
+pub(crate) enum Liveness {
+    Alive,
+    /// It has a pending exit but is still in its turn. It may still tell others what it does until the turn ends.
+    Doomed,
+    Gone,
+}
+
+impl Entry {
+    pub(super) fn empty() -> Entry {
+        Entry {
+            control: SpinMutex::new(Control::new()),
+            has_mail: AtomicBool::new(false),
+            is_doomed: AtomicBool::new(false),
+            is_asked: AtomicBool::new(false),
+            idleness: AtomicU8::new(idleness::NONE),
+            memory_pages: AtomicU32::new(0),
+        }
+    }
+
+    /// Notes how many bytes the process's linear memories hold. Called by the code that makes or runs the process.
+    pub(crate) fn holds_memory(&self, bytes: u64) {
+        let pages = bytes.div_ceil(WASM_PAGE_BYTES);
+        self.memory_pages
+            .store(pages.try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// The bytes that the process's linear memories hold.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_pages.load(Ordering::Relaxed)) * WASM_PAGE_BYTES
+    }
+
+    #[inline]
+    pub(crate) fn control(&self) -> ControlGuard<'_> {
+        self.control.lock()
+    }
+
+    /// Makes the entry that of a new process with this id.
+    pub(super) fn begin(&self, control: &mut Control, id: u64) {
+        control.begin(id);
+        self.has_mail.store(false, Ordering::Relaxed);
+        self.is_doomed.store(false, Ordering::Relaxed);
+        self.is_asked.store(false, Ordering::Relaxed);
+        self.idleness.store(idleness::NONE, Ordering::Relaxed);
+        self.holds_memory(0);
+    }
+}
+
 impl Control {
-    pub(crate) fn new() -> Control {
+    fn new() -> Control {
         Control {
             id: 0,
             generation: 0,
@@ -168,7 +255,7 @@ impl Control {
 
     /// Gives the entry to the process with this id. The teardown of the process before it has emptied the entry; this
     /// resets the settings.
-    pub(crate) fn begin(&mut self, id: u64) {
+    fn begin(&mut self, id: u64) {
         self.id = id;
         self.mailbox_bytes = 0;
         self.mailbox_events = 0;

@@ -5,8 +5,8 @@
 //! change.
 
 use super::Shared;
-use super::current::Current;
-use super::names::{LISTED_AT_ONCE, is_name};
+use super::current::{Current, LISTED_AT_ONCE};
+use super::names::is_name;
 use super::table::lock;
 use crate::process::{Budget, Event, ExitReason, GroupChange, Kinds, Pid, Reference};
 use std::collections::hash_map::Entry;

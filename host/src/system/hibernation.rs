@@ -6,8 +6,7 @@
 //! that arrive for it are noticed afterwards, as at the end of a turn.
 
 use super::Shared;
-use super::control::{Awaits, Control, Phase};
-use super::table::{Entry, idleness};
+use super::control::{Awaits, Control, Entry, Phase, idleness};
 use std::sync::atomic::Ordering;
 
 impl Shared {

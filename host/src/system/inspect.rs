@@ -4,10 +4,9 @@
 //! the turn began, and is not interrupted.
 
 use super::Shared;
-use super::control::{Awaits, Control, Identity, Phase};
+use super::control::{Awaits, Control, Entry, Identity, Liveness, Phase};
 use super::current::Current;
 use super::report::{Counters, Hibernation};
-use super::table::{Entry, Liveness};
 use super::turn_context;
 use crate::process::{Destination, Pid};
 use crate::scheduler::Priority;

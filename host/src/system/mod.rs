@@ -11,12 +11,12 @@
 //! | `table`, `control` | the process table, and the part of a process that others may touch |
 //! | `current`, `turn_context` | a process seen from inside its turn |
 //! | `working_set` | what a process touches next, prefetched |
-//! | `turn` | one turn |
+//! | `turn`, `waker` | one turn, and what schedules the next one when a host call is complete |
 //! | `program` | the traits that programs and executions implement for this room |
 //! | `memory` | the memory that all processes share |
 //! | `hibernation` | the choice of processes that have waited long enough to be hibernated |
-//! | `spawn`, `farewell` | a process's beginning and its teardown |
-//! | `signals`, `calls`, `timers`, `names`, `groups` | the ties between processes |
+//! | `spawn`, `teardown`, `farewell` | a process's beginning, its teardown, and the steps of a teardown as data |
+//! | `signals`, `calls`, `timers`, `alarm`, `names`, `groups` | the ties between processes |
 //! | `inspect`, `report` | information about processes |
 //! | `stop` | the end of all processes |
 //!
@@ -32,6 +32,7 @@
 //!   return, trap, exit ──► end of run: finish: drop all, tell linked processes, then monitoring ones
 //! ```
 
+pub(crate) mod alarm;
 pub(crate) mod calls;
 pub(crate) mod control;
 pub(crate) mod current;
@@ -42,6 +43,7 @@ pub(crate) mod spawn;
 pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod turn_context;
+pub(crate) mod waker;
 pub(crate) mod working_set;
 
 mod config;
@@ -52,14 +54,15 @@ mod names;
 mod report;
 mod signals;
 mod stop;
+mod teardown;
 mod turn;
 
 pub use config::{Config, CrashHook, Error};
 pub use inspect::{Holdings, ProcessInfo, Status};
 pub use names::RegisterError;
-pub use program::Program;
+pub use program::{Program, SpawnError};
 pub use report::{Counters, CrashReport, Hibernation};
-pub use spawn::{Spawn, SpawnError};
+pub use spawn::Spawn;
 
 use crate::process::{Cipher, Event, Outgoing, Pid, Reference};
 use crate::scheduler::{self, Scheduler, Seam};

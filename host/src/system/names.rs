@@ -4,7 +4,7 @@
 //! the map. The map's lock is taken before a process's.
 
 use super::Shared;
-use super::current::Current;
+use super::current::{Current, LISTED_AT_ONCE};
 use super::table::lock_write;
 use crate::broken::{Rule, breaks};
 use crate::process::Pid;
@@ -41,9 +41,6 @@ impl Table {
         self.by_name.remove(name)
     }
 }
-
-/// Names that one step of a listing gathers.
-pub(super) const LISTED_AT_ONCE: usize = 1024;
 
 /// The reason for which a name was not registered: the contract's `register-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -176,6 +173,24 @@ impl Shared {
 }
 
 impl Current {
+    /// OTP: `register/2`.
+    pub(crate) fn register(&mut self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        self.charge_tie();
+        self.shared.register(name, pid)
+    }
+
+    /// OTP: `unregister/1`.
+    pub(crate) fn unregister(&mut self, name: &str) -> bool {
+        self.charge_tie();
+        self.shared.unregister(name)
+    }
+
+    /// OTP: `whereis/1`.
+    pub(crate) fn whereis(&mut self, name: &str) -> Option<Pid> {
+        self.charge_tie();
+        self.shared.whereis(name)
+    }
+
     /// All names, sorted. They are gathered in pieces: the process must ask again while this is pending. OTP:
     /// `registered/0`.
     pub(crate) fn registered(&mut self) -> Poll<Vec<Arc<str>>> {

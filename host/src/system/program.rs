@@ -1,9 +1,9 @@
-//! The system's view of programs: a program has functions, and a function can be started.
+//! The words between the system and the code that runs programs: a program has functions, a function can be started, an
+//! execution takes turns and ends.
 
-use super::control::Ending;
-use super::current::Current;
-use super::spawn::SpawnError;
+use super::Shared;
 use super::working_set::WorkingSet;
+use crate::process::{ExitReason, Pid};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -29,6 +29,14 @@ pub(crate) trait Execution: Send {
     fn is_hibernated(&self) -> bool;
 }
 
+/// The end of a process: its reason, and whether it is reported as a crash.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) reason: ExitReason,
+    /// The host ended it for a fault of its own, which is reported as a crash. A signal from another process is not.
+    pub(crate) is_crash: bool,
+}
+
 /// The way in which an execution ended.
 pub(crate) struct End {
     pub(crate) ending: Ending,
@@ -38,11 +46,64 @@ pub(crate) struct End {
     pub(crate) backtrace: Vec<String>,
 }
 
+impl End {
+    /// The end of a process that can't report anything itself.
+    pub(super) fn told(ending: Ending, reductions: u64) -> End {
+        End {
+            ending,
+            reductions,
+            backtrace: Vec::new(),
+        }
+    }
+}
+
 /// The limits of one process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// The most bytes that its linear memories may hold together.
     pub(crate) memory_bytes_max: u64,
+}
+
+/// A process that has a pid and no execution yet.
+pub(crate) struct NewProcess {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) program: Arc<dyn Runnable>,
+    pub(crate) index: u32,
+    pub(crate) pid: Pid,
+    pub(crate) argument: Box<[u8]>,
+    pub(crate) limits: Limits,
+}
+
+/// The reason for which no process was spawned: the contract's `spawn-error`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// No program is registered under this name.
+    #[error("no program is registered under this name")]
+    UnknownProgram,
+    /// The program has no such function.
+    #[error("the program has no such function")]
+    UnknownFunction,
+    /// The system already holds its maximum number of processes.
+    #[error("the system holds as many processes as it may")]
+    TooManyProcesses,
+    /// There is no memory for the process: its first memory is larger than its limit, or no slot is free.
+    #[error(
+        "there is no memory for it within its limit (`--max-memory`) and that of all processes together (`--max-total-memory`)"
+    )]
+    NoMemory,
+    /// The argument is larger than a message may be.
+    #[error("the argument is larger than a message may be")]
+    ArgumentTooLarge,
+    /// Another process has the name.
+    #[error("another process has the name")]
+    NameTaken,
+    /// The host does not support this option.
+    #[error("the option `{0}` is not supported")]
+    NotSupported(String),
+    /// Another reason, in words.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// A loaded program, as the system sees it.
@@ -69,7 +130,7 @@ pub(crate) trait Runnable: Send + Sync {
     fn instance_bytes(&self) -> u64;
 
     /// Makes an instance that is ready to run a function. Runs no guest code yet.
-    fn start(&self, function: u32, current: Current, limits: Limits) -> Result<Body, SpawnError>;
+    fn start(&self, function: u32, process: NewProcess) -> Result<Body, SpawnError>;
 }
 
 /// A loaded program, whose functions can be spawned.

@@ -15,12 +15,12 @@
 //! the other process has no such entry any more, its `unlink` or `demonitor` came first, and it is told nothing.
 
 use super::Shared;
-use super::control::{Control, Phase, WakeAction};
+use super::alarm::Timer;
+use super::control::{Control, Entry, Phase, WakeAction};
 use super::current::Current;
 use super::names;
-use super::spawn::SpawnError;
-use super::table::{Entry, FoundBoth};
-use super::timers::Timer;
+use super::program::SpawnError;
+use super::table::FoundBoth;
 use crate::broken::{Rule, breaks};
 use crate::process::{
     Budget, Destination, Event, ExitReason, Kinds, LinkedBy, Monitored, Pid, Reference, Ties,

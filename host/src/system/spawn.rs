@@ -1,10 +1,9 @@
 //! Spawning: from a request to a process in a run queue, or to an error without side effects.
 
-use super::control::{Awaits, Control, Identity, Phase, Said, Watchers};
-use super::current::Current;
+use super::control::{Awaits, Control, Entry, Identity, Phase, Said};
+use super::farewell::Watchers;
 use super::names::{RegisterError, is_name};
-use super::program::{Body, Limits, Runnable};
-use super::table::Entry;
+use super::program::{Body, Limits, NewProcess, Runnable, SpawnError};
 use super::{Program, Shared};
 use crate::process::{ExitReason, LinkedBy, Monitored, Pid, Reference};
 use crate::scheduler::Priority;
@@ -105,38 +104,6 @@ pub(crate) fn label(text: &str) -> Box<str> {
     text[..text.floor_char_boundary(LABEL_BYTES_MAX)].into()
 }
 
-/// The reason for which no process was spawned: the contract's `spawn-error`.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    /// No program is registered under this name.
-    #[error("no program is registered under this name")]
-    UnknownProgram,
-    /// The program has no such function.
-    #[error("the program has no such function")]
-    UnknownFunction,
-    /// The system already holds its maximum number of processes.
-    #[error("the system holds as many processes as it may")]
-    TooManyProcesses,
-    /// There is no memory for the process: its first memory is larger than its limit, or no slot is free.
-    #[error(
-        "there is no memory for it within its limit (`--max-memory`) and that of all processes together (`--max-total-memory`)"
-    )]
-    NoMemory,
-    /// The argument is larger than a message may be.
-    #[error("the argument is larger than a message may be")]
-    ArgumentTooLarge,
-    /// Another process has the name.
-    #[error("another process has the name")]
-    NameTaken,
-    /// The host does not support this option.
-    #[error("the option `{0}` is not supported")]
-    NotSupported(String),
-    /// Another reason, in words.
-    #[error("{0}")]
-    Other(String),
-}
-
 /// Gives the entry back if it is dropped, that is, if the spawn fails.
 struct Reservation<'a> {
     shared: &'a Shared,
@@ -205,8 +172,15 @@ impl Shared {
                 .unwrap_or(u64::MAX)
                 .min(self.config.max_memory),
         };
-        let current = Current::new(self.clone(), program.clone(), index, pid, argument);
-        let body = program.start(function, current, limits)?;
+        let process = NewProcess {
+            shared: self.clone(),
+            program: program.clone(),
+            index,
+            pid,
+            argument,
+            limits,
+        };
+        let body = program.start(function, process)?;
         let label = options.label.take();
         let identity = self.identity(program, function, parent, label);
         let priority = options.priority;

@@ -2,41 +2,19 @@
 //!
 //! An entry is never freed, only used again under a new id. So finding a process takes no lock of the table and no
 //! reference count: decipher the id, index the table, lock the entry, compare the id. Everything that others may touch
-//! of a process is in its [`Control`], behind the entry's lock. That lock is held for a few instructions, and never
+//! of a process is in its [`Control`](super::control::Control), behind the entry's lock. That lock is held for a few instructions, and never
 //! while guest code or a destructor runs.
 
-use super::control::{Control, Phase};
+use super::control::{ControlGuard, Entry, Liveness, Phase, Relax};
 use crate::process::{Cipher, Pid};
-use spin::RelaxStrategy;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use spin::mutex::SpinMutex;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
-
-/// The held lock of an entry. It is a spinlock, because it is held for a few instructions only, three times per
-/// message. A lock that waits in the kernel takes one atomic operation more to release.
-pub(crate) type ControlGuard<'a> = SpinMutexGuard<'a, Control, Relax>;
-
-/// The pause of a thread that finds the lock held, before it looks again.
-pub(crate) struct Relax;
-
-impl RelaxStrategy for Relax {
-    fn relax() {
-        // This takes longer than the lock is held, if its holder runs. If the holder does not run, it may need this
-        // core.
-        for _ in 0..16 {
-            spin_loop();
-        }
-        std::thread::yield_now();
-    }
-}
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
 const INDEX_BITS: u32 = 24;
 /// The most processes that a system can be configured for.
 pub(crate) const PROCESSES_MAX: u32 = 1 << INDEX_BITS;
 const GENERATION_MAX: u32 = (1 << (crate::process::ID_BITS - INDEX_BITS)) - 1;
-const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// Entries are allocated in chunks of this many, as they are needed.
 const CHUNK: usize = 1024;
 
@@ -59,43 +37,6 @@ struct EntryPool {
 }
 
 type Chunk = [Entry; CHUNK];
-
-/// The entry of one process, or a free entry.
-pub(crate) struct Entry {
-    control: SpinMutex<Control, Relax>,
-    /// `arrived` holds events. Written under the lock; read without it, to see that there is no need to lock.
-    pub(crate) has_mail: AtomicBool,
-    /// The process has a pending exit: `pending_exit` is set. Written under the lock. The process itself reads it without
-    /// the lock; its next call of the contract is its last.
-    pub(crate) is_doomed: AtomicBool,
-    /// The process was asked which function it is in. Written under the lock.
-    pub(crate) is_asked: AtomicBool,
-    /// How long it has been waiting for mail: one of [`idleness`]. A hint for the thread that hibernates processes.
-    pub(crate) idleness: AtomicU8,
-    /// The size of the process's linear memories, in wasm pages.
-    memory_pages: AtomicU32,
-}
-
-// Each hibernated process has an entry, which is a third of the memory that it still takes.
-const _: () = assert!(size_of::<Entry>() <= 192);
-
-/// How long a process has been waiting for mail, in scans of the table.
-pub(crate) mod idleness {
-    /// It is not waiting for mail, or is hibernated already.
-    pub(crate) const NONE: u8 = 0;
-    /// It has begun to wait since the last scan.
-    pub(crate) const JUST_NOW: u8 = 1;
-    /// It was waiting at the last scan already.
-    pub(crate) const FOR_A_LOOK: u8 = 2;
-}
-
-/// The liveness of a process, as others may learn it. They learn of its end only when its last turn has ended.
-pub(crate) enum Liveness {
-    Alive,
-    /// It has a pending exit but is still in its turn. It may still tell others what it does until the turn ends.
-    Doomed,
-    Gone,
-}
 
 /// The entries of two processes, the first of which is the one that asks.
 pub(crate) enum FoundBoth<'a> {
@@ -137,12 +78,7 @@ impl Table {
         let mut control = entry.control();
         control.generation += 1;
         let raw = u64::from(control.generation) << INDEX_BITS | u64::from(index);
-        control.begin(self.cipher.encipher(raw));
-        entry.has_mail.store(false, Ordering::Relaxed);
-        entry.is_doomed.store(false, Ordering::Relaxed);
-        entry.is_asked.store(false, Ordering::Relaxed);
-        entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        entry.holds_memory(0);
+        entry.begin(&mut control, self.cipher.encipher(raw));
         let id = control.id;
         Ok((
             index,
@@ -277,36 +213,6 @@ impl EntryPool {
         };
         self.live += 1;
         Some(index)
-    }
-}
-
-impl Entry {
-    fn empty() -> Entry {
-        Entry {
-            control: SpinMutex::new(Control::new()),
-            has_mail: AtomicBool::new(false),
-            is_doomed: AtomicBool::new(false),
-            is_asked: AtomicBool::new(false),
-            idleness: AtomicU8::new(idleness::NONE),
-            memory_pages: AtomicU32::new(0),
-        }
-    }
-
-    /// Notes how many bytes the process's linear memories hold. Called by the code that makes or runs the process.
-    pub(crate) fn holds_memory(&self, bytes: u64) {
-        let pages = bytes.div_ceil(WASM_PAGE_BYTES);
-        self.memory_pages
-            .store(pages.try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    /// The bytes that the process's linear memories hold.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        u64::from(self.memory_pages.load(Ordering::Relaxed)) * WASM_PAGE_BYTES
-    }
-
-    #[inline]
-    pub(crate) fn control(&self) -> ControlGuard<'_> {
-        self.control.lock()
     }
 }
 

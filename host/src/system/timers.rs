@@ -5,59 +5,11 @@
 //! cancelled before its alarm gets there sends nothing, and the owner's teardown removes all its timers.
 
 use super::Shared;
+use super::alarm::{Alarm, AlarmOf, Sends, Timer, held_bytes};
 use super::current::Current;
 use super::names::is_name;
 use crate::broken::{Rule, breaks};
-use crate::process::{Budget, Destination, Event, ExitReason, Outgoing, Pid, Reference};
-use crate::scheduler::TimerKey;
-
-/// The value that the scheduler hands back when a deadline has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alarm {
-    /// The process that armed it.
-    pub(crate) pid: Pid,
-    pub(crate) of: AlarmOf,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AlarmOf {
-    /// The wait with this number.
-    Wait(u32),
-    /// The timer whose reference has this id.
-    Timer(u64),
-}
-
-/// A timer that runs.
-#[derive(Debug)]
-pub(crate) struct Timer {
-    pub(crate) key: TimerKey,
-    deadline_ns: u64,
-    to: Destination,
-    sends: Sends,
-}
-
-/// The message or signal that a timer sends.
-#[derive(Debug)]
-pub(crate) enum Sends {
-    Message(Outgoing),
-    /// A timer event with this tag.
-    Signal(u32),
-}
-
-impl Timer {
-    fn held_bytes(&self) -> u64 {
-        held_bytes(&self.to, &self.sends)
-    }
-}
-
-/// The bytes that a timer holds beside itself.
-fn held_bytes(to: &Destination, sends: &Sends) -> u64 {
-    let payload = match sends {
-        Sends::Message(message) => message.payload.len(),
-        Sends::Signal(_) => 0,
-    };
-    (to.bytes() + payload) as u64
-}
+use crate::process::{Budget, Destination, Event, ExitReason, Pid, Reference};
 
 impl Shared {
     /// Fires a timer of a process.

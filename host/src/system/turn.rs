@@ -1,17 +1,16 @@
 //! One turn of a process: from the run queue into its code and out again.
 
 use super::Shared;
-use super::control::{Awaits, Control, Ending, Phase};
-use super::program::{Body, End};
-use super::table::{ControlGuard, Entry, idleness};
-use super::timers::{Alarm, AlarmOf};
+use super::alarm::{Alarm, AlarmOf};
+use super::control::{Awaits, Control, ControlGuard, Entry, Phase, idleness};
+use super::program::{Body, End, Ending};
 use super::turn_context::{self, TurnOutcome};
-use crate::process::{ExitReason, Pid, Reference};
+use super::waker::{self, TurnWaker};
+use crate::process::{ExitReason, Reference};
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 impl Work for Shared {
     type Timer = Alarm;
@@ -72,17 +71,6 @@ impl Work for Shared {
     }
 }
 
-impl End {
-    /// The end of a process that can't report anything itself.
-    fn told(ending: Ending, reductions: u64) -> End {
-        End {
-            ending,
-            reductions,
-            backtrace: Vec::new(),
-        }
-    }
-}
-
 fn host_failed() -> Ending {
     Ending {
         reason: ExitReason::Trap("the host failed; this is a defect of Atoll".into()),
@@ -119,7 +107,7 @@ fn poll_body(body: &mut Body, waker: Option<TurnWaker>) -> Option<End> {
             end = Some(ended);
         }
     }));
-    turn_context::keep_waker(waker);
+    waker::keep(waker);
     if polled.is_err() {
         end = Some(End::told(host_failed(), 0));
     }
@@ -222,76 +210,6 @@ impl Shared {
             control.reductions = said;
         } else if control.awaits == Awaits::Host {
             control.reductions += u64::from(self.config.reductions);
-        }
-    }
-
-    /// A waker for the turn of a process whose program can wait in host calls. It is this thread's last one, unless a
-    /// host call has kept a copy of that.
-    fn waker(&self, index: u32, id: u64) -> TurnWaker {
-        let last = turn_context::take_waker().filter(|last| last.is_free());
-        let waker = last.unwrap_or_else(|| {
-            let state = Arc::new(HostCallWaker {
-                shared: self.this.clone(),
-                node: self.node,
-                index: AtomicU32::new(0),
-                id: AtomicU64::new(0),
-            });
-            TurnWaker {
-                waker: Waker::from(state.clone()),
-                state,
-            }
-        });
-        waker.state.index.store(index, Ordering::Relaxed);
-        waker.state.id.store(id, Ordering::Relaxed);
-        waker
-    }
-}
-
-/// The waker of a turn, and its state.
-pub(super) struct TurnWaker {
-    waker: Waker,
-    state: Arc<HostCallWaker>,
-}
-
-impl TurnWaker {
-    /// Whether no copy of the waker is left.
-    fn is_free(&self) -> bool {
-        let is_free = Arc::strong_count(&self.state) == 2;
-        // Everything that was done with a copy happens before what this thread does now.
-        fence(Ordering::Acquire);
-        is_free
-    }
-}
-
-/// Schedules a process when one of its host calls is complete. I/O drivers may hold it long after the process is gone.
-struct HostCallWaker {
-    shared: Weak<Shared>,
-    node: u64,
-    /// The process that it wakes. It changes only while there is no copy.
-    index: AtomicU32,
-    id: AtomicU64,
-}
-
-impl Wake for HostCallWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let id = self.id.load(Ordering::Relaxed);
-        let node = self.node;
-        if turn_context::wake(Pid { node, id }) {
-            return;
-        }
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
-        let index = self.index.load(Ordering::Relaxed);
-        let mut control = shared.table.entry(index).control();
-        if control.id == id {
-            let wake_action = control.wake();
-            drop(control);
-            shared.carry_out(index, wake_action);
         }
     }
 }

@@ -6,7 +6,6 @@
 //! has taken out of the mailbox, whether it waits for mail now, and the turns that it owes. All of it belongs to one
 //! thread.
 
-use super::turn::TurnWaker;
 use crate::process::{Event, Pid};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +20,6 @@ thread_local! {
     static TURN: Turn = const {
         Turn {
             arrived: RefCell::new(ManuallyDrop::new(VecDeque::new())),
-            waker: Cell::new(ManuallyDrop::new(None)),
             number: Cell::new(0),
             process: Cell::new(Pid::NOBODY),
             taken_bytes: Cell::new(0),
@@ -40,8 +38,6 @@ thread_local! {
 struct Turn {
     /// The mail that the turn began with. Between turns it holds no events but keeps its buffer, which [`free`] frees.
     arrived: RefCell<ManuallyDrop<Arrived>>,
-    /// The waker of the last turn that had one, for the next such turn. [`free`] frees it.
-    waker: Cell<ManuallyDrop<Option<TurnWaker>>>,
     /// How many turns the thread has given.
     number: Cell<u32>,
     /// The process whose turn it is.
@@ -127,7 +123,6 @@ pub(super) fn end(arrived: &mut Option<Box<Arrived>>) -> TurnOutcome {
 pub(crate) fn free() {
     TURN.with(|turn| {
         drop(std::mem::take(&mut **turn.arrived.borrow_mut()));
-        keep_waker(None);
     });
 }
 
@@ -135,18 +130,6 @@ pub(crate) fn free() {
 #[inline]
 pub(crate) fn number() -> u32 {
     TURN.with(|turn| turn.number.get())
-}
-
-/// Takes the waker that [`keep_waker`] kept.
-pub(super) fn take_waker() -> Option<TurnWaker> {
-    TURN.with(|turn| ManuallyDrop::into_inner(turn.waker.replace(ManuallyDrop::new(None))))
-}
-
-/// Keeps a waker for the next turn that needs one, in place of the one that was kept before.
-#[inline]
-pub(super) fn keep_waker(waker: Option<TurnWaker>) {
-    let replaced = TURN.with(|turn| turn.waker.replace(ManuallyDrop::new(waker)));
-    drop(ManuallyDrop::into_inner(replaced));
 }
 
 /// Wakes a process if this thread is giving it a turn: the end of the turn will see it.

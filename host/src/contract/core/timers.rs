@@ -7,7 +7,7 @@ use super::{DONE, Guest};
 use crate::abi::layout::{self, option_duration};
 use crate::engine::state::survives;
 use crate::process::{Destination, Reference};
-use crate::system::timers::Sends;
+use crate::system::alarm::Sends;
 use wasmtime::Result;
 
 #[expect(
