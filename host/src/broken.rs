@@ -1,7 +1,8 @@
-//! Rules of OTP that a build with the feature `break-rules` can break on purpose.
+//! Rules that a build with the feature `break-rules` can break on purpose: rules of OTP, and rules of isolation.
 //!
-//! `cargo xtask oracle --break RULE` uses this to show that the comparison with Erlang notices a broken rule. In every other
-//! build [`breaks`] is a constant `false`, and the compiler removes the code behind it.
+//! `cargo xtask oracle --break RULE` uses this to show that the comparison with Erlang notices a broken rule, and `cargo xtask
+//! fuzz --break RULE` to show that fuzzing finds a broken isolation. In every other build [`breaks`] is a constant `false`,
+//! and the compiler removes the code behind it.
 
 /// A rule that can be broken. Each comment states the rule as OTP has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,28 @@ pub(crate) enum Rule {
     SelectiveOrder,
     /// A cancelled timer does not fire.
     TimerUncancellable,
+    /// A recycled memory holds its initial contents.
+    ByteStays,
+    /// A recycled instance's globals have their initial values.
+    GlobalStays,
+    /// A list's end is compared with the memory's.
+    LengthUnchecked,
+    /// The receiver of a lent payload gets the bytes as they were when it was sent.
+    LoanLate,
+    /// A pid reaches the process that it was made for, and no later one in the same entry.
+    StalePid,
+    /// A mailbox holds at most so many bytes.
+    BudgetMissed,
+    /// Every loop pays for each iteration.
+    LoopUnpaid,
+    /// A process wakes with all pages of its memory.
+    PageLost,
+    /// A text that is not UTF-8 ends the process that has passed it, and nothing else.
+    HostUnwraps,
+    /// The host frees what it held for a message.
+    BufferUnbounded,
+    /// A process that waits is woken by its pending exit.
+    ExitsLinger,
 }
 
 /// Does this build break the rule, in this run?
@@ -38,6 +61,14 @@ pub(crate) fn breaks(rule: Rule) -> bool {
     }
 }
 
+/// Keeps these bytes for ever, if this build breaks [`Rule::BufferUnbounded`] in this run.
+#[inline(always)]
+pub(crate) fn hoard(bytes: &[u8]) {
+    if breaks(Rule::BufferUnbounded) {
+        std::mem::forget(bytes.to_vec());
+    }
+}
+
 #[cfg(feature = "break-rules")]
 mod chosen {
     use super::Rule;
@@ -46,17 +77,33 @@ mod chosen {
     /// The rule that the environment variable `ATOLL_BREAK` names.
     pub(super) fn rule() -> Option<Rule> {
         static RULE: OnceLock<Option<Rule>> = OnceLock::new();
-        *RULE.get_or_init(|| match std::env::var("ATOLL_BREAK").as_deref() {
-            Ok("kill-is-trappable") => Some(Rule::KillIsTrappable),
-            Ok("normal-exit-kills") => Some(Rule::NormalExitKills),
-            Ok("unlink-is-late") => Some(Rule::UnlinkIsLate),
-            Ok("down-is-lost") => Some(Rule::DownIsLost),
-            Ok("link-one-way") => Some(Rule::LinkOneWay),
-            Ok("names-survive") => Some(Rule::NamesSurvive),
-            Ok("late-reply-arrives") => Some(Rule::LateReplyArrives),
-            Ok("selective-order") => Some(Rule::SelectiveOrder),
-            Ok("timer-uncancellable") => Some(Rule::TimerUncancellable),
-            _ => None,
+        *RULE.get_or_init(|| {
+            let name = std::env::var("ATOLL_BREAK").ok()?;
+            let (_, rule) = NAMES.iter().find(|(known, _)| *known == name)?;
+            Some(*rule)
         })
     }
+
+    const NAMES: [(&str, Rule); 20] = [
+        ("kill-is-trappable", Rule::KillIsTrappable),
+        ("normal-exit-kills", Rule::NormalExitKills),
+        ("unlink-is-late", Rule::UnlinkIsLate),
+        ("down-is-lost", Rule::DownIsLost),
+        ("link-one-way", Rule::LinkOneWay),
+        ("names-survive", Rule::NamesSurvive),
+        ("late-reply-arrives", Rule::LateReplyArrives),
+        ("selective-order", Rule::SelectiveOrder),
+        ("timer-uncancellable", Rule::TimerUncancellable),
+        ("byte-stays", Rule::ByteStays),
+        ("global-stays", Rule::GlobalStays),
+        ("length-unchecked", Rule::LengthUnchecked),
+        ("loan-late", Rule::LoanLate),
+        ("stale-pid", Rule::StalePid),
+        ("budget-missed", Rule::BudgetMissed),
+        ("loop-unpaid", Rule::LoopUnpaid),
+        ("page-lost", Rule::PageLost),
+        ("host-unwraps", Rule::HostUnwraps),
+        ("buffer-unbounded", Rule::BufferUnbounded),
+        ("exits-linger", Rule::ExitsLinger),
+    ];
 }

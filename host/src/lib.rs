@@ -23,6 +23,7 @@ mod system;
 mod text;
 mod wasi;
 
+pub use abi::contract_module;
 pub use engine::{Allocator, CompileKind, compile_apart};
 pub use process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Kinds, Message, Outgoing, Payload,

@@ -1,13 +1,14 @@
-//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `bench` and
-//! `instructions`.
+//! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `fuzz`, `canaries`,
+//! `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
 //!      ─▶ test ───┼─▶ guests ─▶ toolchain (Rust) ─▶ packages (Debian's)
 //!      ─▶ oracle ─┤          ─▶ c
+//!      ─▶ fuzz ───┤
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
-//!      ─▶ tidy ─▶ contract
+//!      ─▶ tidy ─▶ contract, fuzz (the canaries)
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
@@ -15,6 +16,7 @@
 mod bench;
 mod c;
 mod contract;
+mod fuzz;
 mod guests;
 mod instructions;
 mod oracle;
@@ -72,6 +74,15 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Try to break isolation between guests
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        /// `--time T`, `--break NAME` and others: see `cargo xtask fuzz --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// Build the guest inside `atoll fuzz` anew
+    Canaries,
     /// Count the instructions of the core operations, and compare them with what was recorded
     Instructions {
         /// Record what is counted
@@ -112,6 +123,8 @@ fn perform(chore: Chore) -> Result<()> {
         }
         Chore::Test { filter } => test::test(&workspace, filter.as_deref()),
         Chore::Oracle { options } => oracle::oracle(&workspace, &options),
+        Chore::Fuzz { options } => fuzz::fuzz(&workspace, &options),
+        Chore::Canaries => fuzz::build_canaries(&workspace),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),

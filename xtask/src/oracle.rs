@@ -20,17 +20,13 @@ const BREAKABLE: &str = "break-rules";
 
 /// Builds everything, and compares.
 pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
-    let wants = |option: &str| {
-        let is_it = |word: &OsString| word.to_string_lossy().split('=').next() == Some(option);
-        options.iter().any(is_it)
-    };
-    if !wants("--help") {
+    if !wants(options, "--help") {
         // Report missing programs before minutes of building.
         find_erlang()?;
         let guests = guests::find_all(workspace)?;
         let guest = guests.iter().find(|guest| guest.name == GUEST);
         guests::build(workspace, [guest.context("there is no guest `oracle`")?])?;
-        build_atoll(workspace, wants("--break"))?;
+        build_breakable(workspace, options)?;
     }
     let mut cargo = workspace.cargo();
     cargo
@@ -40,9 +36,15 @@ pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
     run(with_paths(workspace, &mut cargo))
 }
 
-/// Builds the program `atoll`, with the feature that breaks rules only if the run breaks one.
-fn build_atoll(workspace: &Workspace, breakable: bool) -> Result<()> {
-    match breakable {
+/// Whether this option is among these words.
+fn wants(options: &[OsString], option: &str) -> bool {
+    let is_it = |word: &OsString| word.to_string_lossy().split('=').next() == Some(option);
+    options.iter().any(is_it)
+}
+
+/// Builds the program `atoll`, with the feature that breaks rules only if the options ask for it by `--break`.
+pub fn build_breakable(workspace: &Workspace, options: &[OsString]) -> Result<()> {
+    match wants(options, "--break") {
         true => workspace.build_atoll_with(&[BREAKABLE]),
         false => workspace.build_atoll(),
     }

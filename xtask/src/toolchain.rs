@@ -121,6 +121,16 @@ impl RustToolchain {
         cargo
     }
 
+    /// Adds flags for the compiler to a command that [`RustToolchain::cargo`] has made.
+    pub fn add_flags(&self, cargo: &mut Command, target: Target, flags: &str) {
+        let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.variable_name());
+        let own = match self {
+            Self::Installed => String::new(),
+            Self::Private { sysroot, .. } => format!("--sysroot={} ", sysroot.display()),
+        };
+        cargo.env(variable, own + flags);
+    }
+
     /// Like [`RustToolchain::cargo`], for a `cargo check` that runs Clippy. Warnings are errors.
     ///
     /// It does the same as `cargo clippy -- -D warnings`. That command does not work here, because Debian's Clippy does not

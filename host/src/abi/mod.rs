@@ -5,8 +5,10 @@
 //! `contract.rs` from `wit/process.wit`. This file holds the types of its tables, and the facts that WIT does not state.
 
 mod contract;
+mod module;
 
 pub(crate) use contract::{FUNCTIONS, PACKAGE, layout};
+pub use module::contract_module;
 
 use contract::VERSION;
 use wasmparser::ValType;

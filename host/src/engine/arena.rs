@@ -24,6 +24,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Without it everything works as well, but a hibernated process keeps wasmtime's store, some seven kilobytes.
 pub struct Allocator;
 
+impl Allocator {
+    /// Gives memory that was freed, and that the C library keeps for later, back to the operating system.
+    pub fn trim() {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        // SAFETY: it moves no allocation, and may be called at any time.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// The addresses of this thread's next allocations. The window is closed if `next` is 0.
 #[derive(Clone, Copy)]
 struct Window {

@@ -133,7 +133,8 @@ impl Cache {
     }
 }
 
-fn folder() -> Option<PathBuf> {
+/// The folder of the user's cache, whether it is there or not.
+pub(crate) fn folder() -> Option<PathBuf> {
     let named = |name| {
         let path = PathBuf::from(std::env::var_os(name)?);
         path.is_absolute().then_some(path)

@@ -20,6 +20,7 @@
 //! the data, and with it the lender, before it drops the memory. Every copy from the sender's memory is made under the
 //! loan's lock, and the loan ends under it.
 
+use crate::broken::{Rule, breaks};
 use crate::process::{Loan, Payload};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -76,6 +77,9 @@ impl Lender {
     fn end_locked(&self, mut lent_at: MutexGuard<'_, Option<LentAt>>) -> usize {
         // If only the lender has the payload, no receiver can ask for it any more.
         let is_wanted = lent_at.is_some() && Arc::strong_count(&self.0) > 1;
+        if is_wanted && breaks(Rule::LoanLate) {
+            return 0;
+        }
         if is_wanted {
             self.0.keep(&mut lent_at);
         }

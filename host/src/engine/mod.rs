@@ -23,6 +23,7 @@ mod slots;
 mod words;
 
 pub use arena::Allocator;
+pub(crate) use cache::folder as cache_folder;
 pub use compiler::{CompileKind, compile_apart};
 pub(crate) use instance::{WASI_RUN, current_function};
 pub(crate) use load::{Contract, ContractGrants, Engine};

@@ -17,6 +17,7 @@ pub(super) use template::Templates;
 use super::page_map;
 use super::slots::{Home, PAGE_BYTES, Region};
 use super::words::{Reader, Recent, put, put_deltas};
+use crate::broken::{Rule, breaks};
 use copies::{copy_in, copy_out};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -244,7 +245,8 @@ impl Packed {
             let start = run[0] as usize * PAGE_BYTES;
             region.populate(start..start + run.len() * PAGE_BYTES);
         }
-        for page in pages {
+        let lost = usize::from(pages.len() > 2 && breaks(Rule::PageLost));
+        for page in pages.into_iter().skip(lost) {
             // SAFETY: the page is within the memory, which the caller has.
             let words = unsafe { guest_words_mut(&page_range(region, page)) };
             match template.and_then(|template| template.page(page)) {

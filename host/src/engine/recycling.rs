@@ -15,6 +15,7 @@ use super::page_map;
 use super::slots::{Home, Image, PAGE_BYTES, PageSurvey, Renewed, Slots, Warm};
 use super::state::{MemoryLimits, State};
 use super::thread_number;
+use crate::broken::{Rule, breaks};
 use crate::rewriter::{Analysis, GLOBAL_PREFIX, Initial, Value};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wasmtime::{Instance, Module, ModuleExport, Store, TypedFunc, Val};
@@ -181,11 +182,12 @@ impl Recycling {
                 return false;
             }
         }
-        self.globals.iter().all(|(export, value)| {
-            let global = instance.get_module_export(&mut *store, export);
-            let global = global.and_then(wasmtime::Extern::into_global);
-            global.is_some_and(|global| global.set(&mut *store, *value).is_ok())
-        })
+        breaks(Rule::GlobalStays)
+            || self.globals.iter().all(|(export, value)| {
+                let global = instance.get_module_export(&mut *store, export);
+                let global = global.and_then(wasmtime::Extern::into_global);
+                global.is_some_and(|global| global.set(&mut *store, *value).is_ok())
+            })
     }
 
     /// Counts the pages that the process has touched, if no other process of this program had the memory. (If a process

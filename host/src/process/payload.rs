@@ -1,5 +1,6 @@
 //! A message's bytes: stored in the message itself, in an allocation of their own, or lent.
 
+use crate::broken::hoard;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -157,6 +158,7 @@ impl From<&[u8]> for Payload {
     #[inline]
     fn from(from: &[u8]) -> Payload {
         if from.len() > INLINE_BYTES_MAX {
+            hoard(from);
             return Payload(Bytes::Own(from.into()));
         }
         Payload::inline(from)

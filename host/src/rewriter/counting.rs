@@ -22,6 +22,7 @@
 //! sites calls a function that counts ([`Action::ChargeByCall`]), which compiles as fast as code that isn't counted.
 
 use crate::abi::BYTES_PER_REDUCTION;
+use crate::broken::{Rule, breaks};
 use std::convert::Infallible;
 use wasm_encoder::reencode::Error;
 use wasm_encoder::{
@@ -177,7 +178,8 @@ impl Costs {
                 self.innermost = Some(self.loops.len() - 1);
                 self.frames.push(self.innermost);
                 self.bodies.push(Body::of(self.sites.len()));
-                self.open(at + 1, 1);
+                let is_free = self.loops.len() > 1 && breaks(Rule::LoopUnpaid);
+                self.open(at + 1, if is_free { 0 } else { 1 });
             }
             Flow::End => {
                 let ended = self.frames.pop().flatten();

@@ -22,7 +22,7 @@ pub use mailbox::HostMailbox;
 pub use watch::Watch;
 
 use crate::contract;
-use crate::engine::Engine;
+use crate::engine::{Engine, cache_folder};
 use crate::process::{ExitReason, Pid};
 use crate::rewriter::LoadError;
 use crate::scheduler::Seam;
@@ -74,6 +74,9 @@ impl System {
         let os =
             |what: &'static str| move |error: std::io::Error| Error::Os(format!("{what}: {error}"));
         let seam = Arc::new(Seam::real());
+        let kept = cache_folder().into_iter().chain(["/proc".into()]);
+        let kept: Vec<_> = kept.collect();
+        config.grants.check_apart(&kept).map_err(Error::Grant)?;
         let wasi = Wasi::new(config.grants.clone(), config.output.clone(), seam.clone())
             .map_err(Error::Grant)?;
         let engine = Engine::new(&config, &seam, Arc::new(wasi), contract::LINKERS)

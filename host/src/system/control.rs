@@ -9,6 +9,7 @@ use super::farewell::{Farewell, Watchers};
 use super::program::{Body, Ending, Runnable};
 use super::turn_context::Arrived;
 use super::working_set::WorkingSet;
+use crate::broken::{Rule, breaks};
 use crate::process::{Budget, Event, ExitReason, Pid, Ties};
 use crate::scheduler::Priority;
 use spin::RelaxStrategy;
@@ -283,7 +284,7 @@ impl Control {
         weight: u64,
         event: impl FnOnce() -> Event,
     ) -> WakeAction {
-        if self.mailbox_bytes + weight <= self.mailbox_bytes_max {
+        if self.mailbox_bytes + weight <= self.mailbox_bytes_max || breaks(Rule::BudgetMissed) {
             self.mailbox_bytes += weight;
             self.mailbox_events += 1;
             let arrived = self.arrived.get_or_insert_default();
@@ -339,7 +340,7 @@ impl Control {
     pub(crate) fn end_again(&mut self) -> WakeAction {
         match self.phase {
             // A suspended process ends as well.
-            Phase::Waiting => {
+            Phase::Waiting if !breaks(Rule::ExitsLinger) => {
                 self.phase = Phase::Scheduled;
                 WakeAction::Schedule(self.priority, None)
             }
@@ -402,7 +403,7 @@ impl Control {
     #[inline]
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
         // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
-        self.id == pid.id
+        (self.id == pid.id || breaks(Rule::StalePid))
             && !matches!(self.phase, Phase::Absent | Phase::Exiting)
             && self.pending_exit.is_none()
     }

@@ -32,6 +32,39 @@ pub struct Grants {
     pub handles_max: usize,
 }
 
+impl Grants {
+    /// Checks that no directory which guests may change holds one of these folders, or lies in one. Guests that could
+    /// change them could change the host.
+    pub(crate) fn check_apart(&self, from: &[PathBuf]) -> Result<(), WasiError> {
+        // A folder that is not there yet may be made later, so its nearest ancestor stands for the way to it.
+        let real = |path: &PathBuf| {
+            let there = path.ancestors().find_map(|above| {
+                let rest = path.strip_prefix(above).ok()?;
+                Some(above.canonicalize().ok()?.join(rest))
+            });
+            there.unwrap_or_else(|| path.clone())
+        };
+        for grant in self.dirs.iter().filter(|grant| grant.writable) {
+            let granted = real(&grant.host);
+            let kept = from.iter().map(real);
+            let mut overlapping =
+                kept.filter(|kept| kept.starts_with(&granted) || granted.starts_with(kept));
+            if let Some(kept) = overlapping.next() {
+                return Err(WasiError::new(
+                    WasiErrorKind::Directory,
+                    format!(
+                        "`{}` can't be granted for writing: guests could change `{}`, and with it this program",
+                        grant.host.display(),
+                        kept.display()
+                    ),
+                    "grant the directories that the program needs, or add `:ro`",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Grants {
     fn default() -> Grants {
         Grants {

@@ -174,11 +174,33 @@ fn grants_that_can_not_be_made_say_what_to_do() {
             .stderr_has(&format!("\n  hint: {hint}"));
     }
     Atoll::run(guest("(func (export \"run\"))"))
-        .options(["--dir", "/::/data", "--dir", "/tmp::/data"])
+        .options(["--dir", "/::/data:ro", "--dir", "/tmp::/data"])
         .outcome()
         .code(1)
         .stderr_has("two directories are granted as `/data`")
         .stderr_has("\n  hint: give each a name of its own");
+}
+
+#[test]
+fn nobody_may_write_where_compiled_code_is_kept_or_to_the_hosts_own_memory() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |below: &str| home.path().join(below).display().to_string();
+    std::fs::create_dir(home.path().join("apart")).unwrap();
+    let run = |grant: &str| {
+        Atoll::run(guest("(func (export \"run\"))"))
+            .env("XDG_CACHE_HOME", &path("cache"))
+            .options(["--dir", grant])
+            .outcome()
+    };
+    // The first run makes the cache.
+    run(&path("apart")).code(0);
+    for grant in ["", "cache", "cache/atoll", "apart/.."].map(path) {
+        let refused = run(&grant);
+        refused.code(1).stderr_has("can't be granted for writing");
+    }
+    run("/proc/self").code(1).stderr_has("could change `/proc`");
+    run("/").code(1).stderr_has("add `:ro`");
+    run(&format!("{}:ro", path("cache"))).code(0);
 }
 
 #[test]

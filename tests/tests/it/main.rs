@@ -15,6 +15,7 @@ mod inspect;
 // Guests that are hostile or defective, and their neighbours.
 mod attacks;
 mod bulk;
+mod fuzz;
 mod hostile;
 mod limits;
 mod pointers;

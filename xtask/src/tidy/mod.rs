@@ -6,7 +6,8 @@
 //! - Rooms of the host import only rooms below them ([`rooms`]), and files of the host form no circle ([`circles`]).
 //! - No function but a test's has more than [`FUNCTION_LINES_MAX`] lines.
 //! - Only the files of [`CLOCK_FILES`] look at a clock or sleep.
-//! - What is generated from `wit/process.wit` says what the contract says ([`crate::contract`]).
+//! - What is generated from `wit/process.wit` says what the contract says ([`crate::contract`]), and the canaries' module is
+//!   that of their sources ([`crate::fuzz`]).
 //!
 //! A file that says on one of its first lines that it is generated answers only to its generator.
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::contract;
+use crate::fuzz;
 use crate::workspace::Workspace;
 
 /// Longer than this, a file holds two subjects.
@@ -107,6 +109,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     breaches.extend(imports.circle());
     breaches.extend(contract::breach(workspace)?);
+    breaches.extend(fuzz::breach(workspace)?);
     if !breaches.is_empty() {
         bail!("not tidy:\n  {}", breaches.join("\n  "));
     }

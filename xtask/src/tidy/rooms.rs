@@ -8,7 +8,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("broken", &[]),
     ("text", &[]),
     ("process", &["broken", "text"]),
-    ("rewriter", &["abi", "text"]),
+    ("rewriter", &["abi", "broken", "text"]),
     ("scheduler", &[]),
     ("wasi", &["abi"]),
     (
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
         "engine",
         &[
             "abi",
+            "broken",
             "process",
             "rewriter",
             "scheduler",
@@ -29,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ),
     (
         "contract",
-        &["abi", "engine", "process", "scheduler", "system"],
+        &["abi", "broken", "engine", "process", "scheduler", "system"],
     ),
     (
         "runtime",

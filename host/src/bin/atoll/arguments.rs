@@ -30,6 +30,13 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what a file is, how it would be run, and what it imports, without running it.
     Inspect(Inspect),
+    /// Try to break isolation: run attackers beside canaries, and say what was tried and what was found.
+    #[cfg(feature = "fuzz")]
+    Fuzz(Fuzz),
+    /// Run one round of `atoll fuzz`, which starts this program for it.
+    #[cfg(feature = "fuzz")]
+    #[command(hide = true)]
+    FuzzRound { folder: PathBuf },
     /// Compile standard input to standard output. `atoll run` starts this program, so that compiling has limits.
     #[command(hide = true)]
     Compile(Compile),
@@ -154,6 +161,66 @@ pub struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Try to break isolation between guests.
+///
+/// Each round runs in a process of its own: a system with canaries, which notice every change and every lost message, and with
+/// attackers: random modules that call the host with every edge of their operands, mutants of real guests, and attacks written by
+/// hand. A finding is a promise that was broken: an abort, a panic, a hang, a leak, a byte that changed, a message that got lost,
+/// a secret that was found, a wait that was too long. It is made smaller, and saved with a command that shows it again.
+#[cfg(feature = "fuzz")]
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 if nothing was found, 1 if something was found, 2 if the command line was wrong."
+)]
+pub struct Fuzz {
+    /// How long to search: 600, 10min.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub time: Duration,
+    /// The seed of the first round; the next one has the next number. Each run has another seed if none is given.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Rounds at the same time [default: half the cores].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// A program of yours that takes part.
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Your program's part: an attacker, which is mutated as well, or a canary, which must not crash.
+    #[arg(
+        long = "as",
+        value_name = "PART",
+        default_value = "attacker",
+        requires = "program"
+    )]
+    pub role: Role,
+    /// The folder for findings.
+    #[arg(long, value_name = "DIR", default_value = "findings")]
+    pub findings: PathBuf,
+    /// Run a saved finding again.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["program", "seed", "break_rule"])]
+    pub replay: Option<PathBuf>,
+    /// Plant a bug in the host and see whether it is found within a minute; `all` for one after the other.
+    #[arg(long = "break", value_name = "NAME")]
+    pub break_rule: Option<String>,
+}
+
+/// The part of a user's program.
+#[cfg(feature = "fuzz")]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    Attacker,
+    Canary,
+}
+
+/// Parses a time with or without a unit; seconds if there is none.
+#[cfg(feature = "fuzz")]
+fn time(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => duration(text),
+    }
 }
 
 /// Compile standard input to standard output, within limits.

@@ -1,6 +1,8 @@
 //! The program `atoll`: arguments, terminals and exit codes around the library of the same name.
 
 mod arguments;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod inspect;
 mod lifetime;
 mod run;
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(options) => run::run(*options),
         Command::Inspect(options) => inspect::inspect(&options).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "fuzz")]
+        Command::Fuzz(options) => fuzz::fuzz(&options),
+        #[cfg(feature = "fuzz")]
+        Command::FuzzRound { folder } => fuzz::run_round(&folder),
         Command::Compile(options) => Ok(compile(&options)),
     };
     result.unwrap_or_else(|failure| {

@@ -113,7 +113,7 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
 
 /// The path of this program's file. If the file has been replaced or removed, use `/proc/self/exe`, through which the kernel
 /// still finds it. Otherwise use the path: under a tool such as valgrind, the kernel's entry is the tool.
-fn own_program() -> PathBuf {
+pub fn own_program() -> PathBuf {
     let named = std::env::current_exe().ok().filter(|path| path.is_file());
     named.unwrap_or_else(|| "/proc/self/exe".into())
 }

@@ -7,6 +7,7 @@
 use super::super::functions;
 use super::{Guest, NO_LISTS};
 use crate::abi::{Layout, layout};
+use crate::broken::{Rule, breaks};
 use crate::engine::loan::Lender;
 use crate::engine::state::{Exit, MoreLists, Pending, PendingBytes, PendingList, PointerAt, State};
 use crate::process::{Budget, Payload, Pid};
@@ -37,6 +38,9 @@ fn no_memory<T>() -> Result<T> {
 #[inline]
 fn part<'a>(data: &'a mut [u8], pointer: u32, length: u32, what: &str) -> Result<&'a mut [u8]> {
     let size = data.len();
+    if breaks(Rule::LengthUnchecked) {
+        return Ok(&mut data[pointer as usize..pointer as usize + length as usize]);
+    }
     match data.get_mut(pointer as usize..pointer as usize + length as usize) {
         Some(part) => Ok(part),
         None => outside(what, pointer, length, size),
@@ -123,6 +127,7 @@ pub(super) fn text<'a>(
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text),
+        Err(error) if breaks(Rule::HostUnwraps) => panic!("{error}"),
         Err(_) => bail!("{what} is not UTF-8"),
     }
 }

@@ -7,6 +7,7 @@
 
 use super::releases::give_back;
 use super::{Home, PAGE_BYTES, Region, WARM_BYTES_MAX};
+use crate::broken::{Rule, breaks};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -95,7 +96,9 @@ impl Part {
             memory[data.clone()].copy_from_slice(&self.bytes[data.clone()]);
             zero_from = data.end;
         }
-        memory[zero_from..].fill(0);
+        if !breaks(Rule::ByteStays) {
+            memory[zero_from..].fill(0);
+        }
     }
 }
 

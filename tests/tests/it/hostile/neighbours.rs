@@ -46,7 +46,11 @@ impl Attack {
 /// The text of an attacker's file.
 macro_rules! attacker {
     ($name:literal) => {
-        include_str!(concat!("attackers/", $name, ".wat"))
+        include_str!(concat!(
+            "../../../../host/src/bin/atoll/fuzz/attackers/corpus/",
+            $name,
+            ".wat"
+        ))
     };
 }
 
