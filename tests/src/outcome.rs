@@ -108,6 +108,16 @@ impl Outcome {
         self
     }
 
+    /// Checks that standard output contains this text.
+    #[track_caller]
+    pub fn stdout_has(self, text: &str) -> Outcome {
+        assert!(
+            self.stdout.contains(text),
+            "standard output does not hold {text:?}\n{self}"
+        );
+        self
+    }
+
     /// Checks that standard error contains this text.
     #[track_caller]
     pub fn stderr_has(self, text: &str) -> Outcome {

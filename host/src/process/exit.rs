@@ -117,6 +117,11 @@ impl fmt::Display for Term<'_> {
         let shown = &self.0[..self.0.len().min(TERM_SHOWN_BYTES_MAX)];
         match std::str::from_utf8(shown) {
             Ok(text) => write!(f, "{text:?}")?,
+            // Only the last character is cut.
+            Err(error) if error.error_len().is_none() && shown.len() < self.0.len() => {
+                let whole = &shown[..error.valid_up_to()];
+                write!(f, "{:?}", String::from_utf8_lossy(whole))?;
+            }
             Err(_) => {
                 f.write_str("0x")?;
                 shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
@@ -150,5 +155,8 @@ mod tests {
         }
         let long = ExitReason::Other(vec![b'x'; 1 << 20].into()).to_string();
         assert!(long.len() < 300 && long.contains("1048576 bytes"), "{long}");
+        // The cut goes through the middle of a character.
+        let cut = ExitReason::Other(format!("x{}", "ä".repeat(200)).into_bytes().into());
+        assert!(cut.to_string().starts_with("\"xää"), "{cut}");
     }
 }

@@ -158,7 +158,7 @@ impl From<&[u8]> for Payload {
     #[inline]
     fn from(from: &[u8]) -> Payload {
         if from.len() > INLINE_BYTES_MAX {
-            hoard(from);
+            hoard();
             return Payload(Bytes::Own(from.into()));
         }
         Payload::inline(from)

@@ -131,8 +131,13 @@ impl Shared {
 
     /// May this process have one more link, monitor or other tie? If not, it ends.
     pub(super) fn may_tie(&self, entry: &Entry, control: &mut Control) -> bool {
+        self.may_have_ties(entry, control, 1)
+    }
+
+    /// The same for so many more.
+    fn may_have_ties(&self, entry: &Entry, control: &mut Control, more: usize) -> bool {
         let count = control.ties.as_ref().map_or(0, |ties| ties.count());
-        if count < self.config.max_ties as usize {
+        if count + more <= self.config.max_ties as usize {
             return true;
         }
         // The process is in its turn, so it needs no wake action.
@@ -142,7 +147,7 @@ impl Shared {
 }
 
 impl Current {
-    /// May a process be spawned with this link and these monitors? A process that has the most ties it may have ends.
+    /// May a process be spawned with this link and these monitors? A process that would have more ties than it may ends.
     pub(crate) fn check_ties(&self, link: bool, monitors: &[Reference]) -> Result<(), SpawnError> {
         if !link && monitors.is_empty() {
             return Ok(());
@@ -158,7 +163,8 @@ impl Current {
                 "the reference is that of another monitor".into(),
             ));
         }
-        match self.shared.may_tie(entry, &mut control) {
+        let more = usize::from(link) + monitors.len();
+        match self.shared.may_have_ties(entry, &mut control, more) {
             true => Ok(()),
             false => Err(SpawnError::Other("the process has too many ties".into())),
         }

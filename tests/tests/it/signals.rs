@@ -511,8 +511,18 @@ fn more_ties_than_there_may_be() {
         "(i32.store (i32.const 2208) (i32.const 0))
          (drop (call $try-start-with %\"stays\" (i32.const 2208) (i32.const 1) (i32.const 272)))",
     );
+    // One spawn with more monitors than there may be ties.
+    let at_once = "(loop $fill
+           (i32.store (i32.add (i32.const 0x8000) (i32.mul (i32.load (i32.const 2300)) (i32.const 24))) (i32.const 1))
+           (i64.store offset=16 (i32.add (i32.const 0x8000) (i32.mul (i32.load (i32.const 2300)) (i32.const 24)))
+             (i64.extend_i32_u (i32.load (i32.const 2300))))
+           (i32.store (i32.const 2300) (i32.add (i32.load (i32.const 2300)) (i32.const 1)))
+           (br_if $fill (i32.lt_u (i32.load (i32.const 2300)) (i32.const 101))))
+         (drop (call $try-start-with %\"stays\" (i32.const 0x8000) (i32.const 101) (i32.const 272)))"
+        .to_owned();
     let offenders = [
         ("links", &links),
+        ("at-once", &at_once),
         ("monitors", &monitors),
         ("aliases", &aliases),
         ("groups", &groups),

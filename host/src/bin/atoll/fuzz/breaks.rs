@@ -44,7 +44,7 @@ pub const BUGS: [(&str, &str); 13] = [
     ("host-unwraps", "the host unwraps a text that is not UTF-8"),
     (
         "buffer-unbounded",
-        "the host keeps the bytes of messages for ever",
+        "the host keeps a buffer of each message for ever",
     ),
     (
         "exits-linger",

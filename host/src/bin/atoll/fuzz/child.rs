@@ -29,7 +29,7 @@ const ALONE: Duration = Duration::from_millis(150);
 const MEMORY_MAX: u64 = 32 << 20;
 const MAILBOX_MAX: u64 = 1 << 20;
 /// The program may hold this much more memory at the end than at its start: what allocators and caches keep.
-const KEPT_MAX: u64 = 80 << 20;
+const KEPT_MAX: u64 = 64 << 20;
 /// Processes that the child itself keeps among the attackers.
 const ATTACKERS_MAX: usize = 80;
 /// A killed process must have ended by then.
