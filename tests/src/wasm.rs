@@ -1,7 +1,8 @@
 //! Changes modules as bytes, so that Atoll runs modules that were not written for it.
 //!
 //! [`with_entry`] adds the exports that the loader asks for. [`with_definitions`] replaces imports from the suite's module
-//! `spectest` by definitions, because modules on the flattened path import functions of the contract only.
+//! `spectest`, and of functions that only return constants, by definitions, because modules on the flattened path import
+//! functions of the contract only.
 //! [`component_of`] puts modules into a component, for the component path. Nothing here runs a module.
 
 use anyhow::{Result, anyhow, bail};
@@ -10,10 +11,10 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     CodeSection, Component, ComponentExportKind, ComponentExportSection, ComponentSectionId,
-    ConstExpr, Encode, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
-    Instruction, MemorySection, MemoryType, RawSection, RefType, TableSection, TableType, ValType,
+    ConstExpr, Encode, FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction,
+    MemorySection, MemoryType, RawSection, RefType, TableSection, TableType, ValType,
 };
-use wasmparser::{ExternalKind, Operator, Parser, Payload, TypeRef};
+use wasmparser::{ExternalKind, FuncType, Operator, Parser, Payload, TypeRef};
 
 /// The suite's module that its other modules import from.
 pub const SPECTEST: &str = r#"(module
@@ -163,22 +164,86 @@ pub fn component_of(modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     component.finish()
 }
 
-/// Replaces a module's imports by definitions of its own, if all of them are parts of `spectest`.
-pub fn with_definitions(bytes: &[u8]) -> Result<Vec<u8>> {
+/// A function that depends on nothing but its parameters.
+pub struct PureFunction {
+    ty: FuncType,
+    /// Its locals and its code.
+    body: Vec<u8>,
+}
+
+/// The function that a module exports under this name, if it consists of constants and parameters.
+pub fn pure_function(bytes: &[u8], name: &str) -> Option<PureFunction> {
+    let (mut types, mut functions) = (Vec::new(), Vec::new());
+    let (mut index, mut imported, mut bodies) = (None, 0, 0);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.ok()? {
+            Payload::TypeSection(section) => {
+                let all = section.into_iter_err_on_gc_types();
+                types = all.collect::<Result<Vec<_>, _>>().ok()?;
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    imported += u32::from(matches!(import.ok()?.ty, TypeRef::Func(_)));
+                }
+            }
+            Payload::FunctionSection(section) => {
+                functions = section.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
+            }
+            Payload::ExportSection(section) => {
+                let mut exports = section.into_iter().filter_map(Result::ok);
+                let export = exports.find(|export| export.name == name)?;
+                let own = export.index.checked_sub(imported);
+                index = own.filter(|_| export.kind == ExternalKind::Func);
+            }
+            Payload::CodeSectionEntry(body) => {
+                bodies += 1;
+                if index != Some(bodies - 1) {
+                    continue;
+                }
+                let mut code = body.get_operators_reader().ok()?.into_iter();
+                let is_pure = code.all(|operator| operator.is_ok_and(|it| is_pure(&it)));
+                let ty: u32 = *functions.get(bodies as usize - 1)?;
+                return is_pure.then_some(PureFunction {
+                    ty: types.get(ty as usize)?.clone(),
+                    body: body.as_bytes().to_vec(),
+                });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_pure(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::I32Const { .. }
+            | Operator::I64Const { .. }
+            | Operator::F32Const { .. }
+            | Operator::F64Const { .. }
+            | Operator::LocalGet { .. }
+            | Operator::Nop
+            | Operator::End
+    )
+}
+
+/// Replaces a module's imports by definitions of its own, if all of them are parts of `spectest`, or functions that `pure`
+/// returns for the names of the module and the function.
+pub fn with_definitions(
+    bytes: &[u8],
+    pure: impl Fn(&str, &str) -> Option<PureFunction>,
+) -> Result<Vec<u8>> {
     let mut definer = Definer::default();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
             Payload::TypeSection(section) => {
                 for ty in section.into_iter_err_on_gc_types() {
-                    let ty = ty?;
-                    definer
-                        .types
-                        .push(ty.results().is_empty().then(|| ty.params().to_vec()));
+                    definer.types.push(ty?);
                 }
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
-                    definer.import(&import?)?;
+                    definer.import(&import?, &pure)?;
                 }
             }
             _ => {}
@@ -200,10 +265,9 @@ pub fn with_definitions(bytes: &[u8]) -> Result<Vec<u8>> {
 /// have the same.
 #[derive(Default)]
 struct Definer {
-    /// The parameters of the module's types that have no results.
-    types: Vec<Option<Vec<wasmparser::ValType>>>,
-    /// The types of the functions to define.
-    functions: Vec<u32>,
+    types: Vec<FuncType>,
+    /// The types and bodies of the functions to define.
+    functions: Vec<(u32, Vec<u8>)>,
     /// The values of the globals to define.
     globals: Vec<Number>,
     memories: u32,
@@ -239,14 +303,26 @@ impl Number {
 }
 
 impl Definer {
-    fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<()> {
+    fn import(
+        &mut self,
+        import: &wasmparser::Import<'_>,
+        pure: impl Fn(&str, &str) -> Option<PureFunction>,
+    ) -> Result<()> {
         use wasmparser::ValType::{F32, F64, I32, I64};
         if import.module != "spectest" {
-            bail!("it imports from another instance");
+            let pure = pure(import.module, import.name);
+            let (Some(pure), TypeRef::Func(index)) = (pure, import.ty) else {
+                bail!("it imports from another instance");
+            };
+            if self.types.get(index as usize) != Some(&pure.ty) {
+                bail!("it imports a function as one of another type");
+            }
+            self.functions.push((index, pure.body));
+            return Ok(());
         }
         let matches = match (import.name, import.ty) {
             (name, TypeRef::Func(index)) => {
-                self.functions.push(index);
+                self.functions.push((index, vec![0, 0x0b]));
                 let params = match name {
                     "print" => vec![],
                     "print_i32" => vec![I32],
@@ -257,8 +333,7 @@ impl Definer {
                     "print_f64_f64" => vec![F64, F64],
                     _ => bail!("it imports what `spectest` lacks"),
                 };
-                let found = self.types.get(index as usize).and_then(Option::as_ref);
-                found == Some(&params)
+                self.types.get(index as usize) == Some(&FuncType::new(params, []))
             }
             (name, TypeRef::Global(ty)) => {
                 let (number, of) = match name {
@@ -307,7 +382,7 @@ impl Reencode for Definer {
         functions: &mut FunctionSection,
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Result<(), Error> {
-        for ty in &self.functions {
+        for (ty, _) in &self.functions {
             functions.function(*ty);
         }
         utils::parse_function_section(self, functions, section)
@@ -368,10 +443,8 @@ impl Reencode for Definer {
         code: &mut CodeSection,
         section: wasmparser::CodeSectionReader<'_>,
     ) -> Result<(), Error> {
-        for _ in &self.functions {
-            let mut body = Function::new([]);
-            body.instructions().end();
-            code.function(&body);
+        for (_, body) in &self.functions {
+            code.raw(body);
         }
         utils::parse_code_section(self, code, section)
     }
@@ -422,15 +495,30 @@ mod tests {
             (global i32 (global.get $g)) (data (global.get $g) "x")
             (func (export "f") (call $print (global.get $g))))"#;
         let bytes = wat::parse_str(text).expect("the text is a module");
-        let changed = with_definitions(&bytes).expect("spectest has all of them");
+        let changed = with_definitions(&bytes, |_, _| None).expect("spectest has all of them");
         assert!(is_valid(&changed));
         for import in [
             r#"(import "other" "f" (func))"#,
             r#"(import "spectest" "print_i32" (func))"#,
         ] {
             let bytes = wat::parse_str(format!("(module {import})")).expect("the text is a module");
-            assert!(with_definitions(&bytes).is_err(), "{import}");
+            assert!(with_definitions(&bytes, |_, _| None).is_err(), "{import}");
         }
+    }
+
+    #[test]
+    fn functions_that_return_constants_become_definitions() {
+        let other = r#"(module (import "a" "b" (func)) (global $g (mut i32) (i32.const 0))
+            (func (export "state") (result i32) (global.get $g))
+            (func (export "seven") (result i32) (i32.const 7)))"#;
+        let other = wat::parse_str(other).expect("the text is a module");
+        assert!(pure_function(&other, "state").is_none());
+        assert!(pure_function(&other, "eight").is_none());
+        let bytes = r#"(module (import "other" "seven" (func (result i32))) (func (export "f") (drop (call 0))))"#;
+        let bytes = wat::parse_str(bytes).expect("the text is a module");
+        let pure = |_: &str, name: &str| pure_function(&other, name);
+        let changed = with_definitions(&bytes, pure).expect("the function is pure");
+        assert!(is_valid(&changed));
     }
 
     #[test]

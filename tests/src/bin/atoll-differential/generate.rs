@@ -3,11 +3,14 @@
 use anyhow::Result;
 use arbitrary::Unstructured;
 use atoll_rt::harness::Value;
-use wasm_smith::{Config, MemoryOffsetChoices, Module};
+use wasm_smith::{Config, InstructionKind, InstructionKinds, MemoryOffsetChoices, Module};
 
 /// The most random bytes that a module is made of. They bound its size.
 const MODULE_BYTES_MAX: u64 = 12 << 10;
 const MODULE_BYTES_MIN: u64 = 1 << 10;
+
+/// The loop edges and calls of all calls of a module that traps when they are used up.
+const TERMINATION_FUEL: u32 = 2000;
 
 /// A source of random numbers: SplitMix64.
 pub struct Random(u64);
@@ -35,7 +38,12 @@ pub fn module(random: &mut Random, is_valid: impl Fn(&[u8]) -> bool) -> Result<V
     loop {
         let count = MODULE_BYTES_MIN + random.below(MODULE_BYTES_MAX - MODULE_BYTES_MIN);
         let bytes: Vec<u8> = (0..count).map(|_| random.next() as u8).collect();
-        let module = Module::new(config(random), &mut Unstructured::new(&bytes))?.to_bytes();
+        let mut module = Module::new(config(random), &mut Unstructured::new(&bytes))?;
+        // Random loops often go on for ever. Half of the modules trap when they have done some work.
+        if random.below(2) == 0 {
+            module.ensure_termination(TERMINATION_FUEL)?;
+        }
+        let module = module.to_bytes();
         // The generator makes `externref` with all other reference types.
         if is_valid(&module) {
             return Ok(module);
@@ -43,25 +51,49 @@ pub fn module(random: &mut Random, is_valid: impl Fn(&[u8]) -> bool) -> Result<V
     }
 }
 
+/// All instructions but those on tables and references.
+const SIMPLE: [InstructionKind; 6] = [
+    InstructionKind::Numeric,
+    InstructionKind::Vector,
+    InstructionKind::Parametric,
+    InstructionKind::Variable,
+    InstructionKind::Memory,
+    InstructionKind::Control,
+];
+
 fn config(random: &mut Random) -> Config {
+    // Only simple modules have instances that can be used again: they change no tables, drop no segments, have one memory and
+    // a few numbers as globals. Data and bulk operations together would make the generator drop segments.
+    let is_simple = random.below(2) == 0;
+    let has_bulk = random.below(2) == 0;
+    let has_data = !is_simple || !has_bulk;
+    let memories_max = if is_simple { 1 } else { 3 };
     Config {
         canonicalize_nans: true,
         export_everything: true,
-        // Half of the modules do not trap, so that their calls go further.
-        disallow_traps: random.below(2) == 0,
-        // Several memories, `memory.init` and the like, and changes of tables keep an instance from being recycled.
-        bulk_memory_enabled: random.below(4) != 0,
-        reference_types_enabled: random.below(2) == 0,
-        max_memories: 1 + random.below(4).saturating_sub(1) as usize,
-        max_tables: 1 + random.below(3) as usize,
+        // Most modules do not trap, so that their calls go further. The others often trap when they are instantiated.
+        disallow_traps: random.below(4) != 0,
+        allow_start_export: random.below(4) == 0,
+        allowed_instructions: match is_simple {
+            true => InstructionKinds::new(&SIMPLE),
+            false => InstructionKinds::all(),
+        },
+        bulk_memory_enabled: has_bulk,
+        reference_types_enabled: !is_simple,
+        extended_const_enabled: !is_simple,
+        simd_enabled: random.below(2) == 0,
+        relaxed_simd_enabled: random.below(2) == 0,
+        max_memories: memories_max,
+        max_tables: memories_max,
+        min_memories: (random.below(8) != 0).into(),
+        max_globals: if is_simple { 3 } else { 12 },
+        max_data_segments: if has_data { 6 } else { 0 },
+        min_types: 4,
         min_funcs: 4,
         max_funcs: 12,
-        min_memories: (random.below(8) != 0).into(),
         max_instructions: 40 + random.below(200) as usize,
-        max_globals: 12,
         max_types: 12,
         max_imports: 0,
-        max_data_segments: 6,
         max_element_segments: 6,
         max_elements: 20,
         max_memory32_bytes: 8 << 16,

@@ -23,14 +23,14 @@ pub struct Plain {
 pub struct Expected {
     pub steps: Vec<Step>,
     pub outcomes: Vec<Outcome>,
-    /// A call has run out of fuel or stack, so the steps end before it.
-    pub is_cut: bool,
+    /// Calls that are left out, because they run out of fuel or stack.
+    pub calls_left_out: usize,
 }
 
 /// The end of a run.
 enum End {
     Whole,
-    /// Before the call with this number; 0 means that making the instance takes too long.
+    /// In the call with this number; 0 means that making the instance takes too long.
     Cut(usize),
 }
 
@@ -52,36 +52,22 @@ impl Plain {
     /// Runs the module's functions. None if not even an instance can be made in time.
     pub fn run(&self, bytes: &[u8], entry: &str, seed: u64) -> Result<Option<Expected>> {
         let module = Module::new(&self.engine, bytes)?;
-        let (expected, end) = self.attempt(&module, entry, seed, CALLS_MAX)?;
-        match end {
-            End::Whole => Ok(Some(expected)),
-            End::Cut(0) => Ok(None),
-            // A call that is not finished has had effects, so all calls before it are made once more, without it.
-            End::Cut(calls) => {
-                let (expected, _) = self.attempt(&module, entry, seed, calls - 1)?;
-                Ok(Some(Expected {
-                    is_cut: true,
-                    ..expected
-                }))
+        // A call that is not finished has had effects, so the run begins anew without it.
+        let mut left_out = Vec::new();
+        loop {
+            let mut run = Run::new(&self.engine, entry);
+            match run.perform(&module, seed, &left_out)? {
+                End::Cut(0) => return Ok(None),
+                End::Cut(call) => left_out.push(call),
+                End::Whole => {
+                    return Ok(Some(Expected {
+                        steps: run.steps,
+                        outcomes: run.outcomes,
+                        calls_left_out: left_out.len(),
+                    }));
+                }
             }
         }
-    }
-
-    fn attempt(
-        &self,
-        module: &Module,
-        entry: &str,
-        seed: u64,
-        calls_max: usize,
-    ) -> Result<(Expected, End)> {
-        let mut run = Run::new(&self.engine, entry);
-        let end = run.perform(module, seed, calls_max)?;
-        let expected = Expected {
-            steps: run.steps,
-            outcomes: run.outcomes,
-            is_cut: false,
-        };
-        Ok((expected, end))
     }
 }
 
@@ -106,7 +92,7 @@ impl Run {
         }
     }
 
-    fn perform(&mut self, module: &Module, seed: u64, calls_max: usize) -> Result<End> {
+    fn perform(&mut self, module: &Module, seed: u64, left_out: &[usize]) -> Result<End> {
         self.store.set_fuel(FUEL)?;
         let instance = match Instance::new(&mut self.store, module, &[]) {
             Ok(instance) => instance,
@@ -119,9 +105,12 @@ impl Run {
             .map(|export| export.name().to_owned())
             .collect();
         let mut random = Random::new(seed);
-        for call in 0..calls_max.min(functions.len() * 2) {
+        for call in 1..=CALLS_MAX.min(functions.len() * 2) {
             let name = &functions[call % functions.len()];
-            if let End::Cut(call) = self.call(&instance, name, &mut random, call + 1)? {
+            if left_out.contains(&call) {
+                continue;
+            }
+            if let End::Cut(call) = self.call(&instance, name, &mut random, call)? {
                 return Ok(End::Cut(call));
             }
         }

@@ -103,17 +103,19 @@ fn perform(files: &[File], slices: &[u32]) -> Result<Report> {
 
 fn perform_file(file: &File, loader: &Harness, harnesses: &[(u32, Harness)]) -> FileReport {
     let mut report = FileReport::new(&file.name);
-    if let Some(why) = file.is_off {
-        report.leave_out_file(why);
-        return report;
-    }
     let script = match script::parse(file.text) {
         Ok(script) => script,
+        Err(_) if file.is_off.is_some() => script::Script::default(),
         Err(error) => {
             report.fail_file(&format!("the file can't be read: {error:#}"));
             return report;
         }
     };
+    if let Some(why) = file.is_off {
+        // A file that can't even be parsed counts as one check.
+        report.leave_out(why, script.checks.len().max(1));
+        return report;
+    }
     let mut add = |run: &str, findings: Vec<(usize, run::Finding)>| {
         for (index, finding) in findings {
             report.add(script.checks[index].line, run, finding);

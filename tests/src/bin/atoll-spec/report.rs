@@ -49,8 +49,8 @@ impl FileReport {
         }
     }
 
-    pub fn leave_out_file(&mut self, why: &str) {
-        *self.left_out.entry(why.to_owned()).or_default() += 1;
+    pub fn leave_out(&mut self, why: &str, checks: usize) {
+        *self.left_out.entry(why.to_owned()).or_default() += checks;
     }
 
     pub fn fail_file(&mut self, text: &str) {

@@ -4,12 +4,12 @@
 //! `spectest` can run there. Each script runs as often as it takes for an instance to be used again. On the component
 //! path a process holds all instances that are linked with one another.
 
-use crate::script::{Action, Check, CheckKind, Script, Verdict};
+use crate::script::{Action, Check, CheckKind, Instance, Script, Verdict};
 use crate::values::is_trap;
 use anyhow::Result;
 use atoll_rt::harness::{Harness, Outcome, Scriptable, Step};
 use atoll_rt::{LoadError, LoadErrorKind};
-use atoll_tests::wasm::{SPECTEST, component_of, with_definitions, with_entry};
+use atoll_tests::wasm::{SPECTEST, component_of, pure_function, with_definitions, with_entry};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub enum Finding {
 /// Runs all checks that are about instances. The result has a finding for each of the file's checks that was made.
 pub fn run(script: &Script, harness: &Harness, path: Path) -> Vec<(usize, Finding)> {
     let mut findings = Vec::new();
-    for group in groups(script) {
+    for group in groups(script, path) {
         findings.extend(match path {
             Path::Flattened => group
                 .iter()
@@ -91,45 +91,50 @@ enum Loaded {
     Accepted,
     /// It is not valid, for this reason.
     Refused(String),
-    /// It uses a proposal that is off.
+    /// It uses a proposal that is off, or can't be loaded for another reason that is no fault.
     IsOff(String),
 }
 
 fn verdict_of_loader(harness: &Harness, bytes: &[u8]) -> Loaded {
     match harness.load(bytes).map(|_| ()) {
         Ok(()) => Loaded::Accepted,
-        Err(error) => match error.kind() {
+        Err(error) => match (error.kind(), reason(&error)) {
             // The module is valid, but no program.
-            LoadErrorKind::NoEntry | LoadErrorKind::UnknownImport => Loaded::Accepted,
-            _ if can_not_run(&error) => Loaded::IsOff(off(&error)),
-            _ => Loaded::Refused(error.to_string()),
+            (LoadErrorKind::NoEntry | LoadErrorKind::UnknownImport, _) => Loaded::Accepted,
+            (_, Some(reason)) => Loaded::IsOff(reason),
+            (_, None) => Loaded::Refused(error.to_string()),
         },
     }
 }
 
-/// The module uses a proposal that is off, or wasmtime's compiler can't export it from a component.
-fn can_not_run(error: &LoadError) -> bool {
-    let kind = error.kind();
-    kind == LoadErrorKind::Unsupported
-        || kind == LoadErrorKind::Compile && error.to_string().contains(COMPILER_FAILS)
-}
-
-/// The reason for leaving out a module that uses a proposal that is off, without the place in the module.
-fn off(error: &LoadError) -> String {
+/// The reason for leaving out a module that can't be loaded, without the place in the module. None if it has to be loaded.
+fn reason(error: &LoadError) -> Option<String> {
     let text = error.to_string();
-    if text.contains(COMPILER_FAILS) {
-        return "wasmtime's compiler can't export modules with typed references from a component"
-            .to_owned();
+    match error.kind() {
+        LoadErrorKind::Unsupported => {
+            let text = text.split(" (at offset").next().unwrap_or_default();
+            Some(text.replace("the module uses a proposal that is off here", "off"))
+        }
+        LoadErrorKind::Compile if text.contains(COMPILER_FAILS) => Some(
+            "wasmtime's compiler can't export modules with typed references from a component"
+                .to_owned(),
+        ),
+        LoadErrorKind::Invalid if text.contains("duplicate import name") => {
+            Some("a component can't hold a module that imports a name twice".to_owned())
+        }
+        _ => None,
     }
-    let text = text.split(" (at offset").next().unwrap_or_default();
-    text.replace("the module uses a proposal that is off here", "off")
 }
 
-/// The instances that are linked with one another, directly or not.
-fn groups(script: &Script) -> Vec<Vec<usize>> {
+/// The instances that are linked with one another, directly or not. On the flattened path, links through which no state
+/// is seen do not count.
+fn groups(script: &Script, path: Path) -> Vec<Vec<usize>> {
     let mut group_of: Vec<usize> = (0..script.instances.len()).collect();
     for (index, instance) in script.instances.iter().enumerate() {
         for (_, other) in &instance.links {
+            if path == Path::Flattened && instance.pure_links.contains(other) {
+                continue;
+            }
             let (from, to) = (group_of[index], group_of[*other]);
             for group in &mut group_of {
                 if *group == from {
@@ -182,7 +187,7 @@ fn flattened(
         return left_out("modules on the flattened path import the contract only".to_owned());
     }
     let module = &script.instances[instance].module;
-    let (bytes, entry) = match runnable(module) {
+    let (bytes, entry) = match runnable(script, instance) {
         Ok(prepared) => prepared,
         Err(error) => {
             return left_out(match verdict_of_loader(harness, module) {
@@ -193,8 +198,7 @@ fn flattened(
     };
     let program = match harness.load(&bytes) {
         Ok(program) => program,
-        Err(error) if can_not_run(&error) => return left_out(off(&error)),
-        Err(error) => return all(&checks, &Finding::Failed(error.to_string())),
+        Err(error) => return all(&checks, &refused(&error)),
     };
     let make = Step::Instantiate {
         export: entry.to_owned(),
@@ -205,20 +209,34 @@ fn flattened(
     compare(harness, &program, &steps, &checks, RUNS)
 }
 
-/// The module in the form that the flattened path runs, and the name of its entry.
-fn runnable(module: &[u8]) -> Result<(Vec<u8>, &'static str)> {
+/// The finding about checks whose module is not loaded.
+fn refused(error: &LoadError) -> Finding {
+    match reason(error) {
+        Some(reason) => Finding::LeftOut(reason),
+        None => Finding::Failed(error.to_string()),
+    }
+}
+
+/// The instance's module in the form that the flattened path runs, and the name of its entry.
+fn runnable(script: &Script, instance: usize) -> Result<(Vec<u8>, &'static str)> {
+    let Instance { module, links, .. } = &script.instances[instance];
     let imports = wasmparser::Parser::new(0).parse_all(module).any(|payload| {
         matches!(payload, Ok(wasmparser::Payload::ImportSection(section)) if section.count() > 0)
     });
+    let pure = |module: &str, name: &str| {
+        let (_, other) = links.iter().find(|(linked, _)| linked == module)?;
+        pure_function(&script.instances[*other].module, name)
+    };
     match imports {
-        true => with_entry(&with_definitions(module)?),
+        true => with_entry(&with_definitions(module, pure)?),
         false => with_entry(module),
     }
 }
 
 fn component(script: &Script, harness: &Harness, group: &[usize]) -> Vec<(usize, Finding)> {
     let checks = checks_of(script, group);
-    if group.len() > INSTANCES_MAX {
+    let is_made = |(_, check): &&(usize, &Check)| matches!(check.kind, CheckKind::Makes(_));
+    if checks.iter().filter(is_made).count() > INSTANCES_MAX {
         let why = "more instances are linked than a process may have";
         return all(&checks, &Finding::LeftOut(why.to_owned()));
     }
@@ -230,11 +248,10 @@ fn component(script: &Script, harness: &Harness, group: &[usize]) -> Vec<(usize,
     }
     let program = match harness.load(&component_of(&modules)) {
         Ok(program) => program,
-        Err(error) if can_not_run(&error) => {
-            return without_off(script, harness, group)
-                .unwrap_or_else(|| all(&checks, &Finding::LeftOut(off(&error))));
+        Err(error) => {
+            let others = without_off(script, harness, group);
+            return others.unwrap_or_else(|| all(&checks, &refused(&error)));
         }
-        Err(error) => return all(&checks, &Finding::Failed(error.to_string())),
     };
     // `spectest` is the first instance, and the others follow in the order of the file.
     let place = |instance: &usize| {
@@ -267,7 +284,7 @@ fn component(script: &Script, harness: &Harness, group: &[usize]) -> Vec<(usize,
     compare(harness, &program, &steps.into(), &checks, 1)
 }
 
-/// Runs a group without the instances whose modules use a proposal that is off. None if that leaves nothing out.
+/// Runs a group without the instances whose modules can't be loaded. None if that leaves nothing out.
 fn without_off(
     script: &Script,
     harness: &Harness,
@@ -290,7 +307,7 @@ fn without_off(
                 .any(|(_, other)| !rest.contains(other)) =>
             {
                 let checks = checks_of(script, &[*instance]);
-                let why = "off: an instance that it imports from";
+                let why = "an instance that it imports from is left out";
                 findings.extend(all(&checks, &Finding::LeftOut(why.to_owned())));
             }
             _ => rest.push(*instance),

@@ -6,6 +6,7 @@
 use crate::values::{Expected, argument, expected};
 use anyhow::{Result, anyhow};
 use atoll_rt::harness::Value;
+use atoll_tests::wasm::pure_function;
 use std::collections::HashMap;
 use wasmparser::{Parser, Payload};
 use wast::lexer::Lexer;
@@ -27,6 +28,8 @@ pub struct Instance {
     pub module: Vec<u8>,
     /// The modules that it imports from, and the instances registered under these names.
     pub links: Vec<(String, usize)>,
+    /// The indexes of instances among them whose state it can't see: it imports functions that return constants.
+    pub pure_links: Vec<usize>,
     pub imports_spectest: bool,
 }
 
@@ -191,14 +194,26 @@ impl Reader {
     }
 
     fn instance_of(&mut self, module: Vec<u8>) -> usize {
-        let names = imported_modules(&module);
-        let links = names.iter().filter_map(|name| {
-            let instance = self.registered.get(name)?;
-            Some((name.clone(), *instance))
-        });
+        let imports = imports(&module);
+        let mut links: Vec<(String, usize)> = Vec::new();
+        for (name, _) in &imports {
+            if let Some(instance) = self.registered.get(name)
+                && !links.iter().any(|(known, _)| known == name)
+            {
+                links.push((name.clone(), *instance));
+            }
+        }
+        let is_pure = |(name, instance): &&(String, usize)| {
+            let other = &self.script.instances[*instance].module;
+            let mut of_link = imports.iter().filter(|(module, _)| module == name);
+            of_link.all(|(_, name)| pure_function(other, name).is_some())
+        };
+        let pure_links = links.iter().filter(is_pure);
+        let pure_links = pure_links.map(|(_, instance)| *instance).collect();
         self.script.instances.push(Instance {
-            links: links.collect(),
-            imports_spectest: names.iter().any(|name| name == "spectest"),
+            links,
+            pure_links,
+            imports_spectest: imports.iter().any(|(name, _)| name == "spectest"),
             module,
         });
         self.script.instances.len() - 1
@@ -247,18 +262,15 @@ fn refuses(mut module: QuoteWat<'_>) -> CheckKind {
     }
 }
 
-/// The names of the modules that a module imports from, each once.
-fn imported_modules(bytes: &[u8]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+/// The names of a module's imports: module and field.
+fn imports(bytes: &[u8]) -> Vec<(String, String)> {
+    let mut names = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let Ok(Payload::ImportSection(section)) = payload else {
             continue;
         };
-        for import in section.into_imports().flatten() {
-            if !names.iter().any(|name| name == import.module) {
-                names.push(import.module.to_owned());
-            }
-        }
+        let imports = section.into_imports().flatten();
+        names.extend(imports.map(|import| (import.module.to_owned(), import.name.to_owned())));
     }
     names
 }
