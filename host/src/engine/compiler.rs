@@ -100,3 +100,30 @@ impl CompileKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, LoadErrorKind, System};
+
+    /// A component that exports a core module with a typed reference. wasmtime's compiler panics on it.
+    const PANICS: &str = r#"(component
+        (core module $m (type $f (func)) (func $g (type $f)) (elem declare func $g)
+          (global (export "g") (ref $f) (ref.func $g)))
+        (core module $n) (core instance (instantiate $n))
+        (export "m" (core module $m)))"#;
+
+    #[test]
+    fn a_panic_of_the_compiler_is_an_error_of_the_module() {
+        let config = Config {
+            schedulers: 1,
+            cache: false,
+            ..Config::default()
+        };
+        let system = System::new(config).expect("the system starts");
+        let error = system.load("panics", PANICS.as_bytes()).err();
+        let error = error.expect("the compiler fails");
+        assert_eq!(error.kind(), LoadErrorKind::Compile);
+        let fine = system.load("fine", br#"(module (func (export "run")))"#);
+        fine.expect("the system still loads programs");
+    }
+}

@@ -19,7 +19,7 @@ pub struct Plain {
     engine: Engine,
 }
 
-/// What a process of Atoll's is to do, and the results that it is to have.
+/// The steps of a process of Atoll's, and the results that they are to have.
 pub struct Expected {
     pub steps: Vec<Step>,
     pub outcomes: Vec<Outcome>,
