@@ -23,6 +23,13 @@ mod system;
 mod text;
 mod wasi;
 
+/// For Atoll's own tests of wasm itself: not part of the library's interface.
+#[doc(hidden)]
+pub mod harness {
+    pub use crate::engine::harness::{Outcome, Scriptable, Step, Value};
+    pub use crate::runtime::harness::Harness;
+}
+
 pub use abi::contract_module;
 pub use engine::{Allocator, CompileKind, compile_apart};
 pub use process::{

@@ -1,5 +1,5 @@
 //! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `fuzz`, `canaries`,
-//! `bench` and `instructions`.
+//! `spec`, `differential`, `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
@@ -8,6 +8,7 @@
 //!      ─▶ fuzz ───┤
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
+//!      ─▶ verify
 //!      ─▶ tidy ─▶ contract, fuzz (the canaries)
 //! ```
 //!
@@ -27,6 +28,7 @@ mod targets;
 mod test;
 mod tidy;
 mod toolchain;
+mod verify;
 mod workspace;
 
 use std::ffi::OsString;
@@ -83,6 +85,20 @@ enum Chore {
     },
     /// Build the guest inside `atoll fuzz` anew
     Canaries,
+    /// Run the specification's tests through the loader, the rewriter and recycled instances
+    #[command(disable_help_flag = true)]
+    Spec {
+        /// A part of the names of files, and options: see `cargo xtask spec --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// Compare with wasmtime alone on random modules
+    #[command(disable_help_flag = true)]
+    Differential {
+        /// `--modules N`, `--seed S`, `--save DIR`: see `cargo xtask differential --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Count the instructions of the core operations, and compare them with what was recorded
     Instructions {
         /// Record what is counted
@@ -125,6 +141,8 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Oracle { options } => oracle::oracle(&workspace, &options),
         Chore::Fuzz { options } => fuzz::fuzz(&workspace, &options),
         Chore::Canaries => fuzz::build_canaries(&workspace),
+        Chore::Spec { options } => verify::spec(&workspace, &options),
+        Chore::Differential { options } => verify::differential(&workspace, &options),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),

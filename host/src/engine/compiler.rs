@@ -19,6 +19,7 @@ use crate::system::Config;
 use crate::text::printable_lines;
 use apart::Apart;
 use compiled::Compiled;
+use std::panic::AssertUnwindSafe;
 use wasmtime::Engine;
 
 /// How the programs of a system are compiled.
@@ -60,14 +61,27 @@ impl Compiler {
         bytes: &[u8],
     ) -> Result<(C, Option<Vec<u8>>), LoadError> {
         let Some(apart) = &self.apart else {
-            let compiled = C::compile(engine, bytes).map_err(not_compiled)?;
-            return Ok((compiled, None));
+            return Ok((compile_here(engine, bytes)?, None));
         };
         let code = apart.compile(C::KIND, bytes)?;
         // SAFETY: the program that `Config::compiler` names has made this code, and the embedder promises that it is
         // Atoll's. wasmtime refuses code that another version has made, or one with other settings.
         let compiled = unsafe { C::deserialize(engine, &code) };
         Ok((compiled.map_err(not_compiled)?, Some(code)))
+    }
+}
+
+/// Compiles in this process. wasmtime's compiler panics on some valid components, for instance on one that exports a core
+/// module with a global of type `(ref $t)`. The panic must not end the program that loads them.
+fn compile_here<C: Compiled>(engine: &Engine, bytes: &[u8]) -> Result<C, LoadError> {
+    // The engine's own state changes only when the code is complete.
+    let compile = AssertUnwindSafe(|| C::compile(engine, bytes));
+    match std::panic::catch_unwind(compile) {
+        Ok(compiled) => compiled.map_err(not_compiled),
+        Err(_) => Err(LoadError::new(
+            LoadErrorKind::Compile,
+            "the compiler has failed, which is a defect of wasmtime's",
+        )),
     }
 }
 
@@ -84,5 +98,32 @@ impl CompileKind {
             CompileKind::Module => Counts::Module,
             CompileKind::Component => Counts::Fuel,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, LoadErrorKind, System};
+
+    /// A component that exports a core module with a typed reference. wasmtime's compiler panics on it.
+    const PANICS: &str = r#"(component
+        (core module $m (type $f (func)) (func $g (type $f)) (elem declare func $g)
+          (global (export "g") (ref $f) (ref.func $g)))
+        (core module $n) (core instance (instantiate $n))
+        (export "m" (core module $m)))"#;
+
+    #[test]
+    fn a_panic_of_the_compiler_is_an_error_of_the_module() {
+        let config = Config {
+            schedulers: 1,
+            cache: false,
+            ..Config::default()
+        };
+        let system = System::new(config).expect("the system starts");
+        let error = system.load("panics", PANICS.as_bytes()).err();
+        let error = error.expect("the compiler fails");
+        assert_eq!(error.kind(), LoadErrorKind::Compile);
+        let fine = system.load("fine", br#"(module (func (export "run")))"#);
+        fine.expect("the system still loads programs");
     }
 }

@@ -81,7 +81,31 @@ impl Common {
         store
     }
 
-    fn home(&self, written: &Written) -> Result<Arc<Home>, SpawnError> {
+    /// A store for the component path, in which wasmtime counts the reductions.
+    pub(super) fn fuelled_store(&self, process: NewProcess) -> Store<State> {
+        let slice_reductions = process.shared.config.reductions;
+        let message_bytes_max = process.shared.config.max_message as usize;
+        let mut store = self.store(process);
+        store.set_fuel(FUEL).expect("the engine counts fuel");
+        // wasmtime copies a host call's arguments before the host looks at them: the fuel bounds the copy.
+        store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
+        store
+            .fuel_async_yield_interval(Some(slice_reductions.into()))
+            .expect("the engine counts fuel");
+        // A process with a pending exit completes no call of the host: neither one of the contract, nor of WASI, nor
+        // one of wasmtime's own.
+        store.call_hook(|mut guest, hook| match hook {
+            CallHook::CallingHost => survives(&guest.data().current),
+            CallHook::ReturningFromHost => {
+                guest.data_mut().current.charge(moved_reductions());
+                Ok(())
+            }
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
+        });
+        store
+    }
+
+    pub(super) fn home(&self, written: &Written) -> Result<Arc<Home>, SpawnError> {
         self.slots
             .home(self.home, self.warm, written)
             .map_err(|_| SpawnError::NoMemory)
@@ -201,6 +225,33 @@ impl Program<Core> {
             common: Common { legacy, ..common },
         }
     }
+
+    /// The parts that all kinds of programs have.
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    pub(super) fn closing(&self) -> Closing {
+        Closing {
+            counter: self.kind.counter,
+            originals: self.kind.originals,
+            is_recycled: self.common.legacy.recycling.is_some(),
+        }
+    }
+
+    /// A recycled instance for a process, or else a new one.
+    #[inline]
+    pub(super) fn make(&self, process: NewProcess) -> Result<Made, SpawnError> {
+        let recycling = self.common.legacy.recycling.as_ref();
+        let Some(mut made) = recycling.and_then(Recycling::take) else {
+            return self.kind.make(&self.common, process);
+        };
+        let limits_at_first = made.parts.limits;
+        let state = made.parts.store.data_mut();
+        let bytes_max = process.limits.memory_bytes_max;
+        state.occupy(Current::new(process), limits_at_first, bytes_max);
+        Ok(made)
+    }
 }
 
 /// The part of its first memory that a module's data fills, if it leaves no holes of whole pages.
@@ -228,42 +279,37 @@ impl Kind for Core {
         function: u32,
         process: NewProcess,
     ) -> Result<Body, SpawnError> {
-        let core = &program.kind;
+        let mut made = program.make(process)?;
         let legacy = program.common.legacy.clone();
-        let recycled = legacy.recycling.as_ref().and_then(Recycling::take);
-        let mut made = match recycled {
-            Some(mut made) => {
-                let limits_at_first = made.parts.limits;
-                let state = made.parts.store.data_mut();
-                let bytes_max = process.limits.memory_bytes_max;
-                state.occupy(Current::new(process), limits_at_first, bytes_max);
-                made
-            }
-            None => core.make(&program.common, process)?,
-        };
-        let (originals, counter) = (core.originals, core.counter);
-        let is_recycled = legacy.recycling.is_some();
+        let closing = program.closing();
         let home = made.home.clone();
         let run = async move {
             let Parts { store, entry, .. } = &mut *made.parts;
             let result = entry.call_async(store, (function as i32,)).await;
-            outcome(made, result, counter, originals, is_recycled)
+            outcome(made, result, closing)
         };
         // wasmtime asks for the stack in the first turn, unless instantiation or an earlier process has had it.
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
 }
 
-/// The result of a process. It is a function of its own because the future is polled every turn, and polling it is
-/// cheaper when this code is not inlined there.
-#[inline(never)]
-fn outcome(
-    mut made: Made,
-    result: wasmtime::Result<i64>,
+/// The facts about a program that the end of its processes needs.
+#[derive(Clone, Copy)]
+pub(super) struct Closing {
     counter: ModuleExport,
     originals: Originals,
     is_recycled: bool,
-) -> Outcome {
+}
+
+/// The result of a process. It is a function of its own because the future is polled every turn, and polling it is
+/// cheaper when this code is not inlined there.
+#[inline(never)]
+pub(super) fn outcome(mut made: Made, result: wasmtime::Result<i64>, closing: Closing) -> Outcome {
+    let Closing {
+        counter,
+        originals,
+        is_recycled,
+    } = closing;
     let parts = &mut *made.parts;
     let (left, result) = match result {
         Ok(left) => (left, Ok(())),
@@ -338,17 +384,25 @@ pub(super) struct Component {
     wasi_entry: Option<u32>,
 }
 
+/// A component that has been compiled and linked.
+pub(super) struct Loaded {
+    pub(super) common: Common,
+    pub(super) component: component::Component,
+    pub(super) instance: component::InstancePre<State>,
+}
+
 /// The component path's name for WASI's entry.
 pub(crate) const WASI_RUN: &str = "wasi:cli/run";
 
 impl Program<Component> {
     /// Finds the functions that can be spawned: exported functions that take and return nothing, and `wasi:cli/run`.
     /// None if there is no entry among them.
-    pub(super) fn component(
-        common: Common,
-        component: &component::Component,
-        instance: component::InstancePre<State>,
-    ) -> Option<Program<Component>> {
+    pub(super) fn component(loaded: Loaded) -> Option<Program<Component>> {
+        let Loaded {
+            common,
+            component,
+            instance,
+        } = loaded;
         let mut functions = Vec::new();
         let mut wasi_entry = None;
         for (name, item) in component.component_type().exports(&common.engine) {
@@ -401,25 +455,7 @@ impl Kind for Component {
         process: NewProcess,
     ) -> Result<Body, SpawnError> {
         let home = program.common.home(&Written::default())?;
-        let slice_reductions = process.shared.config.reductions;
-        let message_bytes_max = process.shared.config.max_message as usize;
-        let mut store = program.common.store(process);
-        store.set_fuel(FUEL).expect("the engine counts fuel");
-        // wasmtime copies a host call's arguments before the host looks at them: the fuel bounds the copy.
-        store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
-        store
-            .fuel_async_yield_interval(Some(slice_reductions.into()))
-            .expect("the engine counts fuel");
-        // A process with a pending exit completes no call of the host: neither one of the contract, nor of WASI, nor
-        // one of wasmtime's own.
-        store.call_hook(|mut guest, hook| match hook {
-            CallHook::CallingHost => survives(&guest.data().current),
-            CallHook::ReturningFromHost => {
-                guest.data_mut().current.charge(moved_reductions());
-                Ok(())
-            }
-            CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
-        });
+        let mut store = program.common.fuelled_store(process);
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;
         let returns_result = program.kind.wasi_entry == Some(function);
@@ -437,12 +473,17 @@ impl Kind for Component {
                 function.call_async(&mut store, ()).await
             }
             .await;
-            let used = FUEL - store.get_fuel().unwrap_or(FUEL);
-            (end(&store, used, result, component_frame_name), None)
+            end_of_component(&store, result)
         };
         let legacy = program.common.legacy.clone();
         Ok(Box::new(Inhabitant::new(home, legacy, run)))
     }
+}
+
+/// The result of a process on the component path.
+pub(super) fn end_of_component(store: &Store<State>, result: wasmtime::Result<()>) -> Outcome {
+    let used = FUEL - store.get_fuel().unwrap_or(FUEL);
+    (end(store, used, result, component_frame_name), None)
 }
 
 fn cannot_start(error: wasmtime::Error) -> SpawnError {

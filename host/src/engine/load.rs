@@ -3,13 +3,15 @@
 use super::compiler::{Compiler, not_compiled};
 use super::config::{self, Counts};
 use super::inhabitant::Legacy;
-use super::instance::{Common, Program};
+use super::instance::{self, Common, Program};
 use super::packing::Templates;
 use super::self_test::SelfTest;
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
 use crate::abi::PACKAGE;
-use crate::rewriter::{self, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes};
+use crate::rewriter::{
+    self, Exported, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes,
+};
 use crate::scheduler::Seam;
 use crate::system::program::Runnable;
 use crate::system::{Config, Hibernation};
@@ -152,18 +154,32 @@ impl Engine {
 
     /// Makes a program of a module, a component, or the text of either.
     pub(crate) fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
-        let slice = self.config.reductions.into();
-        match rewriter::rewrite(bytes, self.config.max_module, slice)? {
-            Rewritten::Module(module) => self.load_module(name, &module),
-            Rewritten::Component(component) => self.load_component(name, &component),
+        match self.rewrite(bytes, Exported::Needed)? {
+            Rewritten::Module(module) => Ok(Arc::new(self.load_module(name, &module)?)),
+            Rewritten::Component(component) => {
+                let loaded = self.load_component(name, &component)?;
+                let program = Program::component(loaded).ok_or_else(|| no_entry(&[]))?;
+                Ok(Arc::new(program))
+            }
         }
     }
 
-    fn load_module(
+    /// Takes the first steps of loading, which do not need wasmtime.
+    pub(super) fn rewrite<'a>(
+        &self,
+        bytes: &'a [u8],
+        exported: Exported,
+    ) -> Result<Rewritten<'a>, LoadError> {
+        let slice = self.config.reductions.into();
+        rewriter::rewrite(bytes, self.config.max_module, slice, exported)
+    }
+
+    /// Makes a program of a rewritten module.
+    pub(super) fn load_module(
         &self,
         name: &str,
         module: &rewriter::Module,
-    ) -> Result<Arc<dyn Runnable>, LoadError> {
+    ) -> Result<Program<instance::Core>, LoadError> {
         let analysis = &module.analysis;
         if let Some(import) = analysis.unknown_import() {
             let text = format!(
@@ -196,16 +212,15 @@ impl Engine {
             None => Slots::home_class(0, Some(0)),
         };
         let common = self.common(engine, name, home, &analysis.data, sizes);
-        Ok(Arc::new(Program::core(
-            common, &compiled, instance, analysis, entry,
-        )))
+        Ok(Program::core(common, &compiled, instance, analysis, entry))
     }
 
-    fn load_component(
+    /// Compiles and links a component.
+    pub(super) fn load_component(
         &self,
         name: &str,
         component: &rewriter::Component<'_>,
-    ) -> Result<Arc<dyn Runnable>, LoadError> {
+    ) -> Result<instance::Loaded, LoadError> {
         let sizes = component.sizes;
         self.check_memory(sizes)?;
         let Components { engine, linker } = self.components().map_err(not_compiled)?;
@@ -218,10 +233,11 @@ impl Engine {
         drop(imports);
         let instance = linker.instantiate_pre(&compiled).map_err(unlinked)?;
         let home = Slots::home_class(sizes.memory_bytes as usize, None);
-        let common = self.common(engine, name, home, &(0..0), sizes);
-        let program =
-            Program::component(common, &compiled, instance).ok_or_else(|| no_entry(&[]))?;
-        Ok(Arc::new(program))
+        Ok(instance::Loaded {
+            common: self.common(engine, name, home, &(0..0), sizes),
+            component: compiled,
+            instance,
+        })
     }
 
     fn check_memory(&self, sizes: Sizes) -> Result<(), LoadError> {

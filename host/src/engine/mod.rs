@@ -5,6 +5,7 @@
 //! The only `unsafe` of the host is in [`slots`], [`arena`], [`packing`], [`inhabitant`] and [`loan`], and in [`cache`]
 //! and [`compiler`], which load compiled code.
 
+pub(crate) mod harness;
 pub(crate) mod loan;
 pub(crate) mod state;
 

@@ -79,11 +79,21 @@ pub(crate) struct Component<'a> {
     pub(crate) why: &'static str,
 }
 
+/// The module's own functions that a rewritten module exports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exported {
+    /// As few as possible: the host calls only the entry.
+    Needed,
+    /// All that the module exports, so that the test harness can call them.
+    All,
+}
+
 /// Reads a binary or wasm text, validates it, and rewrites it. A slice has `slice` reductions.
 pub(crate) fn rewrite(
     bytes: &[u8],
     bytes_max: u64,
     slice: u64,
+    exported: Exported,
 ) -> Result<Rewritten<'_>, LoadError> {
     if bytes.len() as u64 > bytes_max {
         let text = format!("{} bytes; the limit is {bytes_max}", bytes.len());
@@ -91,10 +101,10 @@ pub(crate) fn rewrite(
     }
     let bytes = binary(bytes)?;
     if Parser::is_core_wasm(&bytes) {
-        return module(&bytes, false, slice);
+        return module(&bytes, false, slice, exported);
     }
     match unwrap::unwrap(&bytes)? {
-        Ok(inside) => module(&inside, true, slice),
+        Ok(inside) => module(&inside, true, slice, exported),
         Err(why) => Ok(Rewritten::Component(Component {
             sizes: sizes::of_component(&bytes)?,
             bytes,
@@ -103,7 +113,12 @@ pub(crate) fn rewrite(
     }
 }
 
-fn module(bytes: &[u8], is_unwrapped: bool, slice: u64) -> Result<Rewritten<'static>, LoadError> {
+fn module(
+    bytes: &[u8],
+    is_unwrapped: bool,
+    slice: u64,
+    exported: Exported,
+) -> Result<Rewritten<'static>, LoadError> {
     let mut analysis = Analysis::read(bytes)?;
     let mut bytes = Cow::from(bytes);
     if analysis.largest_body > splitting::BODY_BYTES_MAX
@@ -111,6 +126,9 @@ fn module(bytes: &[u8], is_unwrapped: bool, slice: u64) -> Result<Rewritten<'sta
     {
         analysis = Analysis::read(&split)?;
         bytes = split.into();
+    }
+    if exported == Exported::All {
+        analysis.calls.keep_functions();
     }
     let can_run = analysis.unknown_import().is_none() && analysis.entry().is_some();
     let rewritten = can_run.then(|| flatten::rewrite(&bytes, &analysis, slice));

@@ -181,7 +181,7 @@ impl TableUse {
         };
         Calls {
             by_type: by_type.filter(is_small),
-            refers: self.refers,
+            keeps_functions: self.refers,
         }
     }
 }
@@ -191,8 +191,9 @@ impl TableUse {
 pub(crate) struct Calls {
     /// The types of functions that are called through the table, by index. None if the table stays.
     by_type: Option<Vec<ByType>>,
-    /// Code refers to functions (`ref.func`). wasm requires that such functions are exported or mentioned elsewhere.
-    refers: bool,
+    /// Exported functions stay exported. If code refers to functions (`ref.func`), wasm requires that such functions are
+    /// exported or mentioned elsewhere.
+    keeps_functions: bool,
 }
 
 /// Calls through the table of functions of one type.
@@ -228,10 +229,15 @@ impl Calls {
     /// Does the rewritten module keep exports of this kind? The host calls none of the module's own functions.
     pub(super) fn keeps_export(&self, kind: ExternalKind) -> bool {
         match kind {
-            ExternalKind::Func | ExternalKind::FuncExact => self.refers,
+            ExternalKind::Func | ExternalKind::FuncExact => self.keeps_functions,
             ExternalKind::Table => self.by_type.is_none(),
             _ => true,
         }
+    }
+
+    /// Keeps the exports of functions, for the test harness.
+    pub(super) fn keep_functions(&mut self) {
+        self.keeps_functions = true;
     }
 
     /// Does the table stay?

@@ -2,7 +2,7 @@
 
 use crate::abi::PACKAGE;
 use crate::engine::{WASI_RUN, obstacle};
-use crate::rewriter::{self, Analysis, LoadError, Rewritten, spawnable};
+use crate::rewriter::{self, Analysis, Exported, LoadError, Rewritten, spawnable};
 use crate::wasi::{is_preview1_function, is_preview2_interface};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
@@ -65,10 +65,12 @@ pub enum ImportStatus {
 impl Inspection {
     /// Describes a binary or a text.
     pub fn of(bytes: &[u8]) -> Result<Inspection, LoadError> {
-        Ok(match rewriter::rewrite(bytes, u64::MAX, SLICE)? {
-            Rewritten::Module(module) => core(&module.analysis, module.is_unwrapped),
-            Rewritten::Component(found) => component(&found.bytes, found.why),
-        })
+        Ok(
+            match rewriter::rewrite(bytes, u64::MAX, SLICE, Exported::Needed)? {
+                Rewritten::Module(module) => core(&module.analysis, module.is_unwrapped),
+                Rewritten::Component(found) => component(&found.bytes, found.why),
+            },
+        )
     }
 }
 

@@ -10,6 +10,9 @@
 //! | `stop` | waiting for the end of processes |
 //! | `mailbox`, `watch` | the host among the processes: its mailboxes, and its watches of processes' ends |
 //! | `inspect` | descriptions of files |
+//! | `harness` | a system for tests of wasm itself |
+
+pub(crate) mod harness;
 
 mod hibernator;
 mod inspect;

@@ -188,7 +188,7 @@ fn nobody_may_write_where_compiled_code_is_kept_or_to_the_hosts_own_memory() {
     std::fs::create_dir(home.path().join("apart")).unwrap();
     let run = |grant: &str| {
         Atoll::run(guest("(func (export \"run\"))"))
-            .env("XDG_CACHE_HOME", &path("cache"))
+            .env("XDG_CACHE_HOME", path("cache"))
             .options(["--dir", grant])
             .outcome()
     };
