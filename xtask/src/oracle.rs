@@ -28,12 +28,8 @@ pub fn oracle(workspace: &Workspace, options: &[OsString]) -> Result<()> {
         guests::build(workspace, [guest.context("there is no guest `oracle`")?])?;
         build_breakable(workspace, options)?;
     }
-    let mut cargo = workspace.cargo();
-    cargo
-        .args(["run", "--release", "--quiet", "--package", "atoll-tests"])
-        .args(["--bin", "atoll-oracle", "--"])
-        .args(options);
-    run(with_paths(workspace, &mut cargo))
+    let mut oracle = Command::new(workspace.build("atoll-oracle", &[])?);
+    run(with_paths(workspace, oracle.args(options)))
 }
 
 /// Whether this option is among these words.

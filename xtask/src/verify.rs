@@ -5,6 +5,7 @@
 //! has to be built.
 
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -21,10 +22,5 @@ pub fn differential(workspace: &Workspace, options: &[OsString]) -> Result<()> {
 }
 
 fn program(workspace: &Workspace, name: &str, options: &[OsString]) -> Result<()> {
-    let mut cargo = workspace.cargo();
-    cargo
-        .args(["run", "--release", "--quiet", "--package", "atoll-tests"])
-        .args(["--bin", name, "--"])
-        .args(options);
-    run(&mut cargo)
+    run(Command::new(workspace.build(name, &[])?).args(options))
 }

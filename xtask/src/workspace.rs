@@ -56,16 +56,19 @@ impl Workspace {
 
     /// Builds the program `atoll` with additional features.
     pub fn build_atoll_with(&self, features: &[&str]) -> Result<()> {
-        let program = [
-            "build",
-            "--release",
-            "--package",
-            "atoll-rt",
-            "--bin",
-            "atoll",
-        ];
-        let features = features.iter().flat_map(|feature| ["--features", *feature]);
-        run(self.cargo().args(program).args(features))
+        self.build("atoll", features).map(|_| ())
+    }
+
+    /// Builds a program of the workspace, with additional features of the host. Returns its path.
+    pub fn build(&self, program: &str, features: &[&str]) -> Result<PathBuf> {
+        // All of the workspace is selected, as for lints and tests: otherwise the crates that its packages share would be
+        // compiled several times, with the features that each package wants.
+        let build = ["build", "--release", "--workspace", "--bin", program];
+        let features = features
+            .iter()
+            .map(|feature| format!("--features=atoll-rt/{feature}"));
+        run(self.cargo().args(build).args(features))?;
+        Ok(self.target.join("release").join(program))
     }
 
     /// Builds `atoll` and `atoll-bench` as fast as a user's build, and returns their folder.
