@@ -151,6 +151,11 @@ impl PendingBytes {
 }
 
 impl State {
+    /// Fills the buffer with random bytes that a guest may use for secrets.
+    pub(crate) fn fill_random(&self, buffer: &mut [u8]) {
+        self.wasi.fill_random(buffer);
+    }
+
     pub(crate) fn new(current: Current, limits: MemoryLimits, wasi: Arc<Wasi>) -> State {
         State {
             share: Share::of(&current.shared.memory),

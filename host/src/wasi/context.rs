@@ -52,6 +52,11 @@ pub struct Wasi {
 }
 
 impl Wasi {
+    /// Fills the buffer with random bytes that a guest may use for secrets.
+    pub(crate) fn fill_random(&self, buffer: &mut [u8]) {
+        self.seam.fill_random(buffer);
+    }
+
     /// Checks the grants, opens the directories and starts the output.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod convert;
 mod guard;
+mod random;
 
 use super::functions::{self, SpawnOption};
 use crate::engine::ContractGrants;
@@ -45,6 +46,7 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result
     timers::add_to_linker::<State, Calls>(linker, guarded)?;
     spawning::add_to_linker::<State, Calls>(linker, guarded)?;
     types::add_to_linker::<State, Calls>(linker, guarded)?;
+    random::link(linker)?;
     if grants.inspection {
         inspection::add_to_linker::<State, Calls>(linker, guarded)?;
     }

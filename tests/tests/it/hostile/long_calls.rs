@@ -444,6 +444,46 @@ fn strings_of_components_are_paid_for_or_refused() {
     check(&cases);
 }
 
+#[test]
+fn random_bytes_of_components_are_paid_for() {
+    let rounds = 100;
+    let component = |interface: &str, function: &str| {
+        format!(
+            r#"(component
+  (import "wasi:random/{interface}@0.2.0" (instance $random
+    (export "{function}" (func (param "len" u64) (result (list u8))))))
+  (core module $libc
+    (memory (export "memory") 40)
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536)))
+  (core instance $libc (instantiate $libc))
+  (alias export $random "{function}" (func $get))
+  (core func $get (canon lower (func $get) (memory $libc "memory") (realloc (func $libc "cabi_realloc"))))
+  (core module $main
+    (import "random" "get" (func $get (param i64 i32)))
+    (func (export "run") (local $round i32)
+      (loop $again
+        (call $get (i64.const 1048576) (i32.const 16))
+        (br_if $again (i32.lt_u
+          (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const {rounds}))))))
+  (core instance $main (instantiate $main (with "random" (instance (export "get" (func $get))))))
+  (func (export "attack") (canon lift (core func $main "run")))
+  (func (export "run") (canon lift (core func $main "run"))))"#
+        )
+    };
+    let cases = [
+        ("random", "get-random-bytes"),
+        ("insecure", "get-insecure-random-bytes"),
+    ]
+    .map(|(interface, function)| {
+        Case::new(
+            function,
+            component(interface, function),
+            (1 << 20) / 64 * rounds,
+        )
+    });
+    check(&cases);
+}
+
 /// Functions of WASI that take pieces of memory or fill memory.
 const WASI: &str = r#"
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
