@@ -61,9 +61,13 @@ impl FileReport {
     }
 
     fn counts(&self) -> Counts {
+        let expected = expected();
+        let is_expected = |failure: &&Failure| expected.contains_key(&*failure.check);
+        let differences = self.failures.iter().filter(is_expected).count();
         Counts {
             passed: self.passed,
-            failed: self.failures.len(),
+            failed: self.failures.len() - differences,
+            differences,
             left_out: self.left_out.values().sum(),
         }
     }
@@ -77,6 +81,8 @@ impl FileReport {
 struct Counts {
     passed: usize,
     failed: usize,
+    /// Checks that differ, as expected.
+    differences: usize,
     left_out: usize,
 }
 
@@ -84,6 +90,7 @@ impl Counts {
     fn add(&mut self, other: Counts) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.differences += other.differences;
         self.left_out += other.left_out;
     }
 
@@ -91,9 +98,10 @@ impl Counts {
         let Counts {
             passed,
             failed,
+            differences,
             left_out,
         } = self;
-        format!("{name:<60} {passed:>8} {failed:>6} {left_out:>8}\n")
+        format!("{name:<60} {passed:>8} {failed:>6} {differences:>7} {left_out:>8}\n")
     }
 }
 
@@ -101,18 +109,63 @@ impl Counts {
 #[derive(Debug)]
 pub struct Report {
     files: Vec<FileReport>,
+    /// How often a process had an instance that another one had before.
+    used_again: u64,
 }
 
 impl Report {
-    pub fn new(files: Vec<FileReport>) -> Report {
-        Report { files }
+    pub fn new(files: Vec<FileReport>, used_again: u64) -> Report {
+        Report { files, used_again }
     }
 
     /// The counts of each folder and file, the total, the failures, and the reasons for leaving something out.
     pub fn text(&self, shown_max: usize) -> String {
+        let (mut text, total) = self.table();
+        let Counts {
+            passed,
+            failed,
+            differences,
+            left_out,
+        } = total;
+        let _ = writeln!(
+            text,
+            "passed {passed}, failed {failed}, left out {left_out}"
+        );
+        let _ = writeln!(
+            text,
+            "{differences} others differ as expected; instances were used again {} times",
+            self.used_again
+        );
+        let unexpected = self.unexpected();
+        for failure in unexpected.iter().take(shown_max) {
+            let _ = writeln!(text, "failed: {}: {}", failure.check, failure.text);
+        }
+        if unexpected.len() > shown_max {
+            let _ = writeln!(text, "failed: {} others", unexpected.len() - shown_max);
+        }
+        for (check, why) in expected() {
+            let count = self.failures().filter(|failure| failure.check == check);
+            match count.count() {
+                0 => {}
+                count => _ = writeln!(text, "differs, {count} times: {check}: {why}"),
+            }
+        }
+        for (why, (count, files)) in self.left_out() {
+            let first = files.first().copied().unwrap_or_default();
+            let more = match files.len() {
+                1 => String::new(),
+                files => format!(" and {} other files", files - 1),
+            };
+            let _ = writeln!(text, "left out, {count} times: {why} ({first}{more})");
+        }
+        text
+    }
+
+    /// The counts of each folder and file, and their sum.
+    fn table(&self) -> (String, Counts) {
         let mut text = format!(
-            "{:<60} {:>8} {:>6} {:>8}\n",
-            "file", "passed", "failed", "left out"
+            "{:<60} {:>8} {:>6} {:>7} {:>8}\n",
+            "file", "passed", "failed", "differs", "left out"
         );
         let mut total = Counts::default();
         for folder in self.folders() {
@@ -125,45 +178,7 @@ impl Report {
                 text += &file.counts().row(&format!("  {}", file.name));
             }
         }
-        let Counts {
-            passed,
-            failed,
-            left_out,
-        } = total;
-        let _ = writeln!(
-            text,
-            "passed {passed}, failed {failed}, left out {left_out}"
-        );
-        let unexpected = self.unexpected();
-        for failure in unexpected.iter().take(shown_max) {
-            let _ = writeln!(text, "failed: {}: {}", failure.check, failure.text);
-        }
-        if unexpected.len() > shown_max {
-            let _ = writeln!(text, "failed: {} others", unexpected.len() - shown_max);
-        }
-        let expected = expected();
-        let mut differences: BTreeMap<&str, usize> = BTreeMap::new();
-        for failure in self.failures() {
-            if expected.contains_key(&*failure.check) {
-                *differences.entry(&failure.check).or_default() += 1;
-            }
-        }
-        for (check, count) in &differences {
-            let _ = writeln!(
-                text,
-                "differs as expected, {count} times: {check}: {}",
-                expected[check]
-            );
-        }
-        for (why, (count, files)) in self.left_out() {
-            let first = files.first().copied().unwrap_or_default();
-            let more = match files.len() {
-                1 => String::new(),
-                files => format!(" and {} other files", files - 1),
-            };
-            let _ = writeln!(text, "left out, {count} times: {why} ({first}{more})");
-        }
-        text
+        (text, total)
     }
 
     /// Fails if a check has failed that is not expected to. If the run was whole, each check that is expected to differ has
@@ -232,7 +247,7 @@ mod tests {
         let mut file = FileReport::new("core/a.wast");
         file.add(1, "loading", Finding::Passed);
         file.add(2, "loading", Finding::LeftOut("off".to_owned()));
-        let report = |file| Report::new(vec![file]);
+        let report = |file| Report::new(vec![file], 0);
         let passed = report(file);
         assert!(passed.verdict(false).is_ok());
         assert!(passed.text(1).contains("passed 1, failed 0, left out 1"));
