@@ -140,7 +140,7 @@ pub struct Figure {
 }
 
 /// Builds, measures and prints the table. With `vs_erlang`, it also measures Erlang on this machine.
-pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Result<()> {
+pub fn bench(workspace: &Workspace, filters: &[String], vs_erlang: bool) -> Result<()> {
     // Report missing programs before minutes of measuring.
     let erlang_script = vs_erlang.then(|| find_erlang(workspace)).transpose()?;
     guests::build(workspace, &guests::find_all(workspace)?)?;
@@ -148,13 +148,13 @@ pub fn bench(workspace: &Workspace, filter: Option<&str>, vs_erlang: bool) -> Re
     let cases = capture(
         with_paths(workspace, &mut Command::new(&atoll_bench))
             .arg("--list")
-            .args(filter),
+            .args(filters),
     )?;
     let groups = groups(&cases);
     if groups.is_empty() {
         bail!(
-            "no benchmark was run{}",
-            filter.map_or(String::new(), |filter| format!(": none matches `{filter}`"))
+            "no benchmark was run: none matches `{}`",
+            filters.join("` or `")
         );
     }
     let (mut figures, mut erlang, mut failures) = (Vec::new(), Vec::new(), Vec::new());

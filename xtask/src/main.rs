@@ -107,8 +107,8 @@ enum Chore {
     },
     /// Measure, and print the figures beside Erlang's and what they are to reach
     Bench {
-        /// Run only the benchmarks whose names contain this
-        filter: Option<String>,
+        /// Run only the benchmarks whose names contain one of these
+        filters: Vec<String>,
         /// Measure Erlang's side too, on this machine
         #[arg(long)]
         vs_erlang: bool,
@@ -146,8 +146,6 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),
-        Chore::Bench { filter, vs_erlang } => {
-            bench::bench(&workspace, filter.as_deref(), vs_erlang)
-        }
+        Chore::Bench { filters, vs_erlang } => bench::bench(&workspace, &filters, vs_erlang),
     }
 }
