@@ -110,8 +110,9 @@ impl Engine {
         }
         let engine = config::engine(&self.config, &self.slots, Counts::Fuel)?;
         let mut linker = component::Linker::new(&engine);
-        (self.contract.link_components)(&mut linker, self.grants)?;
         crate::wasi::add_preview2(&mut linker)?;
+        // The contract replaces some of WASI's functions.
+        (self.contract.link_components)(&mut linker, self.grants)?;
         Ok(self
             .components
             .get_or_init(|| Components { engine, linker }))

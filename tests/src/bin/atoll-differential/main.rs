@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn the_sides_agree_on_some_modules() {
         let tally = perform(1..201).expect("the systems start");
-        assert!(tally.differences.is_empty(), "{:?}", tally.differences);
+        let texts = tally.differences.iter().map(|difference| &difference.text);
+        assert_eq!(texts.collect::<Vec<_>>(), Vec::<&String>::new());
         assert!(tally.calls > 0 && tally.traps > 0 && tally.used_again > 0);
     }
 
