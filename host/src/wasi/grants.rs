@@ -40,7 +40,9 @@ impl Grants {
         let real = |path: &PathBuf| {
             let there = path.ancestors().find_map(|above| {
                 let rest = path.strip_prefix(above).ok()?;
-                Some(above.canonicalize().ok()?.join(rest))
+                let mut real = above.canonicalize().ok()?;
+                real.extend(rest);
+                Some(real)
             });
             there.unwrap_or_else(|| path.clone())
         };

@@ -511,18 +511,8 @@ fn more_ties_than_there_may_be() {
         "(i32.store (i32.const 2208) (i32.const 0))
          (drop (call $try-start-with %\"stays\" (i32.const 2208) (i32.const 1) (i32.const 272)))",
     );
-    // One spawn with more monitors than there may be ties.
-    let at_once = "(loop $fill
-           (i32.store (i32.add (i32.const 0x8000) (i32.mul (i32.load (i32.const 2300)) (i32.const 24))) (i32.const 1))
-           (i64.store offset=16 (i32.add (i32.const 0x8000) (i32.mul (i32.load (i32.const 2300)) (i32.const 24)))
-             (i64.extend_i32_u (i32.load (i32.const 2300))))
-           (i32.store (i32.const 2300) (i32.add (i32.load (i32.const 2300)) (i32.const 1)))
-           (br_if $fill (i32.lt_u (i32.load (i32.const 2300)) (i32.const 101))))
-         (drop (call $try-start-with %\"stays\" (i32.const 0x8000) (i32.const 101) (i32.const 272)))"
-        .to_owned();
     let offenders = [
         ("links", &links),
-        ("at-once", &at_once),
         ("monitors", &monitors),
         ("aliases", &aliases),
         ("groups", &groups),
@@ -536,6 +526,31 @@ fn more_ties_than_there_may_be() {
     });
     // As main, an offender leaves processes that it has started. They end at once.
     check_with(&tied(), &["--max-ties", "100"], &offenders);
+}
+
+#[test]
+fn each_monitor_of_a_spawn_counts() {
+    // 32 options, each a monitor with a reference of its own.
+    let body = "(func (export \"run\")
+        (local $option i32) (local $at i32)
+        (loop $fill
+          (local.set $at (i32.add (i32.const 0x8000) (i32.mul (local.get $option) (i32.const 24))))
+          (i32.store (local.get $at) (i32.const 1))
+          (i64.store offset=16 (local.get $at) (i64.extend_i32_u (local.get $option)))
+          (br_if $fill (i32.lt_u
+            (local.tee $option (i32.add (local.get $option) (i32.const 1))) (i32.const 32))))
+        (drop (call $try-start-with %\"stays\" (i32.const 0x8000) (i32.const 32) (i32.const 272)))
+        (call $print %\"started\"))";
+    let run = |ties: &str| {
+        Atoll::run(tied_guest(body))
+            .options(["--max-ties", ties])
+            .outcome()
+    };
+    run("31")
+        .code(138)
+        .crash("run", "exhausted: resources")
+        .stdout("");
+    run("32").stdout("started\n");
 }
 
 #[test]

@@ -457,7 +457,7 @@ fn random_bytes_of_components_are_paid_for() {
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536)))
   (core instance $libc (instantiate $libc))
   (alias export $random "{function}" (func $get))
-  (core func $get (canon lower (func $get) (memory $libc "memory") (realloc (func $libc "cabi_realloc"))))
+  (core func $get (canon lower (func $get) (memory (core memory $libc "memory")) (realloc (core func $libc "cabi_realloc"))))
   (core module $main
     (import "random" "get" (func $get (param i64 i32)))
     (func (export "run") (local $round i32)
