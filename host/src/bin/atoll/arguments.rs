@@ -182,8 +182,8 @@ pub struct Fuzz {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Rounds at the same time [default: half the cores].
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
     /// A program of yours that takes part.
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
@@ -217,9 +217,15 @@ pub enum Role {
 /// Parses a time with or without a unit; seconds if there is none.
 #[cfg(feature = "fuzz")]
 fn time(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => duration(text),
+    /// A year: the clock can't count to any number.
+    const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+    let time = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => duration(text)?,
+    };
+    match time <= TIME_MAX {
+        true => Ok(time),
+        false => Err("at most a year".into()),
     }
 }
 

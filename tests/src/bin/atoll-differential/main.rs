@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(arguments: &Arguments) -> Result<()> {
-    let seeds = arguments.seed..arguments.seed + arguments.modules;
+    let seeds = arguments.seed..arguments.seed.saturating_add(arguments.modules);
     let tally = perform(seeds)?;
     for difference in tally.differences.iter().take(SHOWN_MAX) {
         println!("seed {}: {}", difference.seed, difference.text);

@@ -14,6 +14,7 @@ use atoll_rt::{
     Config, CrashReport, DirGrant, Event, ExitReason, Grants, Holdings, HostMailbox, Outgoing,
     Output, Pid, Program, Selector, Spawn, System,
 };
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -488,8 +489,8 @@ struct Notes {
     found: Vec<String>,
     /// The words of panics of canaries, and of mutants of theirs.
     said: Vec<String>,
-    /// The functions whose calls have trapped.
-    trapped: Vec<String>,
+    /// The functions whose calls have trapped, and how often.
+    trapped: BTreeMap<String, u64>,
 }
 
 /// The standard error of the system's processes: what canaries say there is noted, and all else is dropped.
@@ -543,7 +544,7 @@ impl Seen {
         if let Some(call) = frames().next()
             && let Some(function) = call.strip_prefix(calls::CALL_PREFIX)
         {
-            notes.trapped.push(function.to_owned());
+            *notes.trapped.entry(function.to_owned()).or_default() += 1;
         }
     }
 
@@ -561,8 +562,8 @@ impl Seen {
         for found in notes.found {
             outcome.find(Invariant::Secret, found);
         }
-        for function in notes.trapped {
-            outcome.ledger.calls.entry(function).or_default()[2] += 1;
+        for (function, times) in notes.trapped {
+            outcome.ledger.calls.entry(function).or_default()[2] += times;
         }
     }
 

@@ -68,7 +68,12 @@ impl Supervision {
                     let status = child.wait().map_err(|error| {
                         Failure::new(format!("the child can't be waited for: {error}"))
                     })?;
-                    return Ok(found(Invariant::Abort, death(status, &last_line, folder)));
+                    let text = death(status, &last_line, folder);
+                    // It has said itself why it can't run the round: a file is missing, a program can't be loaded.
+                    if status.code() == Some(1) {
+                        return Err(Failure::new(format!("a round can't be run: {text}")));
+                    }
+                    return Ok(found(Invariant::Abort, text));
                 }
             }
         }
