@@ -59,6 +59,7 @@ pub fn call_raw(
     mailbox::call(&to.into(), tag, Format::Raw, payload, timeout_ns).map_err(|error| match error {
         mailbox::CallError::Timeout => CallError::Timeout,
         mailbox::CallError::Down(reason) => CallError::Down(reason),
+        mailbox::CallError::Full => CallError::Full,
     })
 }
 
@@ -151,6 +152,8 @@ pub enum CallError {
     Timeout,
     /// The process ended before it answered; [`ExitReason::Noproc`] if it did not exist.
     Down(ExitReason),
+    /// The process's mailbox had no room for the request, which was dropped: see [`Overflow`](crate::Overflow).
+    Full,
     /// The answer can't be decoded as a value of the expected type.
     Malformed {
         /// The answer.
@@ -168,6 +171,7 @@ impl fmt::Display for CallError {
             Self::Down(reason) => {
                 write!(formatter, "the process ended before it answered: {reason}")
             }
+            Self::Full => formatter.write_str("the process's mailbox has no room"),
             Self::Malformed { message, error } => {
                 write!(
                     formatter,

@@ -5,7 +5,9 @@
 
 use crate::Pid;
 use crate::bindings::atoll_rt::process::inspection;
-pub use crate::bindings::atoll_rt::process::inspection::{ProcessInfo, Status, SystemCounters};
+pub use crate::bindings::atoll_rt::process::inspection::{
+    ProcessInfo, Spent, Status, SystemCounters, TreeInfo,
+};
 
 /// The pids of all live processes, in no particular order. OTP: `processes/0`.
 pub fn processes() -> Vec<Pid> {

@@ -65,6 +65,7 @@
 //! | ask and go on | [`send_request`], [`alias`], [`unalias`] | `gen_server:send_request/2`, `alias/1`, `unalias/1` | `requests` |
 //! | end together | [`spawn_link`], [`link`], [`unlink`], [`trap_exit`], [`receive_exit`] | `link/1`, `process_flag(trap_exit, …)`, `{'EXIT', …}` | `links`, `supervisor` |
 //! | end others | [`exit_process`], [`kill`] | `exit/2` | `links`, `supervisor` |
+//! | bound what others use and may do | [`Spawn::max_rate`], [`Spawn::without`], [`kill_tree`], [`try_send`] | `max_heap_size`, `send/3` | `plugins` |
 //! | watch others | [`spawn_monitor`], [`monitor`], [`demonitor`], [`receive_down`] | `monitor/2`, `demonitor/2`, `{'DOWN', …}` | `monitors` |
 //! | find others by name | [`register`], [`whereis`], [`send_named`], [`Spawn::name`] | `register/2`, `whereis/1` | `names` |
 //! | find others by what they do | [`groups`] | `pg` | `names` |
@@ -121,11 +122,12 @@ mod signals;
 mod spawn;
 pub mod time;
 mod timers;
+mod trees;
 mod values;
 mod wasi;
 
 pub use args::{ArgumentError, arg_or, args};
-pub use bindings::atoll_rt::process::mailbox::{Envelope, EventKinds, Selector};
+pub use bindings::atoll_rt::process::mailbox::{Delivery, Envelope, EventKinds, Selector};
 pub use bindings::atoll_rt::process::types::{
     Budget, Destination, DownSignal, Event, ExitReason, ExitSignal, Format, GroupChange,
     GroupSignal, Message, Pid, Priority, Reference, TimerSignal,
@@ -142,7 +144,7 @@ pub use receiving::{
 };
 pub use sending::{
     MESSAGE_TAG, REPLY_TAG, send, send_bytes, send_named, send_named_bytes, send_named_tagged,
-    send_tagged,
+    send_tagged, try_send, try_send_bytes,
 };
 pub use signals::{
     demonitor, demonitor_flush, exit_process, kill, link, monitor, receive_down, receive_exit,
@@ -153,6 +155,7 @@ pub use timers::{
     cancel_timer, read_timer, receive_timer, send_after, send_after_bytes, send_after_tagged,
     start_timer,
 };
+pub use trees::{Overflow, Right, kill_tree};
 
 /// The macros expand to calls of these. Don't use them directly.
 #[doc(hidden)]

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::atoll_rt::process::mailbox;
 use crate::codec::{self, DecodeError};
-use crate::{Envelope, Format, Message, Pid};
+use crate::{Delivery, Destination, Envelope, Format, Message, Pid};
 
 /// The tag of messages that were sent without one.
 pub const MESSAGE_TAG: u32 = 0;
@@ -81,6 +81,22 @@ where
 /// The same with raw bytes in the caller's own envelope.
 pub fn send_named_bytes(name: &str, envelope: Envelope, payload: &[u8]) -> bool {
     mailbox::send_named(name, envelope, payload)
+}
+
+/// Sends a copy of a value, and says what became of it. Never waits. It tells a sender that a mailbox is full, if its process was
+/// spawned with [`Overflow::Reject`](crate::Overflow::Reject). OTP: `erlang:send/3` with `nosuspend`.
+pub fn try_send<T>(to: impl Into<Destination>, value: &T) -> Delivery
+where
+    T: Serialize + ?Sized,
+{
+    codec::with_encoded(value, |payload| {
+        try_send_bytes(to, Envelope::tagged(MESSAGE_TAG), payload)
+    })
+}
+
+/// The same with raw bytes in the caller's own envelope.
+pub fn try_send_bytes(to: impl Into<Destination>, envelope: Envelope, payload: &[u8]) -> Delivery {
+    mailbox::try_send(&to.into(), envelope, payload)
 }
 
 impl Envelope {

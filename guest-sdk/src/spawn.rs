@@ -125,19 +125,7 @@ impl Spawn {
         self.with(SpawnOption::Label(text.into()))
     }
 
-    /// The most bytes to which the process's memory may grow. The system's limit holds as well. Growing beyond it fails, and a
-    /// Rust program then aborts.
-    pub fn max_memory(self, bytes: u64) -> Self {
-        self.with(SpawnOption::MaxMemory(bytes))
-    }
-
-    /// The most bytes that may wait in the process's mailbox. The system's limit holds as well. If the mailbox would hold more,
-    /// the process ends. OTP: `max_heap_size`.
-    pub fn max_mailbox(self, bytes: u64) -> Self {
-        self.with(SpawnOption::MaxMailbox(bytes))
-    }
-
-    fn with(mut self, option: SpawnOption) -> Self {
+    pub(crate) fn with(mut self, option: SpawnOption) -> Self {
         self.options.push(option);
         self
     }
@@ -304,7 +292,7 @@ pub enum SpawnError {
     UnknownProgram,
     /// The program exports no function with this name that takes and returns nothing.
     UnknownFunction,
-    /// The system has reached its limit of processes: `--max-processes`.
+    /// The system, or a tree, has reached its limit of processes: `--max-processes`.
     TooManyProcesses,
     /// There is no memory for the process: the program's initial memory exceeds the limit of [`Spawn::max_memory`] or of the
     /// system, or no slot is free.
@@ -313,6 +301,8 @@ pub enum SpawnError {
     ArgumentTooLarge,
     /// Another process has the name given by [`Spawn::name`].
     NameTaken,
+    /// The program needs these rights, which the process would not have; or this process may not spawn the program.
+    NotGranted(String),
     /// The host does not support this option.
     NotSupported(String),
     /// Anything else, in the host's words.
@@ -328,6 +318,7 @@ impl From<spawning::SpawnError> for SpawnError {
             spawning::SpawnError::NoMemory => Self::NoMemory,
             spawning::SpawnError::ArgumentTooLarge => Self::ArgumentTooLarge,
             spawning::SpawnError::NameTaken => Self::NameTaken,
+            spawning::SpawnError::NotGranted(name) => Self::NotGranted(name),
             spawning::SpawnError::NotSupported(option) => Self::NotSupported(option),
             spawning::SpawnError::Other(text) => Self::Other(text),
         }
@@ -344,6 +335,7 @@ impl fmt::Display for SpawnError {
             Self::NoMemory => formatter.write_str("there is no memory for it"),
             Self::ArgumentTooLarge => formatter.write_str("its argument is too large"),
             Self::NameTaken => formatter.write_str("another process has the name"),
+            Self::NotGranted(name) => write!(formatter, "`{name}` is not granted"),
             Self::NotSupported(option) => {
                 write!(formatter, "the host does not support the option `{option}`")
             }

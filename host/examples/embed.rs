@@ -7,7 +7,9 @@
 //! The program talks to a guest that answers. Meanwhile a second guest spins for ever, a third crashes, and a fourth takes all
 //! the memory it can get. They disturb neither each other nor the program's own task, which keeps ticking.
 
-use atoll_rt::{Config, Event, ExitReason, HostMailbox, Outgoing, Pid, Selector, Spawn, System};
+use atoll_rt::{
+    Config, Event, ExitReason, HostMailbox, Limits, Outgoing, Pid, Selector, Spawn, System,
+};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -79,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A process can have a limit of its own, and a label, which reports show.
     let hoard = Spawn::new(&hostile)
         .function("hoard")
-        .max_memory(256 << 10)
+        .limits(Limits::new().memory(256 << 10))
         .label("the hoarder");
     let (_, hoard_end) = system.spawn_watched(hoard)?;
     // Without a function's name, the process runs the program's entry.

@@ -40,8 +40,9 @@ pub use rewriter::{LoadError, LoadErrorKind};
 pub use runtime::{HostMailbox, Import, ImportStatus, Inspection, Path, System, Watch};
 pub use scheduler::{Counters as SchedulerCounters, Priority};
 pub use system::{
-    Config, Counters, CrashHook, CrashReport, Error, Hibernation, Holdings, ProcessInfo, Program,
-    RegisterError, Spawn, SpawnError, Status,
+    Config, Counters, CrashHook, CrashReport, Error, Hibernation, Holdings, Limits, Overflow,
+    ProcessInfo, Program, RegisterError, Rights, Spawn, SpawnError, Spent, Status, Tree, TreeInfo,
+    TreeOptions,
 };
 pub use text::{NAME_SHOWN_BYTES_MAX, printable, printable_name};
 pub use wasi::{

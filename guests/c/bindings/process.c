@@ -34,6 +34,9 @@ extern void __wasm_import_atoll_rt_process_mailbox_send(int64_t, int64_t, int32_
 __attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("send-named")))
 extern int32_t __wasm_import_atoll_rt_process_mailbox_send_named(uint8_t *, size_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
 
+__attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("try-send")))
+extern int32_t __wasm_import_atoll_rt_process_mailbox_try_send(int32_t, int64_t, int64_t, int32_t, int32_t, int64_t, int64_t, int32_t, uint8_t *, size_t);
+
 __attribute__((__import_module__("atoll-rt:process/mailbox@0.2.0"), __import_name__("receive")))
 extern void __wasm_import_atoll_rt_process_mailbox_receive(int32_t, int64_t, int64_t, int32_t, int64_t, uint8_t *);
 
@@ -56,6 +59,9 @@ extern int32_t __wasm_import_atoll_rt_process_mailbox_unalias(int64_t, int64_t);
 
 __attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("exit-process")))
 extern void __wasm_import_atoll_rt_process_signals_exit_process(int64_t, int64_t, int32_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("kill-tree")))
+extern int32_t __wasm_import_atoll_rt_process_signals_kill_tree(int64_t, int64_t);
 
 __attribute__((__import_module__("atoll-rt:process/signals@0.2.0"), __import_name__("trap-exit")))
 extern int32_t __wasm_import_atoll_rt_process_signals_trap_exit(int32_t);
@@ -417,16 +423,68 @@ void atoll_rt_process_spawning_spawn_option_free(atoll_rt_process_spawning_spawn
       process_string_free(&ptr->val.label);
       break;
     }
+    case 8: {
+      break;
+    }
+    case 9: {
+      break;
+    }
+    case 10: {
+      break;
+    }
+    case 11: {
+      break;
+    }
+    case 12: {
+      break;
+    }
+    case 13: {
+      break;
+    }
+    case 14: {
+      break;
+    }
+    case 15: {
+      break;
+    }
+    case 16: {
+      break;
+    }
+    case 17: {
+      break;
+    }
+    case 18: {
+      break;
+    }
+    case 19: {
+      break;
+    }
+    case 20: {
+      process_string_free(&ptr->val.directory);
+      break;
+    }
+    case 21: {
+      process_string_free(&ptr->val.address);
+      break;
+    }
+    case 22: {
+      process_string_free(&ptr->val.program);
+      break;
+    }
   }
 }
 
 void atoll_rt_process_spawning_spawn_error_free(atoll_rt_process_spawning_spawn_error_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 6: {
-      process_string_free(&ptr->val.not_supported);
+      process_string_free(&ptr->val.not_granted);
       break;
     }
     case 7: {
+      process_string_free(&ptr->val.not_supported);
+      break;
+    }
+    case 8: {
       process_string_free(&ptr->val.other);
       break;
     }
@@ -461,6 +519,28 @@ void atoll_rt_process_inspection_destination_free(atoll_rt_process_inspection_de
   atoll_rt_process_types_destination_free(ptr);
 }
 
+void process_option_u64_free(process_option_u64_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void atoll_rt_process_inspection_spent_free(atoll_rt_process_inspection_spent_t *ptr) {
+  process_option_u64_free(&ptr->limit);
+}
+
+void process_option_u32_free(process_option_u32_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void atoll_rt_process_inspection_tree_info_free(atoll_rt_process_inspection_tree_info_t *ptr) {
+  atoll_rt_process_inspection_spent_free(&ptr->memory);
+  atoll_rt_process_inspection_spent_free(&ptr->processes);
+  atoll_rt_process_inspection_spent_free(&ptr->reductions);
+  atoll_rt_process_inspection_spent_free(&ptr->output);
+  process_option_u32_free(&ptr->rate);
+}
+
 void atoll_rt_process_inspection_option_pid_free(atoll_rt_process_inspection_option_pid_t *ptr) {
   if (ptr->is_some) {
   }
@@ -487,6 +567,12 @@ void atoll_rt_process_inspection_list_destination_free(atoll_rt_process_inspecti
   }
 }
 
+void atoll_rt_process_inspection_option_tree_info_free(atoll_rt_process_inspection_option_tree_info_t *ptr) {
+  if (ptr->is_some) {
+    atoll_rt_process_inspection_tree_info_free(&ptr->val);
+  }
+}
+
 void atoll_rt_process_inspection_process_info_free(atoll_rt_process_inspection_process_info_t *ptr) {
   atoll_rt_process_inspection_option_pid_free(&ptr->parent);
   process_option_string_free(&ptr->name);
@@ -497,6 +583,7 @@ void atoll_rt_process_inspection_process_info_free(atoll_rt_process_inspection_p
   atoll_rt_process_inspection_list_pid_free(&ptr->links);
   atoll_rt_process_inspection_list_destination_free(&ptr->monitors);
   atoll_rt_process_inspection_list_pid_free(&ptr->monitored_by);
+  atoll_rt_process_inspection_option_tree_info_free(&ptr->tree);
 }
 
 void atoll_rt_process_inspection_option_process_info_free(atoll_rt_process_inspection_option_process_info_t *ptr) {
@@ -681,6 +768,43 @@ bool atoll_rt_process_mailbox_send_named(process_string_t *name, atoll_rt_proces
     option3 = 0;
   }
   int32_t ret = __wasm_import_atoll_rt_process_mailbox_send_named((uint8_t *) (*name).ptr, (*name).len, (int32_t) ((*envelope).tag), option, option2, option3, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
+  return ret;
+}
+
+atoll_rt_process_mailbox_delivery_t atoll_rt_process_mailbox_try_send(atoll_rt_process_mailbox_destination_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload) {
+  int32_t variant;
+  int64_t variant2;
+  int64_t variant3;
+  switch ((int32_t) (*to).tag) {
+    case 0: {
+      const atoll_rt_process_types_pid_t *payload0 = &(*to).val.process;
+      variant = 0;
+      variant2 = (int64_t) ((*payload0).node);
+      variant3 = (int64_t) ((*payload0).id);
+      break;
+    }
+    case 1: {
+      const process_string_t *payload1 = &(*to).val.name;
+      variant = 1;
+      variant2 = (int64_t) (uint8_t *) (*payload1).ptr;
+      variant3 = (int64_t) (*payload1).len;
+      break;
+    }
+  }
+  int32_t option;
+  int64_t option6;
+  int64_t option7;
+  if (((*envelope).reference).is_some) {
+    const atoll_rt_process_mailbox_reference_t *payload5 = &((*envelope).reference).val;
+    option = 1;
+    option6 = (int64_t) ((*payload5).node);
+    option7 = (int64_t) ((*payload5).id);
+  } else {
+    option = 0;
+    option6 = 0;
+    option7 = 0;
+  }
+  int32_t ret = __wasm_import_atoll_rt_process_mailbox_try_send(variant, variant2, variant3, (int32_t) ((*envelope).tag), option, option6, option7, (int32_t) (*envelope).format, (uint8_t *) (*payload).ptr, (*payload).len);
   return ret;
 }
 
@@ -1070,6 +1194,9 @@ bool atoll_rt_process_mailbox_call(atoll_rt_process_mailbox_destination_t *to, u
           variant9.val.down = variant8;
           break;
         }
+        case 2: {
+          break;
+        }
       }
 
       result.val.err = variant9;
@@ -1183,6 +1310,11 @@ void atoll_rt_process_signals_exit_process(atoll_rt_process_signals_pid_t *proce
     }
   }
   __wasm_import_atoll_rt_process_signals_exit_process((int64_t) ((*process).node), (int64_t) ((*process).id), variant, variant10, variant11);
+}
+
+bool atoll_rt_process_signals_kill_tree(atoll_rt_process_signals_pid_t *root) {
+  int32_t ret = __wasm_import_atoll_rt_process_signals_kill_tree((int64_t) ((*root).node), (int64_t) ((*root).id));
+  return ret;
 }
 
 bool atoll_rt_process_signals_trap_exit(bool trap) {
@@ -1531,10 +1663,14 @@ bool atoll_rt_process_spawning_spawn(process_string_t *maybe_program, process_st
           break;
         }
         case 6: {
-          variant.val.not_supported = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          variant.val.not_granted = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
           break;
         }
         case 7: {
+          variant.val.not_supported = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 8: {
           variant.val.other = (process_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
           break;
         }
@@ -1563,17 +1699,17 @@ void atoll_rt_process_inspection_processes(atoll_rt_process_inspection_list_pid_
 
 bool atoll_rt_process_inspection_info(atoll_rt_process_inspection_pid_t *process, atoll_rt_process_inspection_process_info_t *ret) {
   __attribute__((__aligned__(8)))
-  uint8_t ret_area[(88+18*sizeof(void*))];
+  uint8_t ret_area[(232+18*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_atoll_rt_process_inspection_info((int64_t) ((*process).node), (int64_t) ((*process).id), ptr);
-  atoll_rt_process_inspection_option_process_info_t option2;
+  atoll_rt_process_inspection_option_process_info_t option8;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
-      option2.is_some = false;
+      option8.is_some = false;
       break;
     }
     case 1: {
-      option2.is_some = true;
+      option8.is_some = true;
       atoll_rt_process_inspection_option_pid_t option;
       switch ((int32_t) *((uint8_t*) (ptr + 64))) {
         case 0: {
@@ -1613,8 +1749,104 @@ bool atoll_rt_process_inspection_info(atoll_rt_process_inspection_pid_t *process
           break;
         }
       }
+      atoll_rt_process_inspection_option_tree_info_t option7;
+      switch ((int32_t) *((uint8_t*) (ptr + (96+18*sizeof(void*))))) {
+        case 0: {
+          option7.is_some = false;
+          break;
+        }
+        case 1: {
+          option7.is_some = true;
+          process_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (128+18*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (136+18*sizeof(void*)))));
+              break;
+            }
+          }
+          process_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (152+18*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (160+18*sizeof(void*)))));
+              break;
+            }
+          }
+          process_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (176+18*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (184+18*sizeof(void*)))));
+              break;
+            }
+          }
+          process_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (200+18*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (208+18*sizeof(void*)))));
+              break;
+            }
+          }
+          process_option_u32_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (216+18*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint32_t) (*((int32_t*) (ptr + (220+18*sizeof(void*)))));
+              break;
+            }
+          }
 
-      option2.val = (atoll_rt_process_inspection_process_info_t) {
+          option7.val = (atoll_rt_process_inspection_tree_info_t) {
+            (atoll_rt_process_inspection_pid_t) (atoll_rt_process_types_pid_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (104+18*sizeof(void*))))),
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (112+18*sizeof(void*))))),
+            },
+            (atoll_rt_process_inspection_spent_t) (atoll_rt_process_inspection_spent_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (120+18*sizeof(void*))))),
+              (process_option_u64_t) option2,
+            },
+            (atoll_rt_process_inspection_spent_t) (atoll_rt_process_inspection_spent_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (144+18*sizeof(void*))))),
+              (process_option_u64_t) option3,
+            },
+            (atoll_rt_process_inspection_spent_t) (atoll_rt_process_inspection_spent_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (168+18*sizeof(void*))))),
+              (process_option_u64_t) option4,
+            },
+            (atoll_rt_process_inspection_spent_t) (atoll_rt_process_inspection_spent_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + (192+18*sizeof(void*))))),
+              (process_option_u64_t) option5,
+            },
+            (process_option_u32_t) option6,
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + (224+18*sizeof(void*))))),
+          };
+          break;
+        }
+      }
+
+      option8.val = (atoll_rt_process_inspection_process_info_t) {
         (atoll_rt_process_inspection_status_t) (int32_t) *((uint8_t*) (ptr + 8)),
         (atoll_rt_process_inspection_priority_t) (int32_t) *((uint8_t*) (ptr + 9)),
         (bool) (int32_t) *((uint8_t*) (ptr + 10)),
@@ -1634,12 +1866,14 @@ bool atoll_rt_process_inspection_info(atoll_rt_process_inspection_pid_t *process
         (atoll_rt_process_inspection_list_pid_t) (atoll_rt_process_inspection_list_pid_t) { (atoll_rt_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+12*sizeof(void*))))), (*((size_t*) (ptr + (88+13*sizeof(void*))))) },
         (atoll_rt_process_inspection_list_destination_t) (atoll_rt_process_inspection_list_destination_t) { (atoll_rt_process_inspection_destination_t*)(*((uint8_t **) (ptr + (88+14*sizeof(void*))))), (*((size_t*) (ptr + (88+15*sizeof(void*))))) },
         (atoll_rt_process_inspection_list_pid_t) (atoll_rt_process_inspection_list_pid_t) { (atoll_rt_process_inspection_pid_t*)(*((uint8_t **) (ptr + (88+16*sizeof(void*))))), (*((size_t*) (ptr + (88+17*sizeof(void*))))) },
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (88+18*sizeof(void*))))),
+        (atoll_rt_process_inspection_option_tree_info_t) option7,
       };
       break;
     }
   }
-  *ret = option2.val;
-  return option2.is_some;
+  *ret = option8.val;
+  return option8.is_some;
 }
 
 void atoll_rt_process_inspection_counters(atoll_rt_process_inspection_system_counters_t *ret) {

@@ -16,10 +16,11 @@ typedef struct process_string_t {
 
 // Identifies a process, living or dead, for ever: an id is never reused within a node's life.
 // 
-// Both fields stay below 2^53, so that a JavaScript number carries them exactly. An id can't be guessed:
-// to know a pid is to have the right to signal its process. OTP: `pid()`.
+// Both fields stay below 2^53, so that a JavaScript number carries them exactly. A pid can't be guessed, however
+// many others one has seen: 45 bits of `node` are a keyed hash of `id`. To know a pid is to have the right to signal
+// its process. OTP: `pid()`.
 typedef struct atoll_rt_process_types_pid_t {
-  // The node that the process lives on.
+  // The node that the process lives on, and a secret that belongs to the process.
   uint64_t   node;
   // The process on that node.
   uint64_t   id;
@@ -28,7 +29,7 @@ typedef struct atoll_rt_process_types_pid_t {
 // A unique value, to tell the answer to one request from every other message. Same bounds as a pid's.
 // OTP: `reference()`.
 typedef struct atoll_rt_process_types_reference_t {
-  // The node that made the reference.
+  // The node that made the reference, and a secret that belongs to it.
   uint64_t   node;
   // The reference on that node.
   uint64_t   id;
@@ -60,6 +61,22 @@ typedef uint8_t atoll_rt_process_types_priority_t;
 #define ATOLL_RT_PROCESS_TYPES_PRIORITY_LOW 0
 #define ATOLL_RT_PROCESS_TYPES_PRIORITY_NORMAL 1
 #define ATOLL_RT_PROCESS_TYPES_PRIORITY_HIGH 2
+
+// What becomes of a message that a mailbox has no room for.
+// 
+// Signals of links, monitors, timers and groups are never dropped: a mailbox takes twice its limit of them, and then
+// its process ends.
+typedef uint8_t atoll_rt_process_types_overflow_t;
+
+// The receiver ends with `exhausted(mailbox)`. OTP: `max_heap_size` with messages on the heap.
+#define ATOLL_RT_PROCESS_TYPES_OVERFLOW_END 0
+// The message is dropped, and the sender told: `try-send` says `full`, and so does `call`.
+#define ATOLL_RT_PROCESS_TYPES_OVERFLOW_REJECT 1
+// The message is dropped.
+#define ATOLL_RT_PROCESS_TYPES_OVERFLOW_DROP_NEWEST 2
+// The oldest messages that the receiver has not looked at yet are dropped for it. If they make no room, it is
+// dropped itself.
+#define ATOLL_RT_PROCESS_TYPES_OVERFLOW_DROP_OLDEST 3
 
 // How a payload is to be read. The host carries the mark and never looks inside.
 typedef uint8_t atoll_rt_process_types_format_t;
@@ -286,6 +303,16 @@ typedef struct atoll_rt_process_mailbox_selector_t {
 // An event of one of these kinds.
 #define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_KINDS 4
 
+// What became of a message.
+typedef uint8_t atoll_rt_process_mailbox_delivery_t;
+
+// It lies in the mailbox.
+#define ATOLL_RT_PROCESS_MAILBOX_DELIVERY_DELIVERED 0
+// It was dropped: the mailbox has no room for it, and its process was spawned with `reject` or `drop-newest`.
+#define ATOLL_RT_PROCESS_MAILBOX_DELIVERY_FULL 1
+// There is no such process.
+#define ATOLL_RT_PROCESS_MAILBOX_DELIVERY_NOPROC 2
+
 // Why a call has no answer.
 typedef struct atoll_rt_process_mailbox_call_error_t {
   uint8_t tag;
@@ -298,6 +325,8 @@ typedef struct atoll_rt_process_mailbox_call_error_t {
 #define ATOLL_RT_PROCESS_MAILBOX_CALL_ERROR_TIMEOUT 0
 // The process ended before it answered; `noproc` if it was not there.
 #define ATOLL_RT_PROCESS_MAILBOX_CALL_ERROR_DOWN 1
+// The process's mailbox had no room for the request, which was dropped.
+#define ATOLL_RT_PROCESS_MAILBOX_CALL_ERROR_FULL 2
 
 typedef struct {
   bool is_some;
@@ -409,11 +438,48 @@ typedef atoll_rt_process_types_reference_t atoll_rt_process_spawning_reference_t
 
 typedef atoll_rt_process_types_priority_t atoll_rt_process_spawning_priority_t;
 
+typedef atoll_rt_process_types_overflow_t atoll_rt_process_spawning_overflow_t;
+
+// What a process may do beyond computing, sending and receiving. A right that the parent does not have can't be
+// passed on. Without a right of this list, a program that imports the interface can't be spawned.
+typedef uint8_t atoll_rt_process_spawning_right_t;
+
+// The interface `signals`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_SIGNALS 0
+// The interface `names`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_NAMES 1
+// The interface `groups`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_GROUPS 2
+// The interface `timers`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_TIMERS 3
+// The interface `spawning`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_SPAWNING 4
+// The interface `inspection`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_INSPECTION 5
+// The interface `debugging`.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_DEBUGGING 6
+// The directories that the host grants. Without it a process sees none.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_FILES 7
+// The network addresses that the host grants. Without it a process reaches none.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_NETWORK 8
+// The environment variables that the host grants. Without it a process sees none.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_ENVIRONMENT 9
+// The host's standard input. Without it a process reads an empty one.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_STANDARD_INPUT 10
+// Power over processes outside of the process's own tree: sending exit signals to them, linking with them, taking
+// or giving away their names, making them join or leave groups, suspending them. Without it they look as if they
+// were not there for these functions; messages, monitors and answers pass.
+#define ATOLL_RT_PROCESS_SPAWNING_RIGHT_STRANGERS 11
+
 // One option of a spawn. OTP: `spawn_opt/4`.
 // 
 // All of them take effect with the spawn itself, or there is no process: nobody can see it without its name, and it
 // can't end before it is linked and monitored. An option that a host does not carry out is refused with
 // `not-supported`, never ignored.
+// 
+// Those from `tree` on make the new process the root of a *tree*: they hold for it and for every process that it
+// spawns, that those spawn, and so on, beside what holds for the parent. So no tree gets more than the tree around
+// it has left. At most 16 trees lie within one another.
 typedef struct atoll_rt_process_spawning_spawn_option_t {
   uint8_t tag;
   union {
@@ -423,6 +489,21 @@ typedef struct atoll_rt_process_spawning_spawn_option_t {
     uint64_t     max_memory;
     uint64_t     max_mailbox;
     process_string_t     label;
+    uint64_t     max_messages;
+    atoll_rt_process_spawning_overflow_t     on_full_mailbox;
+    uint32_t     max_ties;
+    uint32_t     max_handles;
+    uint64_t     max_tree_memory;
+    uint32_t     max_processes;
+    uint64_t     max_reductions;
+    uint32_t     max_rate;
+    uint64_t     max_output;
+    uint64_t     max_output_rate;
+    uint32_t     max_blocking;
+    atoll_rt_process_spawning_right_t     without;
+    process_string_t     directory;
+    process_string_t     address;
+    process_string_t     program;
   } val;
 } atoll_rt_process_spawning_spawn_option_t;
 
@@ -434,17 +515,57 @@ typedef struct atoll_rt_process_spawning_spawn_option_t {
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_NAME 2
 // How urgently it wants to run.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_PRIORITY 3
-// The most bytes that its linear memory may grow to; the system's limit holds as well.
+// The most bytes that the linear memory of each process of the tree may grow to.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MEMORY 4
-// The most bytes that may wait in its mailbox; the system's limit holds as well.
+// The most bytes that may wait in the mailbox of each process of the tree.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MAILBOX 5
 // A text to know it by in reports (at most 255 bytes are kept).
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_LABEL 6
+// Begin a tree, which `kill-tree` can end, without further limits.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_TREE 7
+// The most messages that may wait in the mailbox of each process of the tree.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MESSAGES 8
+// What becomes of a message that a mailbox of the tree has no room for; `end` if it is not said.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_ON_FULL_MAILBOX 9
+// The most links, monitors, aliases and timers that each process of the tree may hold together.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_TIES 10
+// The most files, sockets and other handles of WASI that each process of the tree may hold.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_HANDLES 11
+// The most bytes that memories and mailboxes of all processes of the tree may hold together; the first 64 KiB of
+// a mailbox don't count.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_TREE_MEMORY 12
+// The most processes of the tree that may be alive.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_PROCESSES 13
+// The most reductions that all processes of the tree may use. When they are used up, each of them ends with
+// `exhausted(reductions)` before its next turn.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_REDUCTIONS 14
+// How much of the machine all processes of the tree may use together, in thousandths of a core: 250 is a quarter.
+// A tree that has used more waits.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_RATE 15
+// The most bytes that all processes of the tree may write to their standard streams. A write beyond it fails.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_OUTPUT 16
+// The most bytes that they may write in a second. A write beyond it waits.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_OUTPUT_RATE 17
+// The most operations on files that may be under way for all processes of the tree together. One beyond it waits.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_BLOCKING 18
+// Withhold a right.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_WITHOUT 19
+// Of the directories that the host grants, pass on the one with this path, and others that are named so.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_DIRECTORY 20
+// Of the network addresses that the host grants, pass on this one (`ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`), and
+// others that are named so. Host names can't be looked up then.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_ADDRESS 21
+// Of the programs, let the tree spawn the one with this name, and others that are named so. A process may always
+// spawn its own program.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_PROGRAM 22
+// Give the tree names and groups of its own: its processes neither see nor change those of others.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_OWN_NAMES 23
 
 // Why nothing was spawned.
 typedef struct atoll_rt_process_spawning_spawn_error_t {
   uint8_t tag;
   union {
+    process_string_t     not_granted;
     process_string_t     not_supported;
     process_string_t     other;
   } val;
@@ -454,7 +575,7 @@ typedef struct atoll_rt_process_spawning_spawn_error_t {
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_PROGRAM 0
 // The program has no such function.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_UNKNOWN_FUNCTION 1
-// The system holds as many processes as it may.
+// The system, or a tree that the process would belong to, holds as many processes as it may.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_TOO_MANY_PROCESSES 2
 // There is no memory for it: its first memory is larger than its limit, or no slot is free.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NO_MEMORY 3
@@ -462,10 +583,12 @@ typedef struct atoll_rt_process_spawning_spawn_error_t {
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_ARGUMENT_TOO_LARGE 4
 // Another process has the name.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NAME_TAKEN 5
+// The program needs a right that the process would not have, or this process may not spawn the program: its name.
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NOT_GRANTED 6
 // The host does not carry out this option.
-#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 6
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_NOT_SUPPORTED 7
 // Anything else, in words.
-#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 7
+#define ATOLL_RT_PROCESS_SPAWNING_SPAWN_ERROR_OTHER 8
 
 typedef struct {
   bool is_some;
@@ -513,6 +636,42 @@ typedef uint8_t atoll_rt_process_inspection_status_t;
 
 typedef struct {
   bool is_some;
+  uint64_t val;
+} process_option_u64_t;
+
+// A part of a tree's budget.
+typedef struct atoll_rt_process_inspection_spent_t {
+  // What was used, or is held now.
+  uint64_t   used;
+  // The most that may be; none if only the trees around it, or the system, set a limit.
+  process_option_u64_t   limit;
+} atoll_rt_process_inspection_spent_t;
+
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} process_option_u32_t;
+
+// A tree of processes with a budget.
+typedef struct atoll_rt_process_inspection_tree_info_t {
+  // The process that began it.
+  atoll_rt_process_inspection_pid_t   root;
+  // Bytes of memories and long mailboxes.
+  atoll_rt_process_inspection_spent_t   memory;
+  // Processes alive.
+  atoll_rt_process_inspection_spent_t   processes;
+  // Reductions, those of ended processes included.
+  atoll_rt_process_inspection_spent_t   reductions;
+  // Bytes written to the standard streams.
+  atoll_rt_process_inspection_spent_t   output;
+  // How much of the machine it may use, in thousandths of a core.
+  process_option_u32_t   rate;
+  // Processes that wait because the tree has used more than that.
+  uint64_t   waiting;
+} atoll_rt_process_inspection_tree_info_t;
+
+typedef struct {
+  bool is_some;
   atoll_rt_process_inspection_pid_t val;
 } atoll_rt_process_inspection_option_pid_t;
 
@@ -525,6 +684,11 @@ typedef struct {
   atoll_rt_process_inspection_destination_t *ptr;
   size_t len;
 } atoll_rt_process_inspection_list_destination_t;
+
+typedef struct {
+  bool is_some;
+  atoll_rt_process_inspection_tree_info_t val;
+} atoll_rt_process_inspection_option_tree_info_t;
 
 // A process at one moment. OTP: `process_info/1`.
 typedef struct atoll_rt_process_inspection_process_info_t {
@@ -567,6 +731,10 @@ typedef struct atoll_rt_process_inspection_process_info_t {
   atoll_rt_process_inspection_list_destination_t   monitors;
   // Who monitors it.
   atoll_rt_process_inspection_list_pid_t   monitored_by;
+  // Messages that were dropped because its mailbox had no room for them.
+  uint64_t   mailbox_dropped;
+  // The innermost tree that it belongs to; none if it belongs to none.
+  atoll_rt_process_inspection_option_tree_info_t   tree;
 } atoll_rt_process_inspection_process_info_t;
 
 // A system at one moment.
@@ -620,12 +788,16 @@ extern void atoll_rt_process_lifecycle_hibernate(void);
 // 
 // Messages and signals between two processes arrive in the order in which they were sent. A payload over the
 // system's limit for one message ends the *sender* with `exhausted(message)`; a mailbox that would hold more
-// bytes than its limit ends the *receiver* with `exhausted(mailbox)`, as OTP's `max_heap_size` does.
+// bytes than its limit ends the *receiver* with `exhausted(mailbox)`, as OTP's `max_heap_size` does, unless it was
+// spawned with another `on-full-mailbox`.
 // OTP: `erlang:send/2`.
 extern void atoll_rt_process_mailbox_send(atoll_rt_process_mailbox_pid_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // The same to the process that is registered under a name. False if there is none. OTP: `Name ! Message`, which
 // raises `badarg` then.
 extern bool atoll_rt_process_mailbox_send_named(process_string_t *name, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
+// Like `send` and `send-named`, but says what became of the message. Never waits. OTP: `erlang:send/3` with
+// `nosuspend`.
+extern atoll_rt_process_mailbox_delivery_t atoll_rt_process_mailbox_try_send(atoll_rt_process_mailbox_destination_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // Takes the first event that fits, waiting for one no longer than the timeout: `none` when that has run out.
 // A timeout of 0 takes what is there; none at all waits for ever. OTP: `receive … after`.
 extern bool atoll_rt_process_mailbox_receive(atoll_rt_process_mailbox_selector_t *selector, atoll_rt_process_mailbox_duration_t *maybe_timeout, atoll_rt_process_mailbox_event_t *ret);
@@ -652,7 +824,14 @@ extern bool atoll_rt_process_mailbox_unalias(atoll_rt_process_mailbox_reference_
 // `kill` ends the process with `killed`, whatever it does. Any other reason is an exit event to a process that
 // traps exits; to one that does not, `normal` means nothing, unless it is the caller itself, and everything else
 // ends it with that reason.
+// 
+// A process that was spawned without the right `strangers` sends none to processes outside of its tree.
 extern void atoll_rt_process_signals_exit_process(atoll_rt_process_signals_pid_t *process, atoll_rt_process_signals_exit_reason_t *reason);
+// Kills the process that began a tree (it was spawned with `tree` or with a limit or without a right), and with it
+// every process of the tree: those that it has spawned, those that they have spawned, and so on. They end with
+// `killed`, also if the one that began the tree has ended before. When this has returned, none of them gets another
+// turn. False if there is no such tree, or if the caller, being without the right `strangers`, is outside of it.
+extern bool atoll_rt_process_signals_kill_tree(atoll_rt_process_signals_pid_t *root);
 // Are exit signals to the calling process to become events in its mailbox, instead of ending it? Returns what was
 // set before; false at first. OTP: `process_flag(trap_exit, …)`.
 extern bool atoll_rt_process_signals_trap_exit(bool trap);
@@ -819,11 +998,21 @@ void atoll_rt_process_spawning_result_pid_spawn_error_free(atoll_rt_process_spaw
 
 void atoll_rt_process_inspection_destination_free(atoll_rt_process_inspection_destination_t *ptr);
 
+void process_option_u64_free(process_option_u64_t *ptr);
+
+void atoll_rt_process_inspection_spent_free(atoll_rt_process_inspection_spent_t *ptr);
+
+void process_option_u32_free(process_option_u32_t *ptr);
+
+void atoll_rt_process_inspection_tree_info_free(atoll_rt_process_inspection_tree_info_t *ptr);
+
 void atoll_rt_process_inspection_option_pid_free(atoll_rt_process_inspection_option_pid_t *ptr);
 
 void atoll_rt_process_inspection_list_pid_free(atoll_rt_process_inspection_list_pid_t *ptr);
 
 void atoll_rt_process_inspection_list_destination_free(atoll_rt_process_inspection_list_destination_t *ptr);
+
+void atoll_rt_process_inspection_option_tree_info_free(atoll_rt_process_inspection_option_tree_info_t *ptr);
 
 void atoll_rt_process_inspection_process_info_free(atoll_rt_process_inspection_process_info_t *ptr);
 

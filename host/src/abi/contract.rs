@@ -75,6 +75,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     },
     Function {
         interface: "atoll-rt:process/mailbox@0.2.0",
+        name: "try-send",
+        params: &[I32, I64, I64, I32, I32, I64, I64, I32, I32, I32],
+        results: &[I32],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/mailbox@0.2.0",
         name: "receive",
         params: &[I32, I64, I64, I32, I64, I32],
         results: &[],
@@ -120,6 +127,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         name: "exit-process",
         params: &[I64, I64, I32, I32, I32],
         results: &[],
+        shape: Shape::Retry,
+    },
+    Function {
+        interface: "atoll-rt:process/signals@0.2.0",
+        name: "kill-tree",
+        params: &[I64, I64],
+        results: &[I32],
         shape: Shape::Retry,
     },
     Function {
@@ -374,6 +388,18 @@ pub(crate) mod layout {
         pub(crate) const HIGH: u32 = 2;
     }
 
+    /// `enum overflow`
+    pub(crate) mod overflow {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const END: u32 = 0;
+        pub(crate) const REJECT: u32 = 1;
+        pub(crate) const DROP_NEWEST: u32 = 2;
+        pub(crate) const DROP_OLDEST: u32 = 3;
+    }
+
     /// `enum format`
     pub(crate) mod format {
         use super::Layout;
@@ -543,6 +569,17 @@ pub(crate) mod layout {
         pub(crate) const VALUE: usize = 8;
     }
 
+    /// `enum delivery`
+    pub(crate) mod delivery {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const DELIVERED: u32 = 0;
+        pub(crate) const FULL: u32 = 1;
+        pub(crate) const NOPROC: u32 = 2;
+    }
+
     /// `variant call-error`
     pub(crate) mod call_error {
         use super::Layout;
@@ -551,6 +588,7 @@ pub(crate) mod layout {
         pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
         pub(crate) const TIMEOUT: u32 = 0;
         pub(crate) const DOWN: u32 = 1;
+        pub(crate) const FULL: u32 = 2;
         pub(crate) const VALUE: usize = 4;
     }
 
@@ -641,6 +679,26 @@ pub(crate) mod layout {
         pub(crate) const VALUE: usize = 1;
     }
 
+    /// `enum right`
+    pub(crate) mod right {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 1;
+        pub(crate) const ALIGNMENT: u32 = 1;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const SIGNALS: u32 = 0;
+        pub(crate) const NAMES: u32 = 1;
+        pub(crate) const GROUPS: u32 = 2;
+        pub(crate) const TIMERS: u32 = 3;
+        pub(crate) const SPAWNING: u32 = 4;
+        pub(crate) const INSPECTION: u32 = 5;
+        pub(crate) const DEBUGGING: u32 = 6;
+        pub(crate) const FILES: u32 = 7;
+        pub(crate) const NETWORK: u32 = 8;
+        pub(crate) const ENVIRONMENT: u32 = 9;
+        pub(crate) const STANDARD_INPUT: u32 = 10;
+        pub(crate) const STRANGERS: u32 = 11;
+    }
+
     /// `variant spawn-option`
     pub(crate) mod spawn_option {
         use super::Layout;
@@ -654,6 +712,23 @@ pub(crate) mod layout {
         pub(crate) const MAX_MEMORY: u32 = 4;
         pub(crate) const MAX_MAILBOX: u32 = 5;
         pub(crate) const LABEL: u32 = 6;
+        pub(crate) const TREE: u32 = 7;
+        pub(crate) const MAX_MESSAGES: u32 = 8;
+        pub(crate) const ON_FULL_MAILBOX: u32 = 9;
+        pub(crate) const MAX_TIES: u32 = 10;
+        pub(crate) const MAX_HANDLES: u32 = 11;
+        pub(crate) const MAX_TREE_MEMORY: u32 = 12;
+        pub(crate) const MAX_PROCESSES: u32 = 13;
+        pub(crate) const MAX_REDUCTIONS: u32 = 14;
+        pub(crate) const MAX_RATE: u32 = 15;
+        pub(crate) const MAX_OUTPUT: u32 = 16;
+        pub(crate) const MAX_OUTPUT_RATE: u32 = 17;
+        pub(crate) const MAX_BLOCKING: u32 = 18;
+        pub(crate) const WITHOUT: u32 = 19;
+        pub(crate) const DIRECTORY: u32 = 20;
+        pub(crate) const ADDRESS: u32 = 21;
+        pub(crate) const PROGRAM: u32 = 22;
+        pub(crate) const OWN_NAMES: u32 = 23;
         pub(crate) const VALUE: usize = 8;
     }
 
@@ -669,8 +744,9 @@ pub(crate) mod layout {
         pub(crate) const NO_MEMORY: u32 = 3;
         pub(crate) const ARGUMENT_TOO_LARGE: u32 = 4;
         pub(crate) const NAME_TAKEN: u32 = 5;
-        pub(crate) const NOT_SUPPORTED: u32 = 6;
-        pub(crate) const OTHER: u32 = 7;
+        pub(crate) const NOT_GRANTED: u32 = 6;
+        pub(crate) const NOT_SUPPORTED: u32 = 7;
+        pub(crate) const OTHER: u32 = 8;
         pub(crate) const VALUE: usize = 4;
     }
 
@@ -707,10 +783,62 @@ pub(crate) mod layout {
         pub(crate) const HOST: u32 = 6;
     }
 
+    /// `option<u64>`
+    pub(crate) mod option_u64 {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 16;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
+    /// `record spent`
+    pub(crate) mod spent {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 24;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const USED: usize = 0;
+        pub(crate) const LIMIT: usize = 8;
+    }
+
+    /// `option<u32>`
+    pub(crate) mod option_u32 {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 8;
+        pub(crate) const ALIGNMENT: u32 = 4;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 4;
+    }
+
+    /// `record tree-info`
+    pub(crate) mod tree_info {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 128;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const ROOT: usize = 0;
+        pub(crate) const MEMORY: usize = 16;
+        pub(crate) const PROCESSES: usize = 40;
+        pub(crate) const REDUCTIONS: usize = 64;
+        pub(crate) const OUTPUT: usize = 88;
+        pub(crate) const RATE: usize = 112;
+        pub(crate) const WAITING: usize = 120;
+    }
+
+    /// `option<tree-info>`
+    pub(crate) mod option_tree_info {
+        use super::Layout;
+        pub(crate) const BYTES: usize = 136;
+        pub(crate) const ALIGNMENT: u32 = 8;
+        pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
+        pub(crate) const VALUE: usize = 8;
+    }
+
     /// `record process-info`
     pub(crate) mod process_info {
         use super::Layout;
-        pub(crate) const BYTES: usize = 152;
+        pub(crate) const BYTES: usize = 296;
         pub(crate) const ALIGNMENT: u32 = 8;
         pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
         pub(crate) const STATUS: usize = 0;
@@ -732,6 +860,8 @@ pub(crate) mod layout {
         pub(crate) const LINKS: usize = 128;
         pub(crate) const MONITORS: usize = 136;
         pub(crate) const MONITORED_BY: usize = 144;
+        pub(crate) const MAILBOX_DROPPED: usize = 152;
+        pub(crate) const TREE: usize = 160;
     }
 
     /// `record system-counters`
@@ -752,7 +882,7 @@ pub(crate) mod layout {
     /// `option<process-info>`
     pub(crate) mod option_process_info {
         use super::Layout;
-        pub(crate) const BYTES: usize = 160;
+        pub(crate) const BYTES: usize = 304;
         pub(crate) const ALIGNMENT: u32 = 8;
         pub(crate) const LAYOUT: Layout<BYTES, ALIGNMENT> = Layout;
         pub(crate) const VALUE: usize = 8;

@@ -15,6 +15,7 @@ use super::recycling::Parts;
 use super::slots::Written;
 use super::state::State;
 use crate::rewriter::{COUNTER, Exported, LoadError, Rewritten};
+use crate::system::Rights;
 use crate::system::program::{Body, NewProcess, Runnable, SpawnError};
 use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::{HeapType, Instance, Linker, Store, Trap, Val};
@@ -124,9 +125,11 @@ impl Engine {
     pub(crate) fn load_scriptable(&self, bytes: &[u8]) -> Result<Scriptable, LoadError> {
         const NAME: &str = "harness";
         let kind = match self.rewrite(bytes, Exported::All)? {
-            Rewritten::Module(module) => Kind::Flattened(self.load_module(NAME, &module)?),
+            Rewritten::Module(module) => {
+                Kind::Flattened(self.load_module(NAME, &module, Rights::all())?)
+            }
             Rewritten::Component(component) => {
-                Kind::Component(self.load_component(NAME, &component)?)
+                Kind::Component(self.load_component(NAME, &component, Rights::all())?)
             }
         };
         Ok(Scriptable(Arc::new(kind)))
@@ -164,6 +167,10 @@ impl Runnable for Scripted {
             Kind::Flattened(program) => program.is_guest_function(index),
             Kind::Component(_) => true,
         }
+    }
+
+    fn needs(&self) -> Rights {
+        Rights::empty()
     }
 
     fn has_host_calls(&self) -> bool {
@@ -236,7 +243,7 @@ fn start_component(
     process: NewProcess,
 ) -> Result<Body, SpawnError> {
     let home = loaded.common.home(&Written::default())?;
-    let mut store = loaded.common.fuelled_store(process);
+    let mut store = loaded.common.fuelled_store(process)?;
     let component = loaded.instance.clone();
     let run = async move {
         let mut instances = Vec::new();

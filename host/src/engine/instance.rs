@@ -11,6 +11,7 @@ use super::slots::{
 use super::state::{Exit, MemoryLimits, State, survives};
 use crate::process::{Budget, ExitReason};
 use crate::rewriter::{Analysis, COUNTER, ENTRY, Originals, Sizes, readable};
+use crate::system::Rights;
 use crate::system::current::Current;
 use crate::system::program::{Body, End, Ending, NewProcess, Runnable, SpawnError};
 use crate::wasi::Wasi;
@@ -68,24 +69,33 @@ pub(super) struct Common {
     pub(super) home: HomeClass,
     pub(super) warm: Warm,
     pub(super) sizes: Sizes,
+    /// The rights that its imports need.
+    pub(super) needs: Rights,
     pub(super) legacy: Arc<Legacy>,
 }
 
 impl Common {
-    fn store(&self, process: NewProcess) -> Store<State> {
-        let bytes_max = process.limits.memory_bytes_max;
+    fn store(&self, process: NewProcess) -> Result<Store<State>, SpawnError> {
+        if let Some(paths) = &process.domain().capabilities.directories {
+            let opened = self.wasi.open_some(paths);
+            opened.map_err(|error| SpawnError::Other(error.to_string()))?;
+        }
+        let bytes_max = process.domain().each.memory_bytes_max;
         let limits = MemoryLimits::new(bytes_max, self.sizes.instance_bytes);
-        let state = State::new(Current::new(process), limits, self.wasi.clone());
+        let mut state = State::new(Current::new(process), limits, self.wasi.clone());
+        if !state.begin() {
+            return Err(SpawnError::NoMemory);
+        }
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
-        store
+        Ok(store)
     }
 
     /// A store for the component path, in which wasmtime counts the reductions.
-    pub(super) fn fuelled_store(&self, process: NewProcess) -> Store<State> {
+    pub(super) fn fuelled_store(&self, process: NewProcess) -> Result<Store<State>, SpawnError> {
         let slice_reductions = process.shared.config.reductions;
         let message_bytes_max = process.shared.config.max_message as usize;
-        let mut store = self.store(process);
+        let mut store = self.store(process)?;
         store.set_fuel(FUEL).expect("the engine counts fuel");
         // wasmtime copies a host call's arguments before the host looks at them: the fuel bounds the copy.
         store.set_hostcall_fuel(message_bytes_max + LIFTED_BESIDE_MESSAGE_BYTES);
@@ -102,7 +112,7 @@ impl Common {
             }
             CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
         });
-        store
+        Ok(store)
     }
 
     pub(super) fn home(&self, written: &Written) -> Result<Arc<Home>, SpawnError> {
@@ -139,6 +149,10 @@ impl<K: Kind> Runnable for Program<K> {
         self.kind.is_guest_function(index)
     }
 
+    fn needs(&self) -> Rights {
+        self.common.needs
+    }
+
     fn has_host_calls(&self) -> bool {
         self.kind.has_host_calls()
     }
@@ -148,7 +162,7 @@ impl<K: Kind> Runnable for Program<K> {
     }
 
     fn start(&self, function: u32, process: NewProcess) -> Result<Body, SpawnError> {
-        if self.common.sizes.all_bytes() > process.limits.memory_bytes_max {
+        if self.common.sizes.all_bytes() > process.domain().each.memory_bytes_max {
             return Err(SpawnError::NoMemory);
         }
         K::start(self, function, process)
@@ -248,9 +262,13 @@ impl Program<Core> {
         };
         let limits_at_first = made.parts.limits;
         let state = made.parts.store.data_mut();
-        let bytes_max = process.limits.memory_bytes_max;
-        state.occupy(Current::new(process), limits_at_first, bytes_max);
-        Ok(made)
+        match state.occupy(Current::new(process), limits_at_first) {
+            true => Ok(made),
+            false => {
+                recycling.inspect(|recycling| recycling.put_back(made));
+                Err(SpawnError::NoMemory)
+            }
+        }
     }
 }
 
@@ -348,7 +366,7 @@ impl Core {
             data: self.data.clone(),
         })?;
         let make = |call_place| {
-            let mut store = common.store(process);
+            let mut store = common.store(process)?;
             store.data_mut().call_place = call_place;
             store.data_mut().canary = Some(Canary::of(&home));
             // The rewriter has moved all guest code out of instantiation: it fills memory and tables, and never waits.
@@ -465,7 +483,7 @@ impl Kind for Component {
         process: NewProcess,
     ) -> Result<Body, SpawnError> {
         let home = program.common.home(&Written::default())?;
-        let mut store = program.common.fuelled_store(process);
+        let mut store = program.common.fuelled_store(process)?;
         let instance = program.kind.instance.clone();
         let export = program.functions[function as usize].1;
         let returns_result = program.kind.wasi_entry == Some(function);
@@ -497,6 +515,9 @@ pub(super) fn end_of_component(store: &Store<State>, result: wasmtime::Result<()
 }
 
 fn cannot_start(error: wasmtime::Error) -> SpawnError {
+    if let Some(error) = error.downcast_ref::<SpawnError>() {
+        return error.clone();
+    }
     let cause = error.root_cause().to_string();
     // wasmtime has no error type for this: the limit of the process, or of all processes, has refused a memory.
     if cause.ends_with("exceeds memory limits") {

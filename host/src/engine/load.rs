@@ -8,13 +8,12 @@ use super::packing::Templates;
 use super::self_test::SelfTest;
 use super::slots::{HomeClass, Slots, Warm};
 use super::state::State;
-use crate::abi::PACKAGE;
 use crate::rewriter::{
     self, Exported, LoadError, LoadErrorKind as Kind, Originals, Rewritten, Sizes,
 };
 use crate::scheduler::Seam;
 use crate::system::program::Runnable;
-use crate::system::{Config, Hibernation};
+use crate::system::{Config, Hibernation, Rights};
 use crate::text::{printable_lines, printable_name};
 use crate::wasi::Wasi;
 use std::ops::Range;
@@ -34,7 +33,6 @@ pub(crate) struct Engine {
     wasi: Arc<Wasi>,
     compiler: Compiler,
     config: Config,
-    grants: ContractGrants,
 }
 
 /// Shared by the programs on the flattened path.
@@ -54,24 +52,7 @@ struct Components {
 #[derive(Clone, Copy)]
 pub(crate) struct Contract {
     pub(crate) link_modules: fn(&mut Linker<State>) -> wasmtime::Result<()>,
-    pub(crate) link_components:
-        fn(&mut component::Linker<State>, ContractGrants) -> wasmtime::Result<()>,
-}
-
-/// The interfaces of the contract that are capabilities of their own, and which of them are granted.
-#[derive(Clone, Copy)]
-pub(crate) struct ContractGrants {
-    pub(crate) inspection: bool,
-    pub(crate) debugging: bool,
-}
-
-impl ContractGrants {
-    /// Whether a program may import this interface.
-    fn allow(self, interface: &str) -> bool {
-        // In any version of the contract.
-        let is = |name: &str| interface.contains(&format!("{PACKAGE}{name}@"));
-        (self.inspection || !is("inspection")) && (self.debugging || !is("debugging"))
-    }
+    pub(crate) link_components: fn(&mut component::Linker<State>) -> wasmtime::Result<()>,
 }
 
 impl Engine {
@@ -86,10 +67,6 @@ impl Engine {
         let mut linker = Linker::new(&engine);
         (contract.link_modules)(&mut linker)?;
         crate::wasi::add_preview1(&mut linker)?;
-        let grants = ContractGrants {
-            inspection: system.allow_inspect,
-            debugging: system.allow_debug,
-        };
         let self_test = Arc::new(SelfTest::new(engine.clone(), slots.clone()));
         Ok(Engine {
             slots,
@@ -100,7 +77,6 @@ impl Engine {
             wasi,
             compiler: Compiler::new(system),
             config: system.clone(),
-            grants,
         })
     }
 
@@ -112,7 +88,7 @@ impl Engine {
         let mut linker = component::Linker::new(&engine);
         crate::wasi::add_preview2(&mut linker)?;
         // The contract replaces some of WASI's functions.
-        (self.contract.link_components)(&mut linker, self.grants)?;
+        (self.contract.link_components)(&mut linker)?;
         Ok(self
             .components
             .get_or_init(|| Components { engine, linker }))
@@ -153,12 +129,17 @@ impl Engine {
         self.wasi.contexts_open()
     }
 
-    /// Makes a program of a module, a component, or the text of either.
-    pub(crate) fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Runnable>, LoadError> {
+    /// Makes a program of a module, a component, or the text of either. Its processes will have these rights at most.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        rights: Rights,
+    ) -> Result<Arc<dyn Runnable>, LoadError> {
         match self.rewrite(bytes, Exported::Needed)? {
-            Rewritten::Module(module) => Ok(Arc::new(self.load_module(name, &module)?)),
+            Rewritten::Module(module) => Ok(Arc::new(self.load_module(name, &module, rights)?)),
             Rewritten::Component(component) => {
-                let loaded = self.load_component(name, &component)?;
+                let loaded = self.load_component(name, &component, rights)?;
                 let program = Program::component(loaded).ok_or_else(|| no_entry(&[]))?;
                 Ok(Arc::new(program))
             }
@@ -180,6 +161,7 @@ impl Engine {
         &self,
         name: &str,
         module: &rewriter::Module,
+        rights: Rights,
     ) -> Result<Program<instance::Core>, LoadError> {
         let analysis = &module.analysis;
         if let Some(import) = analysis.unknown_import() {
@@ -190,11 +172,8 @@ impl Engine {
             );
             return Err(LoadError::new(Kind::UnknownImport, text));
         }
-        let mut imports = analysis.imports.iter();
-        if let Some(import) = imports.find(|import| !self.grants.allow(&import.module)) {
-            let text = printable_name(&import.module);
-            return Err(LoadError::new(Kind::NotGranted, text));
-        }
+        let imports = analysis.imports.iter().map(|import| &*import.module);
+        let needs = needs(imports, rights)?;
         let (Some(entry), Some(bytes)) = (analysis.entry(), &module.bytes) else {
             return Err(no_entry(&analysis.functions));
         };
@@ -212,7 +191,7 @@ impl Engine {
             }
             None => Slots::home_class(0, Some(0)),
         };
-        let common = self.common(engine, name, home, &analysis.data, sizes);
+        let common = self.common(engine, name, needs, home, &analysis.data, sizes);
         Ok(Program::core(common, &compiled, instance, analysis, entry))
     }
 
@@ -221,21 +200,18 @@ impl Engine {
         &self,
         name: &str,
         component: &rewriter::Component<'_>,
+        rights: Rights,
     ) -> Result<instance::Loaded, LoadError> {
         let sizes = component.sizes;
         self.check_memory(sizes)?;
+        let imports = component.imports();
+        let needs = needs(imports.iter().map(String::as_str), rights)?;
         let Components { engine, linker } = self.components().map_err(not_compiled)?;
         let compiled: Component = self.compiler.code(engine, &component.bytes)?;
-        let ty = compiled.component_type();
-        let mut imports = ty.imports(engine);
-        if let Some((name, _)) = imports.find(|(name, _)| !self.grants.allow(name)) {
-            return Err(LoadError::new(Kind::NotGranted, printable_name(name)));
-        }
-        drop(imports);
         let instance = linker.instantiate_pre(&compiled).map_err(unlinked)?;
         let home = Slots::home_class(sizes.memory_bytes as usize, None);
         Ok(instance::Loaded {
-            common: self.common(engine, name, home, &(0..0), sizes),
+            common: self.common(engine, name, needs, home, &(0..0), sizes),
             component: compiled,
             instance,
         })
@@ -255,6 +231,7 @@ impl Engine {
         &self,
         engine: &wasmtime::Engine,
         name: &str,
+        needs: Rights,
         home: HomeClass,
         data: &Range<usize>,
         sizes: Sizes,
@@ -267,6 +244,7 @@ impl Engine {
             home,
             warm: Warm::around(data),
             sizes,
+            needs,
             legacy: Arc::new(Legacy {
                 templates: Templates::default(),
                 self_test: self.self_test.clone(),
@@ -274,6 +252,19 @@ impl Engine {
             }),
         }
     }
+}
+
+/// The rights that a program with these imports needs. An error that names the first import whose right is not granted.
+fn needs<'a>(imports: impl Iterator<Item = &'a str>, granted: Rights) -> Result<Rights, LoadError> {
+    let mut needs = Rights::empty();
+    for import in imports {
+        let right = Rights::of_interface(import);
+        if !granted.contains(right) {
+            return Err(LoadError::new(Kind::NotGranted, printable_name(import)));
+        }
+        needs |= right;
+    }
+    Ok(needs)
 }
 
 fn no_entry(functions: &[(String, u32)]) -> LoadError {

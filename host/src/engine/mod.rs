@@ -27,7 +27,7 @@ pub use arena::Allocator;
 pub(crate) use cache::folder as cache_folder;
 pub use compiler::{CompileKind, compile_apart};
 pub(crate) use instance::{WASI_RUN, current_function};
-pub(crate) use load::{Contract, ContractGrants, Engine};
+pub(crate) use load::{Contract, Engine};
 pub(crate) use recycling::obstacle;
 #[cfg(test)]
 pub(crate) use slots::Slots;

@@ -263,7 +263,7 @@ mod tests {
     //! again byte for byte.
 
     use super::RENEWED_AT_ONCE;
-    use crate::{Config, ExitReason, Program, Spawn, Status, System};
+    use crate::{Config, ExitReason, Limits, Program, Spawn, Status, System};
 
     /// `scribble` changes all that can be changed; `look` traps if anything differs from the module's initial state.
     const VICTIM: &str = r#"(module
@@ -480,7 +480,7 @@ mod tests {
         let limited = |function: &str| {
             for _ in 0..RENEWED_AT_ONCE {
                 let spawn = Spawn::new(&victim).function(function);
-                let reason = ends(&system, spawn.max_memory(128 << 10));
+                let reason = ends(&system, spawn.limits(Limits::new().memory(128 << 10)));
                 assert_eq!(reason, ExitReason::Normal, "{function}");
             }
         };
@@ -491,7 +491,7 @@ mod tests {
         }
         returns(&system, &victim, "can-grow");
         assert_eq!(recycled(&system), 6);
-        let too_little = Spawn::new(&victim).max_memory(64 << 10);
+        let too_little = Spawn::new(&victim).limits(Limits::new().memory(64 << 10));
         assert!(system.spawn_watched(too_little).is_err());
     }
 

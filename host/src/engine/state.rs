@@ -6,7 +6,7 @@ use super::slots::{Canary, NotGrown};
 use crate::process::{Budget, ExitReason};
 use crate::rewriter::TABLE_ELEMENT_BYTES;
 use crate::system::current::Current;
-use crate::system::memory::Share;
+use crate::system::domain::Share;
 use crate::system::program::Ending;
 use crate::system::turn_context;
 use crate::wasi::{Guest, Preview1, Wasi};
@@ -45,7 +45,7 @@ pub(crate) struct State {
     /// `yield-now` was called and has given up one turn.
     pub(crate) yielded: bool,
     pub(crate) limits: MemoryLimits,
-    /// The process's share of the memory of all processes.
+    /// The memory that the process holds, as its domain counts it.
     share: Share,
     wasi: Arc<Wasi>,
     preview1: Option<Box<Context<Preview1>>>,
@@ -158,7 +158,7 @@ impl State {
 
     pub(crate) fn new(current: Current, limits: MemoryLimits, wasi: Arc<Wasi>) -> State {
         State {
-            share: Share::of(&current.shared.memory),
+            share: Share::of(current.domain(), current.argument.len() as u64),
             current: Occupant(Some(current)),
             memory: None,
             pending: None,
@@ -174,26 +174,37 @@ impl State {
         }
     }
 
+    /// Counts what the process holds from the start. Returns false if its domain has not as much memory left.
+    pub(super) fn begin(&mut self) -> bool {
+        self.share.hold(self.limits.bytes)
+    }
+
     /// The process has ended: drops everything that was its own and keeps what belongs to the instance.
     pub(crate) fn vacate(&mut self) {
+        let State { share, current, .. } = self;
+        share.move_to(&current.shared.domain, 0);
         self.current.0 = None;
         self.pending = None;
         self.lender = None;
         self.preview1 = None;
         self.preview2 = None;
         self.counted = 0;
-        self.share.hold(0);
         self.yielded = false;
     }
 
-    /// Another process begins in the same instance, which holds `limits` from the start.
-    pub(crate) fn occupy(&mut self, current: Current, limits: MemoryLimits, bytes_max: u64) {
+    /// Another process begins in the same instance, which holds `limits` from the start. Returns false if its domain
+    /// has not as much memory left.
+    pub(crate) fn occupy(&mut self, current: Current, limits: MemoryLimits) -> bool {
         self.limits = MemoryLimits {
-            bytes_max,
+            bytes_max: current.domain().each.memory_bytes_max,
             ..limits
         };
+        let beside = current.argument.len() as u64;
+        self.share.move_to(current.domain(), beside);
+        let is_there = self.share.hold(self.limits.bytes);
         current.entry().holds_memory(self.limits.bytes);
         self.current = Occupant(Some(current));
+        is_there
     }
 
     /// The process's memories and tables will hold so much. Returns false if the share has not as much left.
@@ -271,10 +282,10 @@ pub(crate) fn stack_overflow() -> wasmtime::Error {
 impl Guest for State {
     /// Makes the context at the first call: most processes never use it.
     fn preview1(&mut self) -> &mut Preview1 {
-        let wasi = &self.wasi;
+        let (wasi, current) = (&self.wasi, &self.current);
         let context = self.preview1.get_or_insert_with(|| {
             Box::new(Context {
-                wasi: wasi.preview1(),
+                wasi: wasi.preview1(&current.wasi_part()),
                 _counted: wasi.counted(),
             })
         });
@@ -346,10 +357,10 @@ impl ResourceLimiter for State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = &self.wasi;
+        let (wasi, current) = (&self.wasi, &self.current);
         let context = self.preview2.get_or_insert_with(|| {
             Box::new(Context {
-                wasi: wasi.preview2(),
+                wasi: wasi.preview2(&current.wasi_part()),
                 _counted: wasi.counted(),
             })
         });

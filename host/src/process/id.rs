@@ -1,6 +1,8 @@
-//! Pids and references, and the cipher that makes them hard to guess.
+//! Pids and references, and the mint that makes them impossible to guess.
 
+use siphasher::sip::SipHasher24;
 use std::fmt;
+use std::hash::Hasher;
 
 /// Ids stay below 2^53, so that a JavaScript number carries them exactly.
 pub(crate) const ID_BITS: u32 = 53;
@@ -8,7 +10,7 @@ pub(crate) const ID_BITS: u32 = 53;
 /// Identifies a process, living or dead. A node never uses a pid again. OTP: `pid()`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Pid {
-    /// The node that the process lives on.
+    /// The node that the process lives on, and a secret that belongs to the process.
     pub node: u64,
     /// The process on that node.
     pub id: u64,
@@ -22,7 +24,7 @@ impl Pid {
 /// A unique value that tells the answer to one request from every other message. OTP: `reference()`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Reference {
-    /// The node that made it.
+    /// The node that made it, and a secret that belongs to the reference.
     pub node: u64,
     /// The reference on that node.
     pub id: u64,
@@ -42,14 +44,54 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A keyed permutation of the numbers below 2^53.
+/// Makes ids: of a raw number, which is unique but easy to guess by counting, the pair of `id` and `node`.
 ///
-/// A process's raw number (generation and table index) is unique but easy to guess by counting. Its id is the
-/// enciphered raw number, so a guest that knows its own pid learns nothing about other pids: with a million processes
-/// alive, one guess in nine billion hits. The permutation is a Feistel network over halves of 26 and 27 bits. It
-/// protects against counting, not against cryptanalysis: a guest sees ids only, never a raw number, and every send
-/// looks an id up, so deciphering must take nanoseconds.
-pub(crate) struct Cipher {
+/// The id is the enciphered raw number, so it tells nothing of how many processes there are. The lower 45 bits of `node`
+/// are the id's tag: SipHash-2-4 of it, under a key of 128 bits. SipHash is a pseudorandom function, so an attacker who
+/// has seen any number of ids and tags can't tell the tag of another id: one guess in 2^45 is right, if the id itself is
+/// that of a process. The upper bits of `node` are the number of the node, which is 0 as long as there is one.
+pub(crate) struct Mint {
+    cipher: Cipher,
+    tag_keys: [u64; 2],
+}
+
+/// Bits of a tag.
+const TAG_BITS: u32 = 45;
+
+impl Mint {
+    /// The keys are random numbers.
+    pub(crate) fn new(mut random: impl FnMut() -> u64) -> Mint {
+        Mint {
+            cipher: Cipher::new(std::array::from_fn(|_| random())),
+            tag_keys: std::array::from_fn(|_| random()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn encipher(&self, raw: u64) -> u64 {
+        self.cipher.encipher(raw)
+    }
+
+    /// The raw number behind an id. None if `id` has more than 53 bits. Whether the id was ever given out, the caller
+    /// finds out.
+    #[inline]
+    pub(crate) fn decipher(&self, id: u64) -> Option<u64> {
+        self.cipher.decipher(id)
+    }
+
+    /// The field `node` that belongs to an id.
+    pub(crate) fn tag(&self, id: u64) -> u64 {
+        let [first, second] = self.tag_keys;
+        let mut hasher = SipHasher24::new_with_keys(first, second);
+        hasher.write_u64(id);
+        hasher.finish() >> (64 - TAG_BITS)
+    }
+}
+
+/// A keyed permutation of the numbers below 2^53: a Feistel network over halves of 26 and 27 bits. It hides how numbers
+/// follow one another. It does not resist cryptanalysis and need not: see [`Mint`]. Every send looks an id up, so
+/// deciphering must take nanoseconds.
+struct Cipher {
     keys: [u64; ROUNDS],
 }
 
@@ -60,12 +102,12 @@ const _: () = assert!(LEFT_BITS + RIGHT_BITS == ID_BITS && ROUNDS.is_multiple_of
 
 impl Cipher {
     /// A permutation that depends on every bit of `keys`.
-    pub(crate) fn new(keys: [u64; ROUNDS]) -> Cipher {
+    fn new(keys: [u64; ROUNDS]) -> Cipher {
         Cipher { keys }
     }
 
     #[inline]
-    pub(crate) fn encipher(&self, raw: u64) -> u64 {
+    fn encipher(&self, raw: u64) -> u64 {
         debug_assert!(raw >> ID_BITS == 0);
         let (mut left, mut right) = split(raw);
         for pair in self.keys.chunks_exact(2) {
@@ -77,7 +119,7 @@ impl Cipher {
 
     /// The raw number behind `id`. None if `id` has more than 53 bits.
     #[inline]
-    pub(crate) fn decipher(&self, id: u64) -> Option<u64> {
+    fn decipher(&self, id: u64) -> Option<u64> {
         if id >> ID_BITS != 0 {
             return None;
         }
@@ -142,5 +184,34 @@ mod tests {
         let cipher = Cipher::new(KEYS);
         assert_eq!(cipher.decipher(1 << ID_BITS), None);
         assert_eq!(cipher.decipher(u64::MAX), None);
+    }
+
+    #[test]
+    fn tags_depend_on_every_bit_of_the_id_and_of_the_keys() {
+        let mint = |keys: u64| {
+            let mut next = keys;
+            Mint::new(move || {
+                next = next.wrapping_mul(KEYS[0]).wrapping_add(KEYS[1]);
+                next
+            })
+        };
+        let (one, other) = (mint(1), mint(2));
+        let tags: std::collections::HashSet<_> =
+            (0..ID_BITS).map(|bit| one.tag(1 << bit)).collect();
+        assert_eq!(tags.len(), ID_BITS as usize);
+        assert!((0..1000).all(|id| one.tag(id) >> TAG_BITS == 0 && one.tag(id) != other.tag(id)));
+    }
+
+    #[test]
+    fn a_tag_is_siphash() {
+        // From the reference implementation's table: the key 00 01 … 0f and the input 00 01 … 07.
+        let mint = Mint {
+            cipher: Cipher::new(KEYS),
+            tag_keys: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
+        };
+        assert_eq!(
+            mint.tag(0x0706_0504_0302_0100),
+            0x93f5_f579_9a93_2462 >> (64 - TAG_BITS)
+        );
     }
 }

@@ -16,7 +16,7 @@ pub use event::{
     Destination, Event, Format, GroupChange, Kinds, Message, Outgoing, Selector, Tags,
 };
 pub use exit::{Budget, ExitReason};
-pub(crate) use id::{Cipher, ID_BITS};
+pub(crate) use id::{ID_BITS, Mint};
 pub use id::{Pid, Reference};
 pub(crate) use payload::Loan;
 pub use payload::Payload;

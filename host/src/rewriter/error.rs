@@ -28,8 +28,8 @@ pub enum LoadErrorKind {
     Unsupported,
     /// The module imports something that the host doesn't provide, such as `env.print`.
     UnknownImport,
-    /// The module imports an interface of the contract that the host does not grant: `atoll-rt:process/inspection` without
-    /// `allow_inspect`.
+    /// The module imports an interface of the contract that it is not granted: `atoll-rt:process/inspection` without
+    /// `allow_inspect`, for instance.
     NotGranted,
     /// The module imports a function of the contract with parameters or results that differ from the contract's.
     WrongSignature,
@@ -100,7 +100,7 @@ impl LoadError {
                 "a guest may import atoll-rt:process/* 0.2.0 and WASI; `atoll inspect FILE` lists what this one wants"
             }
             LoadErrorKind::NotGranted => {
-                "grant it, if you trust the program: `--allow-inspect` to look at processes, `--allow-debug` to suspend them"
+                "grant it, if you trust the program: `--allow-inspect` to look at processes, `--allow-debug` to suspend them; a policy grants interfaces to programs by `rights`"
             }
             LoadErrorKind::WrongSignature => {
                 "generate its bindings again from the contract in wit/"

@@ -54,7 +54,7 @@ use crate::text::printable_lines;
 use bounds::TEXT_BYTES_MAX;
 use error::LoadErrorKind as Kind;
 use std::borrow::Cow;
-use wasmparser::Parser;
+use wasmparser::{Parser, Payload};
 
 /// A file after rewriting.
 pub(crate) enum Rewritten<'a> {
@@ -77,6 +77,27 @@ pub(crate) struct Component<'a> {
     pub(crate) sizes: Sizes,
     /// The reason why it can't be unwrapped.
     pub(crate) why: &'static str,
+}
+
+impl Component<'_> {
+    /// The names of the interfaces and other items that it imports.
+    pub(crate) fn imports(&self) -> Vec<String> {
+        let mut imports = Vec::new();
+        let mut depth = 0u32;
+        // The bytes were validated when they were sorted, so a payload that can't be read does not occur.
+        for payload in Parser::new(0).parse_all(&self.bytes).flatten() {
+            match payload {
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    let section = section.into_iter().flatten();
+                    imports.extend(section.map(|import| import.name.name.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        imports
+    }
 }
 
 /// The module's own functions that a rewritten module exports.

@@ -32,7 +32,10 @@ impl Harness {
     /// of the first step.
     pub fn run(&self, program: &Scriptable, steps: &Arc<[Step]>) -> Vec<Outcome> {
         let script = Script::new(steps.clone());
-        let spawn = Spawn::new(&Program(program.with(script.clone())));
+        let spawn = Spawn::new(&Program {
+            runnable: program.with(script.clone()),
+            options: None,
+        });
         let ended = match self.0.spawn_watched(spawn) {
             Ok((_, watch)) => match watch.wait() {
                 ExitReason::Normal => None,

@@ -1,6 +1,6 @@
 //! The thread that hibernates processes: those that have waited for long, and all that wait when memory is short.
 
-use crate::system::table::lock;
+use crate::system::locks::lock;
 use crate::system::{Shared, memory};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

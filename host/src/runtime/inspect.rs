@@ -3,6 +3,7 @@
 use crate::abi::PACKAGE;
 use crate::engine::{WASI_RUN, obstacle};
 use crate::rewriter::{self, Analysis, Exported, LoadError, Rewritten, spawnable};
+use crate::system::Rights;
 use crate::wasi::{is_preview1_function, is_preview2_interface};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
@@ -27,6 +28,9 @@ pub struct Inspection {
     pub used_once: Option<&'static str>,
     /// The functions that can be spawned.
     pub functions: Vec<String>,
+    /// The rights without which it can't be loaded: those of the interfaces that it imports. A program that imports WASI's files,
+    /// sockets and so on is loaded without the rights to them, and finds none.
+    pub needs: Rights,
     /// The function that runs when none is named. A file without one can't be run.
     pub entry: Option<String>,
 }
@@ -68,10 +72,17 @@ impl Inspection {
         Ok(
             match rewriter::rewrite(bytes, u64::MAX, SLICE, Exported::Needed)? {
                 Rewritten::Module(module) => core(&module.analysis, module.is_unwrapped),
-                Rewritten::Component(found) => component(&found.bytes, found.why),
+                Rewritten::Component(found) => component(&found),
             },
         )
     }
+}
+
+/// The rights that a program with these imports needs.
+fn needs<'a>(imports: impl Iterator<Item = &'a str>) -> Rights {
+    imports.fold(Rights::empty(), |needs, import| {
+        needs | Rights::of_interface(import)
+    })
 }
 
 fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
@@ -96,6 +107,7 @@ fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
         },
     });
     Inspection {
+        needs: needs(analysis.imports.iter().map(|import| &*import.module)),
         path: Path::Flattened,
         why: format!("{what} {kind}"),
         imports: imports.collect(),
@@ -112,8 +124,8 @@ fn core(analysis: &Analysis, unwrapped: bool) -> Inspection {
     }
 }
 
-fn component(bytes: &[u8], why: &str) -> Inspection {
-    let mut imports = Vec::new();
+fn component(found: &rewriter::Component<'_>) -> Inspection {
+    let bytes = &*found.bytes;
     let mut functions = Vec::new();
     let mut depth = 0u32;
     let is_spawnable = spawnable(bytes);
@@ -122,23 +134,6 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section.into_iter().flatten() {
-                    let module = import.name.name.to_owned();
-                    let status = if module.starts_with(PACKAGE) {
-                        ImportStatus::Contract
-                    } else if is_preview2_interface(&module) {
-                        ImportStatus::Wasi
-                    } else {
-                        ImportStatus::Unknown
-                    };
-                    imports.push(Import {
-                        module,
-                        name: String::new(),
-                        status,
-                    });
-                }
-            }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section.into_iter().flatten() {
                     let name = export.name.name;
@@ -158,13 +153,25 @@ fn component(bytes: &[u8], why: &str) -> Inspection {
             _ => {}
         }
     }
+    let imports = found.imports().into_iter().map(|module| Import {
+        name: String::new(),
+        status: if module.starts_with(PACKAGE) {
+            ImportStatus::Contract
+        } else if is_preview2_interface(&module) {
+            ImportStatus::Wasi
+        } else {
+            ImportStatus::Unknown
+        },
+        module,
+    });
     let entry = [WASI_RUN, "run"]
         .iter()
         .find(|entry| functions.iter().any(|name| name == *entry));
     Inspection {
+        needs: needs(found.imports().iter().map(String::as_str)),
         path: Path::Component,
-        why: format!("a component; {why}"),
-        imports,
+        why: format!("a component; {}", found.why),
+        imports: imports.collect(),
         memory: None,
         used_once: Some("it is a component"),
         entry: entry.map(|entry| (*entry).to_owned()),

@@ -35,7 +35,7 @@ impl HostMailbox {
             .map_err(|_| SpawnError::TooManyProcesses)?;
         let mut control = shared.table.entry(index).control();
         control.phase = Phase::Host;
-        control.mailbox_bytes_max = shared.config.max_mailbox;
+        control.open_mailbox(&shared.domain);
         drop(control);
         Ok(HostMailbox {
             shared,

@@ -29,10 +29,10 @@ use crate::engine::{Engine, cache_folder};
 use crate::process::{ExitReason, Pid};
 use crate::rewriter::LoadError;
 use crate::scheduler::Seam;
-use crate::system::table::lock;
+use crate::system::locks::lock;
 use crate::system::{
-    Config, Counters, Error, Holdings, ProcessInfo, Program, RegisterError, Shared, Spawn,
-    SpawnError, turn_context, waker,
+    Config, Counters, Error, Holdings, ProcessInfo, Program, RegisterError, Rights, Shared, Spawn,
+    SpawnError, Tree, TreeInfo, TreeOptions, turn_context, waker,
 };
 use crate::wasi::Wasi;
 use hibernator::Hibernator;
@@ -120,9 +120,38 @@ impl System {
     /// can spawn it by that name, too. Runs none of its code. Processes of a program that had the name before go on
     /// running.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Program, LoadError> {
-        let program = self.0.engine.load(name, bytes)?;
-        self.0.shared.add_program(name, program.clone());
-        Ok(Program(program))
+        self.load_program(name, bytes, None)
+    }
+
+    /// Does the same for a program that is not trusted with everything. If it imports an interface whose right these
+    /// options withhold, it is refused, and nothing of it is compiled. Each of its processes that the host or a process
+    /// of another program spawns begins a tree with these options.
+    pub fn load_within(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        options: TreeOptions,
+    ) -> Result<Program, LoadError> {
+        self.load_program(name, bytes, Some(options))
+    }
+
+    fn load_program(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        options: Option<TreeOptions>,
+    ) -> Result<Program, LoadError> {
+        let shared = &self.0.shared;
+        let withheld = options
+            .as_ref()
+            .map_or(Rights::empty(), |options| options.without);
+        let rights = shared.domain.capabilities.rights - withheld;
+        let program = Program {
+            runnable: self.0.engine.load(name, bytes, rights)?,
+            options: options.map(Arc::new),
+        };
+        shared.add_program(name, program.clone());
+        Ok(program)
     }
 
     /// Starts a process. Its parent is the host.
@@ -133,8 +162,18 @@ impl System {
     /// Starts a process and watches it: the watch learns of the end even if it comes at once. OTP: `spawn_monitor`.
     pub fn spawn_watched(&self, spawn: Spawn) -> Result<(Pid, Watch), SpawnError> {
         let (told, watch) = Watch::pair();
-        let pid = self.0.shared.spawn_watched(spawn, None, Some(told))?;
+        let (pid, _) = self.0.shared.spawn_watched(spawn, None, Some(told))?;
         Ok((pid, watch))
+    }
+
+    /// Starts a process as the root of a tree, watches it, and holds the tree, so that the host can tell what the tree has
+    /// used and can end it.
+    pub fn spawn_tree(&self, spawn: Spawn) -> Result<(Pid, Tree, Watch), SpawnError> {
+        let (told, watch) = Watch::pair();
+        let shared = &self.0.shared;
+        let (pid, domain) = shared.spawn_watched(spawn.tree(), None, Some(told))?;
+        let domain = domain.ok_or_else(|| SpawnError::Other("it has no tree".into()))?;
+        Ok((pid, Tree::new(shared.clone(), domain), watch))
     }
 
     /// Opens a mailbox of the host: a pid to which guests can send, and from which the host can send.
@@ -157,6 +196,17 @@ impl System {
         self.exit_process(pid, ExitReason::Kill);
     }
 
+    /// Kills a process that began a tree, and every process of the tree, also if the one that began it has ended. Returns
+    /// false if there is no such tree: see [`Spawn::tree`].
+    pub fn kill_tree(&self, root: Pid) -> bool {
+        self.0.shared.kill_tree(root)
+    }
+
+    /// The budgets of all trees that have processes, and what they have used, in no particular order.
+    pub fn trees(&self) -> Vec<TreeInfo> {
+        self.0.shared.trees()
+    }
+
     /// Sends an exit signal with the process itself as the sender. A process that traps exits receives it as an
     /// event; `kill` can't be trapped. OTP: `exit/2`.
     pub fn exit_process(&self, pid: Pid, reason: ExitReason) {
@@ -165,12 +215,14 @@ impl System {
 
     /// Gives a process a name. OTP: `register/2`.
     pub fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
-        self.0.shared.register(name, pid)
+        let shared = &self.0.shared;
+        shared.register(&shared.domain, name, pid)
     }
 
     /// Returns the process that has this name. OTP: `whereis/1`.
     pub fn whereis(&self, name: &str) -> Option<Pid> {
-        self.0.shared.whereis(name)
+        let shared = &self.0.shared;
+        shared.whereis(&shared.domain, name)
     }
 
     /// Every process that is alive. OTP: `processes/0`.

@@ -4,7 +4,7 @@
 
 use crate::scheduler::Seam;
 use crate::system::Shared;
-use crate::system::table::lock;
+use crate::system::locks::lock;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -17,6 +17,8 @@ pub(crate) enum AlarmOf {
     Wait(u32),
     /// The timer whose reference has this id.
     Timer(u64),
+    /// The rate of the domain whose root the process is, or was.
+    Rate,
 }
 
 /// A timer that runs.

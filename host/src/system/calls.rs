@@ -27,6 +27,8 @@ use std::task::Poll;
 pub(crate) enum CallError {
     Timeout,
     Down(ExitReason),
+    /// The server's mailbox had no room for the request.
+    Full,
 }
 
 impl Shared {
@@ -47,7 +49,7 @@ impl Shared {
         }
         let mut message = message.reference(request).from(from);
         message.is_reply = true;
-        let wake_action = control.receive(entry, Event::Message(message));
+        let wake_action = control.receive(&self.domain, entry, Event::Message(message));
         drop(control);
         self.carry_out(index, wake_action);
     }
@@ -91,7 +93,7 @@ impl Current {
         let no_server = Poll::Ready(Err(CallError::Down(ExitReason::NoProc)));
         let server = match to {
             Destination::Process(pid) => *pid,
-            Destination::Name(name) => match self.shared.whereis(name) {
+            Destination::Name(name) => match self.whereis_now(name) {
                 Some(pid) => pid,
                 None => return no_server,
             },
@@ -104,7 +106,7 @@ impl Current {
             let mut own = entry.control();
             if self.shared.may_tie(entry, &mut own) {
                 own.ties().aliases.insert(reference, AliasUse::Reply);
-                let _ = own.receive(entry, event);
+                let _ = own.receive(&self.shared.domain, entry, event);
             }
             drop(own);
             // The request carries the reference, too, but is no answer. It must lie before the mark.
@@ -122,6 +124,9 @@ impl Current {
                 if !self.shared.may_tie(entry, &mut own) {
                     return no_server;
                 }
+                if other.rejects(&self.shared.domain, event.weight_bytes()) {
+                    return Poll::Ready(Err(CallError::Full));
+                }
                 let monitored = Monitored {
                     process: server,
                     name: None,
@@ -130,7 +135,10 @@ impl Current {
                 ties.monitors.insert(reference, monitored);
                 ties.aliases.insert(reference, AliasUse::Call);
                 other.ties().monitored_by.insert(reference, self.pid);
-                (other_index, other.receive(other_entry, event))
+                (
+                    other_index,
+                    other.receive(&self.shared.domain, other_entry, event),
+                )
             }
             FoundBoth::Doomed => return Poll::Pending,
             FoundBoth::Gone(_) => return no_server,

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::{Each, Overflow};
 use super::report::CrashReport;
+use super::rights::{Capabilities, Rights};
 
 /// The settings of a [`System`](crate::System).
 #[derive(Clone)]
@@ -21,7 +23,8 @@ pub struct Config {
     /// Bytes that the linear memories of one process may hold together. Default: 1 GiB.
     pub max_memory: u64,
     /// Bytes that the linear memories and tables of all processes may hold together, not counting the first megabyte
-    /// of each process. A growth over this limit fails, like one over `max_memory`. Default: three quarters of the
+    /// of each process, and their mailboxes, not counting the first 64 KiB of each. A growth over this limit fails,
+    /// like one over `max_memory`. Default: three quarters of the
     /// memory of the machine or of the control group.
     pub max_total_memory: u64,
     /// Bytes that may wait in one mailbox. A process whose mailbox would hold more ends. Default: 64 MiB.
@@ -42,6 +45,8 @@ pub struct Config {
     /// Let guests suspend processes. Default: no. Then a program that imports `atoll-rt:process/debugging` is not
     /// loaded.
     pub allow_debug: bool,
+    /// Rights that no process has. Default: none. A program that imports the interface of such a right is not loaded.
+    pub without: Rights,
     /// Keep compiled code on disk, so that later starts are fast. Default: yes.
     pub cache: bool,
     /// The program that compiles modules: `atoll`, of this version. It compiles in a process of its own, which the
@@ -89,6 +94,7 @@ impl Default for Config {
             max_module: 256 << 20,
             allow_inspect: false,
             allow_debug: false,
+            without: Rights::empty(),
             cache: true,
             compiler: None,
             max_compile_time: Duration::from_secs(300),
@@ -122,6 +128,26 @@ pub enum Error {
 }
 
 impl Config {
+    /// The limits of each process.
+    pub(super) fn each(&self) -> Each {
+        Each {
+            memory_bytes_max: self.max_memory,
+            mailbox_bytes_max: self.max_mailbox,
+            messages_max: u64::MAX,
+            overflow: Overflow::End,
+            ties_max: self.max_ties as usize,
+            handles_max: self.grants.handles_max,
+        }
+    }
+
+    /// The rights that every process has, if its parent does not withhold some.
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let mut rights = Rights::all();
+        rights.set(Rights::INSPECTION, self.allow_inspect);
+        rights.set(Rights::DEBUGGING, self.allow_debug);
+        Capabilities::of_system(rights - self.without)
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let range = |name: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {

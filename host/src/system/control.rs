@@ -5,7 +5,9 @@
 //! do once it has released the lock, the function returns it as a [`WakeAction`].
 
 use super::alarm::Timer;
+use super::domain::{Domain, Membership};
 use super::farewell::{Farewell, Watchers};
+use super::limits::{Each, Overflow};
 use super::program::{Body, Ending, Runnable};
 use super::turn_context::Arrived;
 use super::working_set::WorkingSet;
@@ -20,6 +22,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Waker;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// Bytes that a mailbox may hold without their being counted in its domain's memory.
+const FREE_BYTES: u64 = 64 << 10;
+
+/// So many events at the front of an inbox are looked at for a message that can be dropped.
+const OLDEST_LOOKS: usize = 64;
 
 /// The entry of one process, or a free entry.
 pub(crate) struct Entry {
@@ -38,7 +46,7 @@ pub(crate) struct Entry {
 }
 
 // Each hibernated process has an entry, which is a third of the memory that it still takes.
-const _: () = assert!(size_of::<Entry>() <= 192);
+const _: () = assert!(size_of::<Entry>() <= 224);
 
 /// How long a process has been waiting for mail, in scans of the table.
 pub(crate) mod idleness {
@@ -72,6 +80,8 @@ impl RelaxStrategy for Relax {
 pub(crate) struct Control {
     /// The process's id; 0, which is never an id, while the entry is free.
     pub(crate) id: u64,
+    /// The rest of its pid, which is a secret.
+    tag: u64,
     /// How many processes have had this entry.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
@@ -102,13 +112,22 @@ pub(crate) struct Control {
     pub(crate) arrived: Option<Box<Arrived>>,
     /// The bytes of all events in the mailbox: those in the inbox and those in the receiver's own queue.
     pub(crate) mailbox_bytes: u64,
-    pub(crate) mailbox_bytes_max: u64,
+    /// An event is accepted without a further look if the mailbox then holds no more bytes than this.
+    mailbox_room: u64,
+    /// The bytes of the mailbox that are counted in the domain's memory.
+    mailbox_held: u64,
     /// The number of those events.
     pub(crate) mailbox_events: u64,
+    /// Messages that were dropped because there was no room for them.
+    pub(crate) mailbox_dropped: u32,
     /// Reductions to the end of its last turn.
     pub(crate) reductions: u64,
     /// Turns that the scheduler withholds because the host's work in the last turn took as many slices.
     pub(crate) owed_turns: u16,
+    /// It would have got its turn if its domain had not used more than its rate.
+    pub(crate) is_out_of_credit: bool,
+    /// None if it belongs to the system's own domain.
+    pub(crate) domain: Option<Membership>,
     /// Links, monitors and so on, once there was one.
     pub(crate) ties: Option<Box<Ties<Timer>>>,
     /// Its execution, while it is not running.
@@ -210,9 +229,9 @@ impl Entry {
         self.control.lock()
     }
 
-    /// Makes the entry that of a new process with this id.
-    pub(super) fn begin(&self, control: &mut Control, id: u64) {
-        control.begin(id);
+    /// Makes the entry that of a new process with this pid.
+    pub(super) fn begin(&self, control: &mut Control, pid: Pid) {
+        control.begin(pid);
         self.has_mail.store(false, Ordering::Relaxed);
         self.is_doomed.store(false, Ordering::Relaxed);
         self.is_asked.store(false, Ordering::Relaxed);
@@ -225,6 +244,7 @@ impl Control {
     fn new() -> Control {
         Control {
             id: 0,
+            tag: 0,
             generation: 0,
             phase: Phase::Absent,
             awaits: Awaits::Host,
@@ -241,10 +261,14 @@ impl Control {
             is_held_back: false,
             arrived: None,
             mailbox_bytes: 0,
-            mailbox_bytes_max: 0,
+            mailbox_room: 0,
+            mailbox_held: 0,
             mailbox_events: 0,
+            mailbox_dropped: 0,
             reductions: 0,
             owed_turns: 0,
+            is_out_of_credit: false,
+            domain: None,
             ties: None,
             body: None,
             has_host_calls: false,
@@ -254,14 +278,17 @@ impl Control {
         }
     }
 
-    /// Gives the entry to the process with this id. The teardown of the process before it has emptied the entry; this
+    /// Gives the entry to the process with this pid. The teardown of the process before it has emptied the entry; this
     /// resets the settings.
-    fn begin(&mut self, id: u64) {
-        self.id = id;
+    fn begin(&mut self, pid: Pid) {
+        self.id = pid.id;
+        self.tag = pid.node;
         self.mailbox_bytes = 0;
         self.mailbox_events = 0;
+        self.mailbox_dropped = 0;
         self.reductions = 0;
         self.owed_turns = 0;
+        self.is_out_of_credit = false;
         self.seems_to_wait = false;
         self.traps_exits = false;
         self.hibernates = false;
@@ -270,35 +297,199 @@ impl Control {
         self.is_held_back = false;
     }
 
-    /// Puts an event into the mailbox, or ends a process whose mailbox would hold too much.
+    /// The process begins with an empty mailbox, in the domain that it was given. `system` is the system's own domain.
+    pub(crate) fn open_mailbox(&mut self, system: &Domain) {
+        let each = self.each(system);
+        // With a limit of messages, each event takes the second look.
+        let is_counted = each.messages_max != u64::MAX;
+        self.mailbox_room = match is_counted {
+            true => 0,
+            false => FREE_BYTES.min(each.mailbox_bytes_max),
+        };
+        self.mailbox_held = 0;
+    }
+
+    /// The limits of this process.
+    pub(super) fn each(&self, system: &Domain) -> Each {
+        self.domain_or(system).each
+    }
+
+    /// The domain that it belongs to.
+    pub(super) fn domain_or<'a>(&'a self, system: &'a Domain) -> &'a Domain {
+        self.domain
+            .as_ref()
+            .map_or(system, |member| member.domain())
+    }
+
+    /// Puts an event into the mailbox. If there is no room for it, the domain's limits say what becomes of it.
     #[inline]
-    pub(crate) fn receive(&mut self, entry: &Entry, event: Event) -> WakeAction {
-        self.receive_new(entry, event.weight_bytes(), || event)
+    pub(crate) fn receive(&mut self, system: &Domain, entry: &Entry, event: Event) -> WakeAction {
+        self.receive_new(system, entry, event.weight_bytes(), || event)
     }
 
     /// Does the same with an event that is made directly in the inbox.
     #[inline(always)]
     pub(crate) fn receive_new(
         &mut self,
+        system: &Domain,
         entry: &Entry,
         weight: u64,
         event: impl FnOnce() -> Event,
     ) -> WakeAction {
-        if self.mailbox_bytes + weight <= self.mailbox_bytes_max || breaks(Rule::BudgetMissed) {
-            self.mailbox_bytes += weight;
-            self.mailbox_events += 1;
-            let arrived = self.arrived.get_or_insert_default();
-            arrived.reserve(1);
-            arrived.push_back(Some(event()));
-            self.seems_to_wait = false;
-            entry.has_mail.store(true, Ordering::Release);
-            return self.mail();
+        if self.mailbox_bytes + weight <= self.mailbox_room {
+            return self.accept(entry, weight, event);
         }
-        match self.phase {
+        self.receive_beyond(system, entry, weight, event())
+    }
+
+    #[inline(always)]
+    fn accept(&mut self, entry: &Entry, weight: u64, event: impl FnOnce() -> Event) -> WakeAction {
+        self.mailbox_bytes += weight;
+        self.mailbox_events += 1;
+        let arrived = self.arrived.get_or_insert_default();
+        arrived.reserve(1);
+        arrived.push_back(Some(event()));
+        self.seems_to_wait = false;
+        entry.has_mail.store(true, Ordering::Release);
+        self.mail()
+    }
+
+    /// Takes an event that needs more room than there is, if the process may have more.
+    #[cold]
+    fn receive_beyond(
+        &mut self,
+        system: &Domain,
+        entry: &Entry,
+        weight: u64,
+        event: Event,
+    ) -> WakeAction {
+        let overflow = self.each(system).overflow;
+        let is_message = matches!(event, Event::Message(_));
+        if self.make_room(system, weight, is_message) || breaks(Rule::BudgetMissed) {
+            return self.accept(entry, weight, || event);
+        }
+        match (self.phase, overflow) {
             // A flood does not end the host; the host loses events that its mailbox has no room for.
-            Phase::Host => WakeAction::Nothing,
+            (Phase::Host, _) => WakeAction::Nothing,
+            (_, Overflow::Reject | Overflow::DropNewest) if is_message => {
+                self.drop_event();
+                WakeAction::Nothing
+            }
+            (_, Overflow::DropOldest) if is_message => {
+                while self.drop_oldest() {
+                    if self.make_room(system, weight, is_message) {
+                        return self.accept(entry, weight, || event);
+                    }
+                }
+                self.drop_event();
+                WakeAction::Nothing
+            }
             _ => self.end_with(entry, ExitReason::Exhausted(Budget::Mailbox), true),
         }
+    }
+
+    /// Does the mailbox have no room for a message of this weight, which is then dropped and its sender told?
+    pub(super) fn rejects(&mut self, system: &Domain, weight: u64) -> bool {
+        let drops = matches!(
+            self.each(system).overflow,
+            Overflow::Reject | Overflow::DropNewest
+        );
+        let has_room = |control: &mut Control| {
+            control.mailbox_bytes + weight <= control.mailbox_room
+                || control.make_room(system, weight, true)
+        };
+        if !drops || self.phase == Phase::Host || has_room(self) {
+            return false;
+        }
+        self.drop_event();
+        true
+    }
+
+    /// Makes room for one more event of this weight. Returns false if the mailbox may not hold so much.
+    fn make_room(&mut self, system: &Domain, weight: u64, is_message: bool) -> bool {
+        let each = self.each(system);
+        // Signals are not dropped, so they have room beyond the messages.
+        let is_beyond = !is_message && each.overflow != Overflow::End;
+        let bytes_max = match is_beyond {
+            true => each.mailbox_bytes_max.saturating_mul(2),
+            false => each.mailbox_bytes_max,
+        };
+        let bytes = self.mailbox_bytes.saturating_add(weight);
+        if bytes > bytes_max || (!is_beyond && self.mailbox_events >= each.messages_max) {
+            return false;
+        }
+        let counted = bytes.saturating_sub(FREE_BYTES);
+        if counted <= self.mailbox_held {
+            return true;
+        }
+        // Twice as much as is needed, so that the domain is asked rarely.
+        let ample = bytes.saturating_mul(2).min(bytes_max) - FREE_BYTES;
+        [ample, counted]
+            .into_iter()
+            .any(|held| self.hold_mailbox(system, held))
+    }
+
+    /// Sets how many bytes of the mailbox are counted in the domain's memory. Returns false if it has too few left.
+    fn hold_mailbox(&mut self, system: &Domain, held: u64) -> bool {
+        if !self.domain_or(system).hold_mailbox(self.mailbox_held, held) {
+            return false;
+        }
+        self.mailbox_held = held;
+        let each = self.each(system);
+        if each.messages_max == u64::MAX {
+            self.mailbox_room = (FREE_BYTES + held).min(each.mailbox_bytes_max);
+        }
+        true
+    }
+
+    /// Gives back what the mailbox no longer needs.
+    #[inline]
+    pub(super) fn give_back_room(&mut self, system: &Domain) {
+        if self.mailbox_held > 0 {
+            self.shrink_room(system);
+        }
+    }
+
+    #[cold]
+    fn shrink_room(&mut self, system: &Domain) {
+        let wanted = self
+            .mailbox_bytes
+            .saturating_mul(2)
+            .saturating_sub(FREE_BYTES);
+        if wanted < self.mailbox_held / 2 {
+            self.hold_mailbox(system, wanted);
+        }
+    }
+
+    /// Gives back all that the mailbox and the timers hold: the process has ended.
+    pub(super) fn close_mailbox(&mut self, system: &Domain) {
+        self.hold_mailbox(system, 0);
+        let held = self
+            .ties
+            .as_ref()
+            .map_or(0, |ties| beyond_free(ties.timer_bytes));
+        self.domain_or(system).hold_mailbox(held, 0);
+    }
+
+    /// Drops the oldest message of the inbox. Returns false if there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(arrived) = self.arrived.as_mut() else {
+            return false;
+        };
+        let is_message = |event: &Option<Event>| matches!(event, Some(Event::Message(_)));
+        let Some(at) = arrived.iter().take(OLDEST_LOOKS).position(is_message) else {
+            return false;
+        };
+        if let Some(event) = arrived.remove(at).flatten() {
+            self.mailbox_bytes -= event.weight_bytes();
+            self.mailbox_events -= 1;
+        }
+        self.drop_event();
+        true
+    }
+
+    fn drop_event(&mut self) {
+        self.mailbox_dropped = self.mailbox_dropped.saturating_add(1);
     }
 
     /// Something happened that ends a wait for mail.
@@ -376,6 +567,12 @@ impl Control {
         }
     }
 
+    /// The process's domain has credit for its turn again. Returns false if the process does not wait for that.
+    pub(super) fn go_on(&mut self) -> Option<WakeAction> {
+        let waits = std::mem::take(&mut self.is_out_of_credit) && self.phase == Phase::Waiting;
+        waits.then(|| self.schedule())
+    }
+
     /// The process is no longer suspended.
     pub(crate) fn let_go(&mut self) -> WakeAction {
         if std::mem::take(&mut self.is_held_back) && self.phase == Phase::Waiting {
@@ -389,9 +586,22 @@ impl Control {
             self.is_held_back = true;
             return WakeAction::Nothing;
         }
+        // It stands in its domain's queue, and will be scheduled from there.
+        if self.is_out_of_credit {
+            return WakeAction::Nothing;
+        }
         self.phase = Phase::Scheduled;
         let working_set = self.body.as_ref().and_then(|body| body.working_set());
         WakeAction::Schedule(self.priority, working_set)
+    }
+
+    /// Notes that the process has used so many reductions since it began, and counts the new ones in its domain.
+    pub(super) fn spend(&mut self, reductions: u64) {
+        if let Some(member) = &self.domain {
+            let more = reductions.saturating_sub(self.reductions);
+            member.domain().spend_reductions(more);
+        }
+        self.reductions = reductions;
     }
 
     /// Its ties, made if there are none yet.
@@ -399,11 +609,26 @@ impl Control {
         self.ties.get_or_insert_default()
     }
 
+    /// The pid of the process.
+    #[inline]
+    pub(crate) fn pid(&self) -> Pid {
+        Pid {
+            node: self.tag,
+            id: self.id,
+        }
+    }
+
+    /// Whether this entry is that process's. A wrong id and a wrong tag take the same time.
+    #[inline]
+    fn is_pid(&self, pid: Pid) -> bool {
+        (self.id ^ pid.id) | (self.tag ^ pid.node) == 0
+    }
+
     /// Whether this entry is that process's, and the process lives.
     #[inline]
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
         // A free entry's id is 0, which must not be found even if some raw id enciphers to 0.
-        (self.id == pid.id || breaks(Rule::StalePid))
+        (self.is_pid(pid) || breaks(Rule::StalePid))
             && !matches!(self.phase, Phase::Absent | Phase::Exiting)
             && self.pending_exit.is_none()
     }
@@ -411,10 +636,15 @@ impl Control {
     pub(crate) fn liveness(&self, pid: Pid) -> Liveness {
         if self.is_alive(pid) {
             Liveness::Alive
-        } else if self.id == pid.id && self.phase == Phase::Running && self.pending_exit.is_some() {
+        } else if self.is_pid(pid) && self.phase == Phase::Running && self.pending_exit.is_some() {
             Liveness::Doomed
         } else {
             Liveness::Gone
         }
     }
+}
+
+/// The part of so many bytes that is counted in a domain's memory.
+pub(super) fn beyond_free(bytes: u64) -> u64 {
+    bytes.saturating_sub(FREE_BYTES)
 }

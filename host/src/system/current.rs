@@ -2,11 +2,17 @@
 
 use super::alarm::{Alarm, AlarmOf};
 use super::control::Entry;
+use super::domain::{Domain, TreeEnd};
 use super::program::{Ending, NewProcess, Runnable};
+use super::rights::{Capabilities, Rights};
+use super::spawn::Parent;
 use super::{Shared, turn_context};
 use crate::abi::BYTES_PER_REDUCTION;
-use crate::process::{Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Selector};
+use crate::process::{
+    Destination, Event, Kinds, Message, Outgoing, Pid, Queue, Reference, Selector,
+};
 use crate::scheduler::{Priority, TimerKey};
+use crate::wasi;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -45,6 +51,10 @@ pub(crate) struct Current {
     pub(super) is_suspending: bool,
     /// The process that was asked which function it is in.
     pub(super) asked_where: Option<Pid>,
+    /// The end of a tree that this process carries out.
+    pub(super) tree_end: Option<TreeEnd>,
+    /// The domain that it belongs to. None for the system's own.
+    domain: Option<Arc<Domain>>,
     /// The names that a listing has gathered so far.
     listing: Vec<Arc<str>>,
     /// How many waits had a timer. The count numbers the waits, so that a late timer is recognized.
@@ -78,6 +88,14 @@ pub(crate) enum Received<E = Event> {
     Wait,
 }
 
+/// The fate of a message: the contract's `delivery`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Delivery {
+    Delivered,
+    Full,
+    NoProc,
+}
+
 /// The event that a search of the mailbox has found.
 pub(crate) enum FoundEvent {
     /// The event is still at the front of the queue: see [`Current::first_short`].
@@ -99,10 +117,39 @@ impl Current {
             call: None,
             is_suspending: false,
             asked_where: None,
+            tree_end: None,
+            domain: process.domain,
             listing: Vec::new(),
             alarms: 0,
             debt: 0,
             charged: 0,
+        }
+    }
+
+    /// The domain that it belongs to.
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
+        self.domain.as_ref().unwrap_or(&self.shared.domain)
+    }
+
+    /// The part of the system's grants for WASI that it has.
+    pub(crate) fn wasi_part(&self) -> wasi::Part {
+        let domain = self.domain();
+        let Capabilities {
+            rights,
+            directories,
+            network,
+            ..
+        } = domain.capabilities.clone();
+        wasi::Part {
+            handles_max: domain.each.handles_max,
+            budget: self.domain.clone().map(|domain| domain as _),
+            directories,
+            network: match rights.contains(Rights::NETWORK) {
+                true => network,
+                false => Some(Arc::new(wasi::NetGrant::None)),
+            },
+            environment: rights.contains(Rights::ENVIRONMENT),
+            standard_input: rights.contains(Rights::STANDARD_INPUT),
         }
     }
 
@@ -264,14 +311,43 @@ impl Current {
         control.mailbox_bytes -= bytes;
     }
 
+    /// The process that has the name in its domain.
+    pub(super) fn whereis_now(&self, name: &str) -> Option<Pid> {
+        self.shared.whereis(self.domain(), name)
+    }
+
     /// Sends to the process that has the name. Returns whether there is one. OTP: `Name ! Message`.
     pub(crate) fn send_named(&mut self, name: &str, message: Outgoing) -> bool {
-        let to = self.shared.whereis(name);
+        let to = self.whereis_now(name);
         match to {
             Some(pid) => self.send(pid, message),
             None => self.charge_copy(0),
         }
         to.is_some()
+    }
+
+    /// Sends a message and says what became of it. OTP: `erlang:send/3` with `nosuspend`.
+    pub(crate) fn try_send(&mut self, to: &Destination, message: Outgoing) -> Delivery {
+        self.charge_copy(message.payload.copied_bytes());
+        let to = match to {
+            Destination::Process(pid) => Some(*pid),
+            Destination::Name(name) => self.whereis_now(name),
+        };
+        if to == Some(self.pid) {
+            self.tell_taken();
+        }
+        let found = to.and_then(|to| self.shared.table.find(to));
+        let Some((index, entry, mut control)) = found else {
+            return Delivery::NoProc;
+        };
+        let event = Event::Message(message.from(self.pid));
+        if control.rejects(&self.shared.domain, event.weight_bytes()) {
+            return Delivery::Full;
+        }
+        let wake_action = control.receive(&self.shared.domain, entry, event);
+        drop(control);
+        self.shared.carry_out(index, wake_action);
+        Delivery::Delivered
     }
 
     /// Answers a request. OTP: sending to an alias.
@@ -443,6 +519,16 @@ impl Current {
 
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// It, as the parent of a process that it spawns.
+    #[inline]
+    pub(crate) fn as_parent(&self) -> Parent {
+        Parent {
+            index: self.index,
+            pid: self.pid,
+            domain: self.domain.clone(),
+        }
     }
 
     #[inline]

@@ -1,6 +1,7 @@
 //! The steps of a teardown as data: the ties that are to be removed, and the processes and tasks that are to be told.
 
 use super::alarm::Timer;
+use super::domain::Domain;
 use crate::process::{ExitReason, Pid, Reference, Ties};
 use crate::scheduler::TimerKey;
 use smallvec::SmallVec;
@@ -11,6 +12,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Farewell {
     pub(super) pid: Pid,
     pub(super) reason: ExitReason,
+    /// None for the system's own domain.
+    pub(super) domain: Option<Arc<Domain>>,
     /// The next step is the last element.
     pub(super) steps: Steps,
     pub(super) watchers: Option<Box<Watchers>>,

@@ -1,18 +1,18 @@
 //! Groups of processes, by name. OTP: `pg`.
 //!
-//! One table for the whole system. A process notes its memberships and its monitors of groups among its ties, so that
+//! A process sees the groups of its domain, and is a member of those only. It notes its memberships and its monitors of groups among its ties, so that
 //! its teardown removes them. The table's lock is taken before a process's. [`MONITORS_MAX`] bounds the cost of one
 //! change.
 
 use super::Shared;
 use super::current::{Current, LISTED_AT_ONCE};
-use super::names::is_name;
-use super::table::lock;
+use super::domain::Domain;
+use super::namespace::{Group, is_name};
 use crate::process::{Budget, Event, ExitReason, GroupChange, Kinds, Pid, Reference};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 /// Joins that one process may have, in all groups together. Its teardown has to undo each of them.
@@ -24,27 +24,6 @@ const MEMBERS_MAX: usize = 1 << 18;
 /// Monitors that one group may have. Each change tells all of them, which takes some milliseconds at most.
 const MONITORS_MAX: usize = 1 << 16;
 
-#[derive(Default)]
-pub(crate) struct Groups(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    by_name: HashMap<Arc<str>, Group>,
-    /// The names of the groups that have members, sorted.
-    sorted: BTreeSet<Arc<str>>,
-}
-
-/// A group with members or monitors.
-#[derive(Default)]
-struct Group {
-    members: HashMap<Pid, u32>,
-    /// The number of joins, all members together.
-    entries: usize,
-    monitors: HashMap<Reference, Pid>,
-    /// The number of monitors that each process has.
-    monitoring: HashMap<Pid, u32>,
-}
-
 /// The reason for which a process did not join: the contract's `join-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum JoinError {
@@ -53,20 +32,13 @@ pub(crate) enum JoinError {
     TooMany,
 }
 
-impl Groups {
-    /// The number of groups that have members.
-    pub(super) fn len(&self) -> usize {
-        lock(&self.0).sorted.len()
-    }
-}
-
 impl Shared {
     /// Makes a process a member. Returns how many monitors were told. OTP: `pg:join/2`.
-    fn join(&self, name: &str, pid: Pid) -> Result<usize, JoinError> {
+    fn join(&self, domain: &Domain, name: &str, pid: Pid) -> Result<usize, JoinError> {
         if !is_name(name) {
             return Err(JoinError::BadName);
         }
-        let groups = &mut *lock(&self.groups.0);
+        let groups = &mut *domain.groups.lock();
         let name: Arc<str> = match groups.by_name.get_key_value(name) {
             Some((_, group)) if group.entries >= MEMBERS_MAX => return Err(JoinError::TooMany),
             Some((name, _)) => name.clone(),
@@ -76,6 +48,10 @@ impl Shared {
             let Some((_, _, mut control)) = self.table.find(pid) else {
                 return Err(JoinError::NoProc);
             };
+            // Processes of a tree with groups of its own are not there for the others' groups.
+            if !Arc::ptr_eq(&control.domain_or(&self.domain).groups, &domain.groups) {
+                return Err(JoinError::NoProc);
+            }
             let ties = control.ties();
             let memberships: u32 = ties.groups.iter().map(|(_, times)| times).sum();
             if memberships >= MEMBERSHIPS_MAX {
@@ -96,8 +72,8 @@ impl Shared {
     }
 
     /// Undoes one join. Returns how many monitors were told, or none if the process was no member. OTP: `pg:leave/2`.
-    fn leave(&self, name: &str, pid: Pid) -> Option<usize> {
-        let groups = &mut *lock(&self.groups.0);
+    fn leave(&self, domain: &Domain, name: &str, pid: Pid) -> Option<usize> {
+        let groups = &mut *domain.groups.lock();
         let name = groups.by_name.get_key_value(name)?.0.clone();
         let group = groups.by_name.get_mut(&name)?;
         let times = group.members.get_mut(&pid)?;
@@ -124,13 +100,13 @@ impl Shared {
     }
 
     /// Undoes one join of a process that has ended. Returns how many monitors were told.
-    pub(super) fn leave_at_teardown(&self, name: &str, pid: Pid) -> usize {
-        self.leave(name, pid).unwrap_or(0)
+    pub(super) fn leave_at_teardown(&self, domain: &Domain, name: &str, pid: Pid) -> usize {
+        self.leave(domain, name, pid).unwrap_or(0)
     }
 
     /// Removes a monitor of a group.
-    pub(super) fn forget_group_monitor(&self, name: &str, monitor: Reference) {
-        let groups = &mut lock(&self.groups.0).by_name;
+    pub(super) fn forget_group_monitor(&self, domain: &Domain, name: &str, monitor: Reference) {
+        let groups = &mut domain.groups.lock().by_name;
         if let Some(group) = groups.get_mut(name) {
             if let Some(process) = group.monitors.remove(&monitor)
                 && let Entry::Occupied(mut own) = group.monitoring.entry(process)
@@ -158,25 +134,12 @@ impl Shared {
         group.monitors.len()
     }
 
-    /// The members, each as often as it has joined. OTP: `pg:get_members/1`.
-    pub(crate) fn members(&self, name: &str) -> Vec<Pid> {
-        let groups = &lock(&self.groups.0).by_name;
-        groups.get(name).map_or_else(Vec::new, Group::list)
-    }
-
     /// The next groups after `last` that have members, sorted, as [`Shared::registered_after`].
-    fn groups_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
-        let groups = lock(&self.groups.0);
+    fn groups_after(&self, domain: &Domain, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
+        let groups = domain.groups.lock();
         let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
         let rest = groups.sorted.range((start, Bound::Unbounded));
         rest.take(LISTED_AT_ONCE).cloned().collect()
-    }
-}
-
-impl Group {
-    fn list(&self) -> Vec<Pid> {
-        let times = |(&pid, &times): (&Pid, &u32)| std::iter::repeat_n(pid, times as usize);
-        self.members.iter().flat_map(times).collect()
     }
 }
 
@@ -191,7 +154,10 @@ impl Current {
     /// OTP: `pg:join/2`.
     pub(crate) fn join(&mut self, name: &str, pid: Pid) -> Result<(), JoinError> {
         self.charge_tie();
-        let told = self.shared.join(name, pid)?;
+        if !self.has_power_over(pid) {
+            return Err(JoinError::NoProc);
+        }
+        let told = self.shared.join(self.domain(), name, pid)?;
         self.charge_ties(told);
         Ok(())
     }
@@ -199,14 +165,23 @@ impl Current {
     /// The groups that have members, sorted. Pending until all are gathered: the process must ask again. OTP:
     /// `pg:which_groups/0`.
     pub(crate) fn which_groups(&mut self) -> Poll<Vec<Arc<str>>> {
-        let shared = self.shared.clone();
-        self.list(|last| shared.groups_after(last))
+        let (shared, domain) = (self.shared.clone(), self.domain().clone());
+        self.list(|last| shared.groups_after(&domain, last))
+    }
+
+    /// The members, each as often as it has joined. OTP: `pg:get_members/1`.
+    pub(crate) fn members(&self, name: &str) -> Vec<Pid> {
+        let groups = &self.domain().groups.lock().by_name;
+        groups.get(name).map_or_else(Vec::new, Group::list)
     }
 
     /// OTP: `pg:leave/2`.
     pub(crate) fn leave(&mut self, name: &str, pid: Pid) -> bool {
         self.charge_tie();
-        let told = self.shared.leave(name, pid);
+        if !self.has_power_over(pid) {
+            return false;
+        }
+        let told = self.shared.leave(self.domain(), name, pid);
         self.charge_ties(told.unwrap_or(0));
         told.is_some()
     }
@@ -216,7 +191,8 @@ impl Current {
     pub(crate) fn monitor_group(&mut self, name: &str) -> (Reference, Vec<Pid>) {
         self.charge_tie();
         let monitor = self.make_reference();
-        let groups = &mut lock(&self.shared.groups.0).by_name;
+        let domain = self.domain().clone();
+        let groups = &mut domain.groups.lock().by_name;
         let entry = self.entry();
         let mut control = entry.control();
         let group = groups.get(name);
@@ -233,7 +209,7 @@ impl Current {
                 reason: ExitReason::Exhausted(Budget::Resources),
             };
             // The process is in its turn, so it needs no wake action.
-            let _ = control.receive(entry, event);
+            let _ = control.receive(&self.shared.domain, entry, event);
             return (monitor, Vec::new());
         }
         if !self.shared.may_tie(entry, &mut control) {
@@ -260,7 +236,7 @@ impl Current {
             ties.and_then(|ties| ties.group_monitors.remove(&monitor))
         };
         let Some(name) = name else { return false };
-        self.shared.forget_group_monitor(&name, monitor);
+        (self.shared).forget_group_monitor(self.domain(), &name, monitor);
         self.discard_all(monitor, Kinds::GROUP);
         true
     }

@@ -6,6 +6,7 @@
 use super::Shared;
 use super::control::{Awaits, Control, Entry, Identity, Liveness, Phase};
 use super::current::Current;
+use super::domain::TreeInfo;
 use super::report::{Counters, Hibernation};
 use super::turn_context;
 use crate::process::{Destination, Pid};
@@ -71,6 +72,8 @@ pub struct ProcessInfo {
     pub mailbox_events: u64,
     /// Bytes that wait in its mailbox.
     pub mailbox_bytes: u64,
+    /// Messages that were dropped because its mailbox had no room for them.
+    pub mailbox_dropped: u64,
     /// Timers that it has started and that still run.
     pub timers: usize,
     /// How long ago it was spawned.
@@ -93,6 +96,8 @@ pub struct ProcessInfo {
     pub monitors: Vec<Destination>,
     /// The processes that monitor it.
     pub monitored_by: Vec<Pid>,
+    /// The tree with a budget that it belongs to. None if it belongs to no such tree.
+    pub tree: Option<TreeInfo>,
 }
 
 /// The resources that a system holds for its processes. All of them are freed when the processes end.
@@ -127,6 +132,7 @@ impl Control {
             _ if self.pending_exit.is_some() => Status::Exiting,
             Phase::Running if !self.seems_to_wait => Status::Running,
             _ if self.suspensions > 0 => Status::Suspended,
+            _ if self.is_out_of_credit => Status::Runnable,
             _ if self.seems_to_wait => Status::Waiting,
             Phase::Running | Phase::Scheduled => Status::Runnable,
             Phase::Waiting if self.awaits == Awaits::Mail => Status::Waiting,
@@ -138,13 +144,13 @@ impl Control {
 impl Shared {
     /// Every process that is alive.
     pub(crate) fn processes(&self) -> Vec<Pid> {
-        self.alive(|control| self.table.pid(control.id))
+        self.alive(|control| control.pid())
     }
 
     pub(crate) fn reductions(&self) -> Vec<(Pid, u64)> {
         let mut reductions = self.alive(|control| {
             let is_guest = control.phase != Phase::Host;
-            is_guest.then(|| (self.table.pid(control.id), control.reductions))
+            is_guest.then(|| (control.pid(), control.reductions))
         });
         reductions.retain(Option::is_some);
         reductions.into_iter().flatten().collect()
@@ -217,6 +223,7 @@ impl Shared {
             memory_bytes: entry.memory_bytes(),
             mailbox_events: control.mailbox_events,
             mailbox_bytes: control.mailbox_bytes,
+            mailbox_dropped: control.mailbox_dropped.into(),
             timers: ties.map_or(0, |ties| ties.timers.len()),
             age: Duration::from_nanos(age_ns),
             parent: identity.and_then(|identity| self.parent(identity)),
@@ -235,17 +242,29 @@ impl Shared {
             monitored_by: ties.map_or_else(Vec::new, |ties| {
                 ties.monitored_by.iter().map(|(_, &pid)| pid).collect()
             }),
+            tree: control.domain_or(&self.domain).info(),
         }
     }
 
+    /// The names and the groups of all domains.
+    fn count_names(&self) -> (usize, usize) {
+        let own = self.domain.all();
+        let own = own.iter().filter(|domain| domain.has_own_names());
+        let all = own.chain([&self.domain]);
+        all.fold((0, 0), |(names, groups), domain| {
+            (names + domain.names.len(), groups + domain.groups.len())
+        })
+    }
+
     pub(crate) fn counters(&self) -> Counters {
+        let (names, groups) = self.count_names();
         Counters {
             processes: self.table.live(),
             spawned: self.counters.spawned.load(Ordering::Relaxed),
             crashed: self.counters.crashed.load(Ordering::Relaxed),
             reductions: self.counters.reductions.load(Ordering::Relaxed),
-            names: self.names.len(),
-            groups: self.groups.len(),
+            names,
+            groups,
             timers: self.scheduler.timers_armed(),
             // The engine knows these two.
             recycled: 0,
@@ -256,10 +275,11 @@ impl Shared {
 
     /// The resources in use, except those that only the engine knows.
     pub(crate) fn holdings(&self) -> Holdings {
+        let (names, groups) = self.count_names();
         let mut holdings = Holdings {
             processes: self.guests.load(Ordering::Acquire),
-            names: self.names.len(),
-            groups: self.groups.len(),
+            names,
+            groups,
             timers: self.scheduler.timers_armed(),
             ..Holdings::default()
         };
@@ -349,7 +369,11 @@ impl Current {
             return Poll::Ready(false);
         }
         if !std::mem::take(&mut self.is_suspending) {
-            match self.shared.table.find(process) {
+            let found = match self.has_power_over(process) {
+                true => self.shared.table.find(process),
+                false => None,
+            };
+            match found {
                 Some((_, _, mut control)) if control.phase != Phase::Host => {
                     control.suspensions += 1;
                 }

@@ -13,10 +13,12 @@
 //! | `working_set` | what a process touches next, prefetched |
 //! | `turn`, `waker` | one turn, and what schedules the next one when a host call is complete |
 //! | `program` | the traits that programs and executions implement for this room |
-//! | `memory` | the memory that all processes share |
+//! | `domain`, `limits`, `rate`, `rights` | trees of processes: what they may use and do, and what they have used |
+//! | `tree` | their turns, and the end of whole trees |
+//! | `memory` | the memory of the machine |
 //! | `hibernation` | the choice of processes that have waited long enough to be hibernated |
 //! | `spawn`, `teardown`, `farewell` | a process's beginning, its teardown, and the steps of a teardown as data |
-//! | `signals`, `calls`, `timers`, `alarm`, `names`, `groups` | the ties between processes |
+//! | `signals`, `calls`, `timers`, `alarm`, `names`, `groups`, `namespace` | the ties between processes |
 //! | `inspect`, `report` | information about processes |
 //! | `stop` | the end of all processes |
 //!
@@ -36,6 +38,7 @@ pub(crate) mod alarm;
 pub(crate) mod calls;
 pub(crate) mod control;
 pub(crate) mod current;
+pub(crate) mod domain;
 pub(crate) mod groups;
 pub(crate) mod memory;
 pub(crate) mod program;
@@ -50,31 +53,40 @@ mod config;
 mod farewell;
 mod hibernation;
 mod inspect;
+pub(crate) mod limits;
+pub(crate) mod locks;
 mod names;
+mod namespace;
+mod rate;
 mod report;
+pub(crate) mod rights;
 mod signals;
 mod stop;
 mod teardown;
+mod tree;
 mod turn;
 
 pub use config::{Config, CrashHook, Error};
+pub use domain::{Spent, TreeInfo};
 pub use inspect::{Holdings, ProcessInfo, Status};
-pub use names::RegisterError;
+pub use limits::{Limits, Overflow};
+pub use namespace::RegisterError;
 pub use program::{Program, SpawnError};
 pub use report::{Counters, CrashReport, Hibernation};
+pub use rights::{Rights, TreeOptions};
 pub use spawn::Spawn;
+pub use tree::Tree;
 
-use crate::process::{Cipher, Event, Outgoing, Pid, Reference};
+use crate::process::{Event, Mint, Outgoing, Pid, Reference};
 use crate::scheduler::{self, Scheduler, Seam};
 use control::WakeAction;
-use groups::Groups;
-use names::Names;
-use program::Runnable;
+use domain::Domain;
+use locks::lock_write;
 use report::Tally;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use table::{Table, lock_write};
+use table::Table;
 
 /// Observes the ends of guest processes. The runtime implements it, so that a thread can wait until processes have
 /// ended.
@@ -90,12 +102,10 @@ pub(crate) struct Shared {
     pub(crate) scheduler: Arc<Scheduler<Shared>>,
     pub(crate) config: Config,
     counters: Tally,
-    programs: RwLock<HashMap<String, Arc<dyn Runnable>>>,
-    names: Names,
-    groups: Groups,
-    pub(crate) memory: Arc<memory::Pool>,
-    node: u64,
-    reference_cipher: Cipher,
+    programs: RwLock<HashMap<String, Program>>,
+    /// The domain of processes that have none of their own.
+    pub(crate) domain: Arc<Domain>,
+    reference_mint: Mint,
     references: AtomicU64,
     stopping: AtomicBool,
     /// Processes with code to run: all but the host's mailboxes.
@@ -114,20 +124,19 @@ impl Shared {
             schedulers: config.schedulers,
             seam: seam.clone(),
         };
-        // The node of a pid is secret, too, so a pid of another or an earlier system reaches no process.
-        let node = seam.random_u64() >> (64 - crate::process::ID_BITS);
-        let cipher = || Cipher::new(std::array::from_fn(|_| seam.random_u64()));
+        let mint = || Mint::new(|| seam.random_u64());
         Arc::new_cyclic(|this| Shared {
             this: this.clone(),
-            table: Table::new(node, cipher(), config.max_processes),
+            table: Table::new(mint(), config.max_processes),
             scheduler: Scheduler::new(options),
             counters: Tally::default(),
             programs: RwLock::default(),
-            names: Names::default(),
-            groups: Groups::default(),
-            memory: memory::Pool::new(config.max_total_memory),
-            node,
-            reference_cipher: cipher(),
+            domain: Domain::system(
+                config.each(),
+                config.capabilities(),
+                config.max_total_memory,
+            ),
+            reference_mint: mint(),
             references: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             guests: AtomicU32::new(0),
@@ -137,7 +146,7 @@ impl Shared {
     }
 
     /// Registers a program under a name. Processes of a program that had the name before go on running.
-    pub(crate) fn add_program(&self, name: &str, program: Arc<dyn Runnable>) {
+    pub(crate) fn add_program(&self, name: &str, program: Program) {
         lock_write(&self.programs).insert(name.to_owned(), program);
     }
 
@@ -162,7 +171,7 @@ impl Shared {
         let Some((entry, mut control)) = self.table.find_at(index, to) else {
             return;
         };
-        let wake_action = control.receive_new(entry, weight, event);
+        let wake_action = control.receive_new(&self.domain, entry, weight, event);
         drop(control);
         self.carry_out(index, wake_action);
     }
@@ -171,7 +180,7 @@ impl Shared {
         self.table.find(pid).is_some()
     }
 
-    pub(crate) fn program(&self, name: &str) -> Option<Arc<dyn Runnable>> {
+    pub(crate) fn program(&self, name: &str) -> Option<Program> {
         let programs = self.programs.read().unwrap_or_else(PoisonError::into_inner);
         programs.get(name).cloned()
     }
@@ -179,9 +188,14 @@ impl Shared {
     pub(crate) fn make_reference(&self) -> Reference {
         let raw =
             self.references.fetch_add(1, Ordering::Relaxed) & ((1 << crate::process::ID_BITS) - 1);
+        self.reference(self.reference_mint.encipher(raw))
+    }
+
+    /// The reference with this id.
+    fn reference(&self, id: u64) -> Reference {
         Reference {
-            node: self.node,
-            id: self.reference_cipher.encipher(raw),
+            node: self.reference_mint.tag(id),
+            id,
         }
     }
 

@@ -1,107 +1,38 @@
 //! Names for processes. OTP: `register/2`, `whereis/1`.
 //!
-//! One map for the whole system. A process notes its name among its ties, so that its teardown removes the name from
-//! the map. The map's lock is taken before a process's.
+//! A process sees the names of its domain, and has its own name there. It notes its name among its ties, so that its
+//! teardown removes it. The table's lock is taken before a process's.
 
 use super::Shared;
 use super::current::{Current, LISTED_AT_ONCE};
-use super::table::lock_write;
+use super::domain::Domain;
+use super::namespace::{NameTable, RegisterError, is_name};
 use crate::broken::{Rule, breaks};
 use crate::process::Pid;
-use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::Poll;
-
-/// The longest name. A name is a handle, not a text.
-const NAME_BYTES_MAX: usize = 255;
-
-#[derive(Default)]
-pub(crate) struct Names(RwLock<Table>);
-
-#[derive(Default)]
-struct Table {
-    by_name: HashMap<Arc<str>, Pid>,
-    /// The same names, sorted.
-    sorted: BTreeSet<Arc<str>>,
-}
-
-impl Table {
-    fn get(&self, name: &str) -> Option<Pid> {
-        self.by_name.get(name).copied()
-    }
-
-    fn insert(&mut self, name: Arc<str>, pid: Pid) {
-        self.sorted.insert(name.clone());
-        self.by_name.insert(name, pid);
-    }
-
-    fn remove(&mut self, name: &str) -> Option<Pid> {
-        self.sorted.remove(name);
-        self.by_name.remove(name)
-    }
-}
-
-/// The reason for which a name was not registered: the contract's `register-error`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// Another process has the name.
-    #[error("another process has this name")]
-    Taken,
-    /// The process already has a name.
-    #[error("the process has a name already")]
-    AlreadyNamed,
-    /// There is no such process.
-    #[error("there is no such process")]
-    NoProc,
-    /// The name is empty, or longer than 255 bytes.
-    #[error("a name has 1 to 255 bytes")]
-    BadName,
-}
-
-/// Is this text a valid name for a process or a group?
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&text.len())
-}
-
-/// Cuts a text that may be a name to the bytes that the host keeps. No name is longer.
-pub(super) fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
-}
-
-impl Names {
-    pub(super) fn len(&self) -> usize {
-        self.read().by_name.len()
-    }
-
-    /// Removes a name, if this process has it.
-    pub(super) fn remove(&self, name: &str, pid: Pid) {
-        if breaks(Rule::NamesSurvive) {
-            return;
-        }
-        let mut names = lock_write(&self.0);
-        if names.get(name) == Some(pid) {
-            names.remove(name);
-        }
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Shared {
     /// OTP: `register/2`.
-    pub(crate) fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+    pub(crate) fn register(
+        &self,
+        domain: &Domain,
+        name: &str,
+        pid: Pid,
+    ) -> Result<(), RegisterError> {
         if !is_name(name) {
             return Err(RegisterError::BadName);
         }
-        let mut names = lock_write(&self.names.0);
+        let mut names = domain.names.write();
         let is_taken = self.has_holder(&names, name);
         let Some((_, _, mut control)) = self.table.find(pid) else {
             return Err(RegisterError::NoProc);
         };
+        // Processes of a tree with names of its own are not there for the others' names.
+        if !Arc::ptr_eq(&control.domain_or(&self.domain).names, &domain.names) {
+            return Err(RegisterError::NoProc);
+        }
         if is_taken {
             return Err(RegisterError::Taken);
         }
@@ -115,9 +46,12 @@ impl Shared {
         Ok(())
     }
 
-    /// OTP: `unregister/1`.
-    pub(crate) fn unregister(&self, name: &str) -> bool {
-        let mut names = lock_write(&self.names.0);
+    /// Takes a name away, if the process that has it is one of `holder`, or if that is none. OTP: `unregister/1`.
+    fn unregister(&self, domain: &Domain, name: &str, holder: Option<Pid>) -> bool {
+        let mut names = domain.names.write();
+        if holder.is_some() && names.get(name) != holder {
+            return false;
+        }
         let Some(pid) = names.remove(name) else {
             return false;
         };
@@ -133,11 +67,12 @@ impl Shared {
     /// name is taken.
     pub(super) fn register_newborn(
         &self,
+        domain: &Domain,
         name: Arc<str>,
         pid: Pid,
         publish: impl FnOnce(),
     ) -> Result<(), RegisterError> {
-        let mut names = lock_write(&self.names.0);
+        let mut names = domain.names.write();
         if self.has_holder(&names, &name) {
             return Err(RegisterError::Taken);
         }
@@ -146,13 +81,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Removes the name of a process that has ended.
+    pub(super) fn forget_name(&self, domain: &Domain, name: &str, pid: Pid) {
+        if breaks(Rule::NamesSurvive) {
+            return;
+        }
+        let mut names = domain.names.write();
+        if names.get(name) == Some(pid) {
+            names.remove(name);
+        }
+    }
+
     /// OTP: `whereis/1`.
-    pub(crate) fn whereis(&self, name: &str) -> Option<Pid> {
-        let holder = self.names.read().get(name);
+    pub(crate) fn whereis(&self, domain: &Domain, name: &str) -> Option<Pid> {
+        let holder = domain.names.read().get(name);
         holder.filter(|pid| self.keeps_name(*pid))
     }
 
-    fn has_holder(&self, names: &Table, name: &str) -> bool {
+    fn has_holder(&self, names: &NameTable, name: &str) -> bool {
         names.get(name).is_some_and(|pid| self.keeps_name(pid))
     }
 
@@ -163,8 +109,8 @@ impl Shared {
     }
 
     /// The next names after `last`, sorted: [`LISTED_AT_ONCE`] of them, or fewer if there are no more.
-    fn registered_after(&self, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
-        let names = self.names.read();
+    fn registered_after(&self, domain: &Domain, last: Option<&Arc<str>>) -> Vec<Arc<str>> {
+        let names = domain.names.read();
         let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
         let rest = names.sorted.range((start, Bound::Unbounded));
         let held = rest.filter(|name| self.has_holder(&names, name));
@@ -176,25 +122,32 @@ impl Current {
     /// OTP: `register/2`.
     pub(crate) fn register(&mut self, name: &str, pid: Pid) -> Result<(), RegisterError> {
         self.charge_tie();
-        self.shared.register(name, pid)
+        if !self.has_power_over(pid) {
+            return Err(RegisterError::NoProc);
+        }
+        self.shared.register(self.domain(), name, pid)
     }
 
     /// OTP: `unregister/1`.
     pub(crate) fn unregister(&mut self, name: &str) -> bool {
         self.charge_tie();
-        self.shared.unregister(name)
+        let holder = self.whereis_now(name);
+        if holder.is_some_and(|holder| !self.has_power_over(holder)) {
+            return false;
+        }
+        self.shared.unregister(self.domain(), name, holder)
     }
 
     /// OTP: `whereis/1`.
     pub(crate) fn whereis(&mut self, name: &str) -> Option<Pid> {
         self.charge_tie();
-        self.shared.whereis(name)
+        self.whereis_now(name)
     }
 
     /// All names, sorted. They are gathered in pieces: the process must ask again while this is pending. OTP:
     /// `registered/0`.
     pub(crate) fn registered(&mut self) -> Poll<Vec<Arc<str>>> {
-        let shared = self.shared.clone();
-        self.list(|last| shared.registered_after(last))
+        let (shared, domain) = (self.shared.clone(), self.domain().clone());
+        self.list(|last| shared.registered_after(&domain, last))
     }
 }

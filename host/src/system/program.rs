@@ -2,6 +2,8 @@
 //! execution takes turns and ends.
 
 use super::Shared;
+use super::domain::Domain;
+use super::rights::{Rights, TreeOptions};
 use super::working_set::WorkingSet;
 use crate::process::{ExitReason, Pid};
 use std::sync::Arc;
@@ -57,13 +59,6 @@ impl End {
     }
 }
 
-/// The limits of one process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// The most bytes that its linear memories may hold together.
-    pub(crate) memory_bytes_max: u64,
-}
-
 /// A process that has a pid and no execution yet.
 pub(crate) struct NewProcess {
     pub(crate) shared: Arc<Shared>,
@@ -71,7 +66,15 @@ pub(crate) struct NewProcess {
     pub(crate) index: u32,
     pub(crate) pid: Pid,
     pub(crate) argument: Box<[u8]>,
-    pub(crate) limits: Limits,
+    /// None for the system's own domain.
+    pub(crate) domain: Option<Arc<Domain>>,
+}
+
+impl NewProcess {
+    /// The domain that it will belong to.
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
+        self.domain.as_ref().unwrap_or(&self.shared.domain)
+    }
 }
 
 /// The reason for which no process was spawned: the contract's `spawn-error`.
@@ -84,8 +87,8 @@ pub enum SpawnError {
     /// The program has no such function.
     #[error("the program has no such function")]
     UnknownFunction,
-    /// The system already holds its maximum number of processes.
-    #[error("the system holds as many processes as it may")]
+    /// The system or the tree already holds its maximum number of processes.
+    #[error("the system or the tree holds as many processes as it may")]
     TooManyProcesses,
     /// There is no memory for the process: its first memory is larger than its limit, or no slot is free.
     #[error(
@@ -98,6 +101,9 @@ pub enum SpawnError {
     /// Another process has the name.
     #[error("another process has the name")]
     NameTaken,
+    /// The program needs these rights, which the process would not have, or may not be spawned by this process.
+    #[error("`{0}` is not granted")]
+    NotGranted(String),
     /// The host does not support this option.
     #[error("the option `{0}` is not supported")]
     NotSupported(String),
@@ -123,6 +129,9 @@ pub(crate) trait Runnable: Send + Sync {
     /// Is this function (an index in the module) the guest's own, and not one that was added at loading?
     fn is_guest_function(&self, index: u32) -> bool;
 
+    /// The rights that its imports need.
+    fn needs(&self) -> Rights;
+
     /// Can its processes wait in a host call that something other than mail completes?
     fn has_host_calls(&self) -> bool;
 
@@ -135,16 +144,20 @@ pub(crate) trait Runnable: Send + Sync {
 
 /// A loaded program, whose functions can be spawned.
 #[derive(Clone)]
-pub struct Program(pub(crate) Arc<dyn Runnable>);
+pub struct Program {
+    pub(crate) runnable: Arc<dyn Runnable>,
+    /// The options of each process of the program that the host or a process of another program spawns.
+    pub(crate) options: Option<Arc<TreeOptions>>,
+}
 
 impl Program {
     /// The name that it was loaded under.
     pub fn name(&self) -> &str {
-        self.0.name()
+        self.runnable.name()
     }
 
     /// The functions that can be spawned, by name.
     pub fn functions(&self) -> Vec<String> {
-        self.0.function_names()
+        self.runnable.function_names()
     }
 }

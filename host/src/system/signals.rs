@@ -18,7 +18,8 @@ use super::Shared;
 use super::alarm::Timer;
 use super::control::{Control, Entry, Phase, WakeAction};
 use super::current::Current;
-use super::names;
+use super::domain::Domain;
+use super::namespace;
 use super::program::SpawnError;
 use super::table::FoundBoth;
 use crate::broken::{Rule, breaks};
@@ -43,6 +44,7 @@ impl Control {
     /// Handles an exit signal. OTP: "Receiving Exit Signals".
     pub(super) fn receive_exit(
         &mut self,
+        system: &Domain,
         entry: &Entry,
         sender: Pid,
         reason: ExitReason,
@@ -55,7 +57,7 @@ impl Control {
             return self.end_with(entry, ExitReason::Killed, false);
         }
         if self.traps_exits || self.phase == Phase::Host {
-            return self.receive(entry, Event::Exit { sender, reason });
+            return self.receive(system, entry, Event::Exit { sender, reason });
         }
         let is_harmless = reason == ExitReason::Normal
             && origin != ExitOrigin::SentToSelf
@@ -76,7 +78,7 @@ impl Shared {
             } else {
                 ExitOrigin::Sent
             };
-            let wake_action = control.receive_exit(entry, from, reason, origin);
+            let wake_action = control.receive_exit(&self.domain, entry, from, reason, origin);
             drop(control);
             self.carry_out(index, wake_action);
         }
@@ -90,7 +92,8 @@ impl Shared {
         let ties = control.ties.as_mut();
         let was_linked = ties.is_some_and(|ties| ties.unlink(&ended));
         if was_linked {
-            let wake_action = control.receive_exit(entry, ended, reason.clone(), ExitOrigin::Link);
+            let wake_action =
+                control.receive_exit(&self.domain, entry, ended, reason.clone(), ExitOrigin::Link);
             drop(control);
             self.carry_out(index, wake_action);
         }
@@ -114,7 +117,7 @@ impl Shared {
                 target: monitored.target(),
                 reason: reason.clone(),
             };
-            let wake_action = control.receive(entry, event);
+            let wake_action = control.receive(&self.domain, entry, event);
             drop(control);
             self.carry_out(index, wake_action);
         }
@@ -137,7 +140,7 @@ impl Shared {
     /// The same for so many more.
     fn may_have_ties(&self, entry: &Entry, control: &mut Control, more: usize) -> bool {
         let count = control.ties.as_ref().map_or(0, |ties| ties.count());
-        if count + more <= self.config.max_ties as usize {
+        if count + more <= control.each(&self.domain).ties_max {
             return true;
         }
         // The process is in its turn, so it needs no wake action.
@@ -178,6 +181,9 @@ impl Current {
     /// OTP: `exit/2`.
     pub(crate) fn exit_process(&mut self, to: Pid, reason: ExitReason) {
         self.charge_copy(reason.len());
+        if !self.has_power_over(to) {
+            return;
+        }
         self.shared.send_exit(self.pid, to, reason);
     }
 
@@ -188,7 +194,11 @@ impl Current {
             return Poll::Ready(());
         }
         let entry = self.entry();
-        match self.shared.table.find_both(self.index(), other) {
+        let found = match self.has_power_over(other) {
+            true => self.shared.table.find_both(self.index(), other),
+            false => FoundBoth::Gone(entry.control()),
+        };
+        match found {
             FoundBoth::Alive {
                 mut own,
                 other: mut theirs,
@@ -206,8 +216,13 @@ impl Current {
             FoundBoth::Gone(mut own) => {
                 let is_linked = own.ties.as_ref().is_some_and(|ties| ties.is_linked(&other));
                 if !is_linked {
-                    let wake_action =
-                        own.receive_exit(entry, other, ExitReason::NoProc, ExitOrigin::Link);
+                    let wake_action = own.receive_exit(
+                        &self.shared.domain,
+                        entry,
+                        other,
+                        ExitReason::NoProc,
+                        ExitOrigin::Link,
+                    );
                     drop(own);
                     self.shared.carry_out(self.index(), wake_action);
                 }
@@ -241,7 +256,7 @@ impl Current {
         self.charge_tie();
         let (process, name): (Option<Pid>, Option<Arc<str>>) = match target {
             Destination::Process(pid) => (Some(*pid), None),
-            Destination::Name(name) => (self.shared.whereis(name), Some(names::cut(name).into())),
+            Destination::Name(name) => (self.whereis_now(name), Some(namespace::cut(name).into())),
         };
         if process == Some(self.pid) {
             return Poll::Ready(self.make_reference());
@@ -274,11 +289,11 @@ impl Current {
                     monitor: reference,
                     target: match target {
                         Destination::Process(pid) => (*pid).into(),
-                        Destination::Name(name) => names::cut(name).into(),
+                        Destination::Name(name) => namespace::cut(name).into(),
                     },
                     reason: ExitReason::NoProc,
                 };
-                let wake_action = own.receive(entry, event);
+                let wake_action = own.receive(&self.shared.domain, entry, event);
                 drop(own);
                 self.shared.carry_out(self.index(), wake_action);
             }

@@ -22,7 +22,7 @@ impl Shared {
                 let control = entry.control();
                 match &control.identity {
                     Some(identity) if control.pending_exit.is_none() => {
-                        (self.table.pid(control.id), self.parent(identity))
+                        (control.pid(), self.parent(identity))
                     }
                     _ => continue,
                 }

@@ -6,9 +6,9 @@
 //! while guest code or a destructor runs.
 
 use super::control::{ControlGuard, Entry, Liveness, Phase, Relax};
-use crate::process::{Cipher, Pid};
+use crate::process::{Mint, Pid};
 use spin::mutex::SpinMutex;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::OnceLock;
 
 /// Bits of a raw id that index the table; the rest are the entry's generation.
 const INDEX_BITS: u32 = 24;
@@ -19,8 +19,7 @@ const GENERATION_MAX: u32 = (1 << (crate::process::ID_BITS - INDEX_BITS)) - 1;
 const CHUNK: usize = 1024;
 
 pub(crate) struct Table {
-    node: u64,
-    cipher: Cipher,
+    mint: Mint,
     limit: u32,
     pool: SpinMutex<EntryPool, Relax>,
     chunks: Box<[OnceLock<Box<Chunk>>]>,
@@ -54,12 +53,11 @@ pub(crate) enum FoundBoth<'a> {
 pub(crate) struct TableFull;
 
 impl Table {
-    pub(crate) fn new(node: u64, cipher: Cipher, limit: u32) -> Table {
+    pub(crate) fn new(mint: Mint, limit: u32) -> Table {
         let limit = limit.min(PROCESSES_MAX);
         let chunks = (limit as usize).div_ceil(CHUNK);
         Table {
-            node,
-            cipher,
+            mint,
             limit,
             pool: SpinMutex::default(),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
@@ -78,15 +76,9 @@ impl Table {
         let mut control = entry.control();
         control.generation += 1;
         let raw = u64::from(control.generation) << INDEX_BITS | u64::from(index);
-        entry.begin(&mut control, self.cipher.encipher(raw));
-        let id = control.id;
-        Ok((
-            index,
-            Pid {
-                node: self.node,
-                id,
-            },
-        ))
+        let pid = self.pid(self.mint.encipher(raw));
+        entry.begin(&mut control, pid);
+        Ok((index, pid))
     }
 
     /// Frees an entry whose control the caller has emptied.
@@ -172,10 +164,7 @@ impl Table {
     /// The index of a pid's entry, which was reserved at some time.
     #[inline]
     pub(crate) fn index(&self, pid: Pid) -> Option<u32> {
-        if pid.node != self.node {
-            return None;
-        }
-        let raw = self.cipher.decipher(pid.id)?;
+        let raw = self.mint.decipher(pid.id)?;
         let index = (raw & u64::from(PROCESSES_MAX - 1)) as u32;
         self.chunks.get(index as usize / CHUNK)?.get()?;
         Some(index)
@@ -184,15 +173,19 @@ impl Table {
     /// The pid with this id.
     pub(crate) fn pid(&self, id: u64) -> Pid {
         Pid {
-            node: self.node,
+            node: self.mint.tag(id),
             id,
         }
     }
 
+    /// The number of entries that were ever in use.
+    pub(crate) fn used(&self) -> u32 {
+        self.pool.lock().used
+    }
+
     /// Every entry that was ever in use, with its index.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let used = self.pool.lock().used;
-        (0..used).map(|index| (index, self.entry(index)))
+        (0..self.used()).map(|index| (index, self.entry(index)))
     }
 }
 
@@ -224,22 +217,13 @@ fn new_chunk() -> Box<Chunk> {
     }
 }
 
-/// Locks a mutex even if a holder has panicked: no holder leaves a half-made change behind.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Like [`lock`], for writing.
-pub(crate) fn lock_write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn table(limit: u32) -> Table {
-        Table::new(7, Cipher::new([3, 5, 7, 11, 13, 17]), limit)
+        let mut keys = [3, 5, 7, 11, 13, 17, 19, 23].into_iter();
+        Table::new(Mint::new(|| keys.next().unwrap_or(0)), limit)
     }
 
     #[test]
@@ -274,14 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn pids_of_other_nodes_and_made_up_ones_lead_nowhere() {
+    fn pids_that_were_made_up_lead_nowhere() {
         let table = table(3);
         let Ok((index, pid)) = table.reserve() else {
             panic!("an entry is free")
         };
         table.entry(index).control().phase = Phase::Waiting;
         for wrong in [
-            Pid { node: 8, ..pid },
+            Pid {
+                node: pid.node ^ 1,
+                ..pid
+            },
             Pid {
                 id: pid.id ^ 1,
                 ..pid

@@ -11,10 +11,11 @@
 use super::Shared;
 use super::alarm::Timer;
 use super::control::{ControlGuard, Phase};
+use super::domain::Domain;
 use super::farewell::{self, Farewell, Step, Steps, Watchers, tell_watchers};
 use super::program::{End, Ending};
 use super::report::CrashReport;
-use crate::process::{ExitReason, Pid, Ties};
+use crate::process::{ExitReason, Ties};
 use crate::scheduler::After;
 use std::sync::atomic::Ordering;
 
@@ -24,15 +25,21 @@ const STEPS_PER_TURN: usize = 256;
 impl Shared {
     /// Tears down a process whose execution is gone.
     pub(super) fn finish(&self, index: u32, mut control: ControlGuard<'_>, end: End) -> After {
-        let pid = self.table.pid(control.id);
+        let pid = control.pid();
         control.phase = Phase::Exiting;
         control.pending_exit = None;
         control.alarm = 0;
         control.expired = false;
         let priority = control.priority;
+        control.close_mailbox(&self.domain);
+        control.spend(end.reductions);
         let arrived = control.arrived.take();
         let ties = control.ties.take();
         let identity = control.identity.take();
+        let domain = control
+            .domain
+            .as_ref()
+            .map(|member| member.domain().clone());
         let watchers = control.watchers.take();
         let Ending { reason, is_crash } = end.ending;
         self.counters
@@ -56,13 +63,14 @@ impl Shared {
                 });
             }
         }
-        let steps = ties.map_or_else(Steps::new, |ties| self.steps(pid, ties));
         let farewell = Farewell {
             pid,
             reason,
-            steps,
+            steps: Steps::new(),
+            domain,
             watchers,
         };
+        let farewell = self.with_steps(farewell, ties);
         self.go_on_ending(index, farewell, priority)
     }
 
@@ -75,7 +83,7 @@ impl Shared {
     ) -> After {
         let mut steps_left = STEPS_PER_TURN;
         while let Some(step) = farewell.steps.pop() {
-            let done = self.step(farewell.pid, &farewell.reason, step);
+            let done = self.step(&farewell, step);
             steps_left = steps_left.saturating_sub(done);
             if steps_left == 0 && !farewell.steps.is_empty() {
                 self.table.entry(index).control().farewell = Some(Box::new(farewell));
@@ -90,11 +98,13 @@ impl Shared {
     fn finish_teardown(
         &self,
         index: u32,
-        control: ControlGuard<'_>,
+        mut control: ControlGuard<'_>,
         watchers: Option<Box<Watchers>>,
         reason: &ExitReason,
     ) -> After {
+        let member = control.domain.take();
         self.table.release(index, control);
+        drop(member);
         tell_watchers(watchers, reason);
         let left = self.guests.fetch_sub(1, Ordering::AcqRel) - 1;
         self.exit_observer.process_ended(left);
@@ -104,42 +114,60 @@ impl Shared {
     /// Ends a mailbox of the host at once, with reason `normal`. It has no execution and is in no queue.
     pub(crate) fn close_mailbox(&self, index: u32) {
         let mut control = self.table.entry(index).control();
-        let pid = self.table.pid(control.id);
+        let pid = control.pid();
         control.phase = Phase::Exiting;
         control.alarm = 0;
         control.expired = false;
         let left = (control.arrived.take(), control.waker.take());
         let watchers = control.watchers.take();
+        control.close_mailbox(&self.domain);
         let ties = control.ties.take();
         drop(control);
         drop(left);
-        let steps = ties.map_or_else(Steps::new, |ties| self.steps(pid, ties));
-        for step in steps.into_iter().rev() {
-            self.step(pid, &ExitReason::Normal, step);
+        let farewell = Farewell {
+            pid,
+            reason: ExitReason::Normal,
+            steps: Steps::new(),
+            domain: None,
+            watchers,
+        };
+        let mut farewell = self.with_steps(farewell, ties);
+        while let Some(step) = farewell.steps.pop() {
+            self.step(&farewell, step);
         }
         self.table.release(index, self.table.entry(index).control());
-        tell_watchers(watchers, &ExitReason::Normal);
+        tell_watchers(farewell.watchers, &ExitReason::Normal);
     }
 
-    /// The steps of a teardown. Its first act is to give back the name.
-    fn steps(&self, pid: Pid, ties: Box<Ties<Timer>>) -> Steps {
+    /// Adds the steps of a teardown. Its first act is to give back the name.
+    fn with_steps(&self, mut farewell: Farewell, ties: Option<Box<Ties<Timer>>>) -> Farewell {
+        let Some(ties) = ties else { return farewell };
         if let Some(name) = &ties.name {
-            self.names.remove(name, pid);
+            self.forget_name(self.domain_of(&farewell), name, farewell.pid);
         }
-        farewell::steps(ties)
+        farewell.steps = farewell::steps(ties);
+        farewell
+    }
+
+    fn domain_of<'a>(&'a self, farewell: &'a Farewell) -> &'a Domain {
+        farewell.domain.as_ref().unwrap_or(&self.domain)
     }
 
     /// Does one step. Returns how many steps its work counts for.
-    fn step(&self, pid: Pid, reason: &ExitReason, step: Step) -> usize {
+    fn step(&self, farewell: &Farewell, step: Step) -> usize {
+        let Farewell { pid, reason, .. } = farewell;
+        let domain = self.domain_of(farewell);
         match step {
             Step::Down(watcher, monitor) => self.tell_down(watcher, monitor, reason),
-            Step::Unlink(other) => self.tell_linked(other, pid, reason),
+            Step::Unlink(other) => self.tell_linked(other, *pid, reason),
             Step::Resume(other, times) => {
                 self.resume(other, times);
             }
             Step::ForgetMonitor(process, monitor) => self.forget_monitored_by(process, monitor),
-            Step::ForgetGroupMonitor(group, monitor) => self.forget_group_monitor(&group, monitor),
-            Step::Leave(group) => return 1 + self.leave_at_teardown(&group, pid),
+            Step::ForgetGroupMonitor(group, monitor) => {
+                self.forget_group_monitor(domain, &group, monitor);
+            }
+            Step::Leave(group) => return 1 + self.leave_at_teardown(domain, &group, *pid),
             Step::Cancel(key) => {
                 self.scheduler.cancel(key);
             }

@@ -6,26 +6,53 @@
 
 use super::Shared;
 use super::alarm::{Alarm, AlarmOf, Sends, Timer, held_bytes};
+use super::control::{Control, beyond_free};
 use super::current::Current;
-use super::names::is_name;
+use super::domain::Domain;
+use super::namespace::is_name;
 use crate::broken::{Rule, breaks};
 use crate::process::{Budget, Destination, Event, ExitReason, Pid, Reference};
+
+impl Control {
+    /// Takes a timer out of the ties.
+    fn take_timer(&mut self, system: &Domain, timer: Reference) -> Option<Box<Timer>> {
+        let ties = self.ties.as_mut()?;
+        let taken = ties.timers.remove(&timer)?;
+        let before = ties.timer_bytes;
+        ties.timer_bytes -= taken.held_bytes();
+        let after = ties.timer_bytes;
+        self.hold_timers(system, before, after);
+        Some(taken)
+    }
+
+    /// Changes how many bytes its timers hold. Returns false if the domain has too little memory left.
+    fn hold_timers(&self, system: &Domain, before: u64, after: u64) -> bool {
+        let (before, after) = (beyond_free(before), beyond_free(after));
+        before == after || self.domain_or(system).hold_mailbox(before, after)
+    }
+}
 
 impl Shared {
     /// Fires a timer of a process.
     pub(super) fn fire_timer(&self, owner: Pid, timer: Reference) {
-        let taken = self.table.find(owner).and_then(|(_, _, mut control)| {
-            let ties = control.ties.as_mut()?;
-            let taken = ties.timers.remove(&timer)?;
-            ties.timer_bytes -= taken.held_bytes();
-            Some(taken)
-        });
-        let Some(taken) = taken.map(|timer| *timer) else {
+        let Some((_, _, mut control)) = self.table.find(owner) else {
             return;
         };
+        let Some(taken) = control.take_timer(&self.domain, timer) else {
+            return;
+        };
+        let domain = match &taken.to {
+            Destination::Name(_) => control
+                .domain
+                .as_ref()
+                .map(|member| member.domain().clone()),
+            Destination::Process(_) => None,
+        };
+        drop(control);
+        let domain = domain.as_ref().unwrap_or(&self.domain);
         let to = match taken.to {
             Destination::Process(pid) => Some(pid),
-            Destination::Name(name) => self.whereis(&name),
+            Destination::Name(name) => self.whereis(domain, &name),
         };
         let Some(to) = to else { return };
         let event = match taken.sends {
@@ -56,15 +83,18 @@ impl Current {
         if !self.shared.may_tie(entry, &mut control) {
             return reference;
         }
-        let bytes_max = control.mailbox_bytes_max;
+        let bytes_max = control.each(&self.shared.domain).mailbox_bytes_max;
         let ties = control.ties();
         let held_bytes = held_bytes(&to, &sends);
         // The bytes in timers have the same limit as the bytes in a mailbox.
-        if ties.timer_bytes + held_bytes > bytes_max {
+        let before = ties.timer_bytes;
+        let is_there = before + held_bytes <= bytes_max
+            && control.hold_timers(&self.shared.domain, before, before + held_bytes);
+        if !is_there {
             let _ = control.end_with(entry, ExitReason::Exhausted(Budget::Resources), true);
             return reference;
         }
-        ties.timer_bytes += held_bytes;
+        control.ties().timer_bytes += held_bytes;
         // The timer is armed under the lock, so that an alarm which goes off at once finds the timer in the ties.
         let key = self.shared.scheduler.arm(
             deadline_ns,
@@ -79,7 +109,7 @@ impl Current {
             to,
             sends,
         };
-        ties.timers.insert(reference, Box::new(timer));
+        control.ties().timers.insert(reference, Box::new(timer));
         drop(control);
         self.charge_copy(held_bytes as usize);
         self.charge_tie();
@@ -94,10 +124,7 @@ impl Current {
         }
         let cancelled = {
             let mut control = self.entry().control();
-            let ties = control.ties.as_mut()?;
-            let cancelled = ties.timers.remove(&timer)?;
-            ties.timer_bytes -= cancelled.held_bytes();
-            cancelled
+            control.take_timer(&self.shared.domain, timer)?
         };
         // If the alarm is on its way already, it will find no timer.
         self.shared.scheduler.cancel(cancelled.key);

@@ -6,7 +6,7 @@ use super::control::{Awaits, Control, ControlGuard, Entry, Phase, idleness};
 use super::program::{Body, End, Ending};
 use super::turn_context::{self, TurnOutcome};
 use super::waker::{self, TurnWaker};
-use crate::process::{ExitReason, Reference};
+use crate::process::ExitReason;
 use crate::scheduler::{After, Task, Work};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -24,6 +24,43 @@ impl Work for Shared {
             return self.go_on_ending(task, *farewell, priority);
         }
         debug_assert_eq!(control.phase, Phase::Scheduled);
+        if control.domain.is_some() {
+            return self.run_in_domain(task, entry, control);
+        }
+        self.give_turn(task, entry, control)
+    }
+
+    fn fire(&self, alarm: Alarm) {
+        let number = match alarm.of {
+            AlarmOf::Wait(number) => number,
+            AlarmOf::Timer(id) => {
+                let timer = self.reference(id);
+                return self.fire_timer(alarm.pid, timer);
+            }
+            AlarmOf::Rate => return self.fire_rate(alarm.pid),
+        };
+        let Some((index, _, mut control)) = self.table.find(alarm.pid) else {
+            return;
+        };
+        if control.alarm == number {
+            control.expired = true;
+            control.seems_to_wait = false;
+            let wake_action = control.mail();
+            drop(control);
+            self.carry_out(index, wake_action);
+        }
+    }
+}
+
+impl Shared {
+    /// Gives a process its turn, unless it is suspended, owes turns or has a pending exit.
+    #[inline(always)]
+    pub(super) fn give_turn(
+        &self,
+        task: Task,
+        entry: &Entry,
+        mut control: ControlGuard<'_>,
+    ) -> After {
         if let Some(after) = withhold_turn(&mut control) {
             return after;
         }
@@ -45,29 +82,6 @@ impl Work for Shared {
             return self.finish(task, control, end);
         }
         self.end_turn(entry, body, has_host_calls)
-    }
-
-    fn fire(&self, alarm: Alarm) {
-        let number = match alarm.of {
-            AlarmOf::Wait(number) => number,
-            AlarmOf::Timer(id) => {
-                let timer = Reference {
-                    node: self.node,
-                    id,
-                };
-                return self.fire_timer(alarm.pid, timer);
-            }
-        };
-        let Some((index, _, mut control)) = self.table.find(alarm.pid) else {
-            return;
-        };
-        if control.alarm == number {
-            control.expired = true;
-            control.seems_to_wait = false;
-            let wake_action = control.mail();
-            drop(control);
-            self.carry_out(index, wake_action);
-        }
     }
 }
 
@@ -156,9 +170,11 @@ impl Shared {
         control.phase = Phase::Running;
         control.woken = false;
         entry.idleness.store(idleness::NONE, Ordering::Relaxed);
-        turn_context::begin(self.table.pid(control.id), control.arrived.as_deref_mut());
+        turn_context::begin(control.pid(), control.arrived.as_deref_mut());
         entry.has_mail.store(false, Ordering::Relaxed);
-        control.has_host_calls.then(|| self.waker(task, control.id))
+        control
+            .has_host_calls
+            .then(|| self.waker(task, control.pid()))
     }
 
     /// Ends a turn that the process has survived, and returns what the scheduler does with it.
@@ -202,14 +218,16 @@ impl Shared {
         };
         control.owed_turns = u16::try_from(outcome.owed_turns).unwrap_or(u16::MAX);
         self.count_reductions(control, outcome.reductions);
+        control.give_back_room(&self.domain);
     }
 
     /// Notes what a turn has cost: what the process has reported, or else the slice that it has used up.
     fn count_reductions(&self, control: &mut Control, said: u64) {
         if said > 0 {
-            control.reductions = said;
+            control.spend(said);
         } else if control.awaits == Awaits::Host {
-            control.reductions += u64::from(self.config.reductions);
+            let reductions = control.reductions + u64::from(self.config.reductions);
+            control.spend(reductions);
         }
     }
 }

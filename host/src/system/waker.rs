@@ -35,13 +35,13 @@ pub(crate) fn free() {
 impl Shared {
     /// A waker for the turn of a process whose program can wait in host calls. It is this thread's last one, unless a
     /// host call has kept a copy of that.
-    pub(super) fn waker(&self, index: u32, id: u64) -> TurnWaker {
+    pub(super) fn waker(&self, index: u32, pid: Pid) -> TurnWaker {
         let last = take().filter(|last| last.is_free());
         let waker = last.unwrap_or_else(|| {
             let state = Arc::new(HostCallWaker {
                 shared: self.this.clone(),
-                node: self.node,
                 index: AtomicU32::new(0),
+                node: AtomicU64::new(0),
                 id: AtomicU64::new(0),
             });
             TurnWaker {
@@ -50,7 +50,8 @@ impl Shared {
             }
         });
         waker.state.index.store(index, Ordering::Relaxed);
-        waker.state.id.store(id, Ordering::Relaxed);
+        waker.state.node.store(pid.node, Ordering::Relaxed);
+        waker.state.id.store(pid.id, Ordering::Relaxed);
         waker
     }
 }
@@ -74,9 +75,9 @@ impl TurnWaker {
 /// Schedules a process when one of its host calls is complete. I/O drivers may hold it long after the process is gone.
 struct HostCallWaker {
     shared: Weak<Shared>,
-    node: u64,
     /// The process that it wakes. It changes only while there is no copy.
     index: AtomicU32,
+    node: AtomicU64,
     id: AtomicU64,
 }
 
@@ -86,9 +87,11 @@ impl Wake for HostCallWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let id = self.id.load(Ordering::Relaxed);
-        let node = self.node;
-        if turn_context::wake(Pid { node, id }) {
+        let pid = Pid {
+            node: self.node.load(Ordering::Relaxed),
+            id: self.id.load(Ordering::Relaxed),
+        };
+        if turn_context::wake(pid) {
             return;
         }
         let Some(shared) = self.shared.upgrade() else {
@@ -96,7 +99,7 @@ impl Wake for HostCallWaker {
         };
         let index = self.index.load(Ordering::Relaxed);
         let mut control = shared.table.entry(index).control();
-        if control.id == id {
+        if control.pid() == pid {
             let wake_action = control.wake();
             drop(control);
             shared.carry_out(index, wake_action);

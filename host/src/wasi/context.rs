@@ -1,11 +1,11 @@
 //! The WASI context of one process, made from what its system grants.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand_chacha::rand_core::TryRng;
@@ -14,12 +14,12 @@ use wasmtime_wasi::{
     FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder, WasiView,
 };
 
-use super::Seam;
 use super::grants::{DirGrant, Grants, NetGrant, WasiError, WasiErrorKind};
 use super::input::GuestInput;
-use super::lines::GuestOutput;
-use super::output::Output;
+use super::lines::{GuestOutput, Meter};
+use super::output::{Output, lock};
 use super::preview1::{Preview1, SPECIAL_MAX};
+use super::{HostBudget, Seam};
 use tokio::sync::Semaphore;
 
 /// The most random bytes of one preview 2 call. The host makes and holds them in one go, which takes less than 10 ms.
@@ -27,6 +27,9 @@ const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// Each process has these handles without their being counted: the standard streams and their terminals.
 const STANDARD_HANDLES: usize = 6;
+
+/// The sets of directories that are kept open for processes that see only some.
+const SETS_MAX: usize = 64;
 
 /// The host opens and closes this many handles on behalf of a process, beyond the process's own.
 const OWN_HANDLES: usize = 8;
@@ -43,6 +46,8 @@ pub struct Wasi {
     net: Arc<NetGrant>,
     /// The granted directories, already open. Contexts share them, so that making one needs no file descriptor.
     directories: WasiFilesystemCtx,
+    /// The same for processes that see some of them only, by their indexes among the grants: at most [`SETS_MAX`].
+    some: Mutex<HashMap<Vec<usize>, WasiFilesystemCtx>>,
     output: Output,
     seam: Arc<dyn Seam>,
     /// Permits for operations on FIFOs and devices.
@@ -51,7 +56,36 @@ pub struct Wasi {
     contexts: Arc<()>,
 }
 
+/// The part of a system's grants that one process has.
+pub struct Part {
+    /// The most handles that it may hold at a time.
+    pub handles_max: usize,
+    /// None if nothing but the system bounds it.
+    pub budget: Option<Arc<dyn HostBudget>>,
+    /// The paths of the directories that it sees. None for all.
+    pub directories: Option<Arc<[Box<str>]>>,
+    /// The network addresses that it may use beside being granted them. None for all.
+    pub network: Option<Arc<NetGrant>>,
+    /// Does it see the environment variables?
+    pub environment: bool,
+    /// Does it read the host's standard input?
+    pub standard_input: bool,
+}
+
 impl Wasi {
+    /// All that the system grants.
+    #[cfg(test)]
+    pub(super) fn whole(&self) -> Part {
+        Part {
+            handles_max: self.grants.handles_max,
+            budget: None,
+            directories: None,
+            network: None,
+            environment: true,
+            standard_input: true,
+        }
+    }
+
     /// Fills the buffer with random bytes that a guest may use for secrets.
     pub(crate) fn fill_random(&self, buffer: &mut [u8]) {
         self.seam.fill_random(buffer);
@@ -80,6 +114,7 @@ impl Wasi {
                 ..grants
             },
             directories,
+            some: Mutex::default(),
             output,
             seam,
             special: Arc::new(Semaphore::new(SPECIAL_MAX)),
@@ -98,33 +133,88 @@ impl Wasi {
     }
 
     /// A context for a process that runs a core module.
-    pub fn preview1(&self) -> Preview1 {
-        let mut context = self.builder().build_p1();
+    pub fn preview1(&self, part: &Part) -> Preview1 {
+        let mut context = self.builder(part).build_p1();
         let view = context.ctx();
-        *view.ctx.filesystem() = self.directories.clone();
+        *view.ctx.filesystem() = self.directories(part);
         view.table
-            .set_max_capacity(self.table_capacity().saturating_add(OWN_HANDLES));
-        Preview1::new(context, self.special.clone(), self.table_capacity())
+            .set_max_capacity(self.table_capacity(part).saturating_add(OWN_HANDLES));
+        let blocking = part.budget.as_ref().map(|budget| budget.blocking());
+        Preview1::new(
+            context,
+            self.special.clone(),
+            blocking.unwrap_or_default(),
+            self.table_capacity(part),
+        )
     }
 
     /// A context, and the table of its handles, for a process that runs a component.
-    pub fn preview2(&self) -> (WasiCtx, ResourceTable) {
-        let mut context = self.builder().build();
-        *context.filesystem() = self.directories.clone();
+    pub fn preview2(&self, part: &Part) -> (WasiCtx, ResourceTable) {
+        let mut context = self.builder(part).build();
+        *context.filesystem() = self.directories(part);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(self.table_capacity());
+        table.set_max_capacity(self.table_capacity(part));
         (context, table)
     }
 
-    fn table_capacity(&self) -> usize {
-        STANDARD_HANDLES
-            .saturating_add(self.grants.dirs.len())
-            .saturating_add(self.grants.handles_max)
+    /// Opens the directories for processes that see only these, so that [`Wasi::preview1`] and [`Wasi::preview2`] find
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses to open one of them.
+    pub fn open_some(&self, paths: &Arc<[Box<str>]>) -> Result<(), WasiError> {
+        let seen = self.seen(paths);
+        let mut some = lock(&self.some);
+        if some.contains_key(&seen) {
+            return Ok(());
+        }
+        if some.len() >= SETS_MAX {
+            return Err(WasiError::new(
+                WasiErrorKind::Directory,
+                format!("there are {SETS_MAX} sets of directories already"),
+                "pass on the same directories to more processes",
+            ));
+        }
+        let grants = seen.iter().map(|index| self.grants.dirs[*index].clone());
+        let opened = open_directories(&grants.collect::<Vec<_>>())?;
+        some.insert(seen, opened);
+        Ok(())
     }
 
-    fn builder(&self) -> WasiCtxBuilder {
-        let [stdout, stderr] = GuestOutput::both(&self.output);
-        let net = self.net.clone();
+    /// The indexes of the granted directories with these paths.
+    fn seen(&self, paths: &[Box<str>]) -> Vec<usize> {
+        let dirs = self.grants.dirs.iter().enumerate();
+        let seen = dirs.filter(|(_, grant)| paths.iter().any(|path| **path == *grant.guest));
+        seen.map(|(index, _)| index).collect()
+    }
+
+    fn directories(&self, part: &Part) -> WasiFilesystemCtx {
+        match &part.directories {
+            None => self.directories.clone(),
+            Some(paths) => {
+                let seen = self.seen(paths);
+                lock(&self.some).get(&seen).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    fn table_capacity(&self, part: &Part) -> usize {
+        STANDARD_HANDLES
+            .saturating_add(self.grants.dirs.len())
+            .saturating_add(part.handles_max)
+    }
+
+    fn builder(&self, part: &Part) -> WasiCtxBuilder {
+        let meter = part.budget.clone().map(|budget| Meter {
+            budget,
+            seam: self.seam.clone(),
+        });
+        let [stdout, stderr] = GuestOutput::both(&self.output, meter);
+        let net = match &part.network {
+            Some(passed_on) => Arc::new(self.net.only(passed_on)),
+            None => self.net.clone(),
+        };
         let mut seed = [0; 16];
         self.seam.fill_random(&mut seed);
 
@@ -133,7 +223,11 @@ impl Wasi {
             // This is the default, but everything depends on it: file operations go to tokio's blocking pool.
             .allow_blocking_current_thread(false)
             .args(&self.grants.args)
-            .envs(&self.grants.env)
+            .envs(if part.environment {
+                &self.grants.env
+            } else {
+                &[]
+            })
             .allow_tcp(*net != NetGrant::None)
             .allow_udp(*net != NetGrant::None)
             .allow_ip_name_lookup(*net == NetGrant::All)
@@ -147,7 +241,7 @@ impl Wasi {
                 let permitted = net.permits(address, usage);
                 Box::pin(async move { permitted })
             });
-        if self.grants.stdin {
+        if self.grants.stdin && part.standard_input {
             builder.stdin(GuestInput {
                 prompts: stdout.clone(),
             });

@@ -228,6 +228,21 @@ impl NetGrant {
         }
     }
 
+    /// Grants what both grant.
+    #[must_use]
+    pub fn only(&self, other: &NetGrant) -> NetGrant {
+        match (self, other) {
+            (NetGrant::All, grant) | (grant, NetGrant::All) => grant.clone(),
+            (NetGrant::None, _) | (_, NetGrant::None) => NetGrant::None,
+            (NetGrant::Peers(one), NetGrant::Peers(other)) => {
+                let pairs = one
+                    .iter()
+                    .flat_map(|one| other.iter().map(move |other| (one, other)));
+                NetGrant::Peers(pairs.filter_map(|(one, other)| one.only(other)).collect())
+            }
+        }
+    }
+
     /// May guests use this address in this way?
     pub(super) fn permits(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
         let peers = match self {
@@ -251,6 +266,18 @@ impl NetGrant {
 }
 
 impl Peer {
+    /// The addresses that both mean.
+    fn only(&self, other: &Peer) -> Option<Peer> {
+        let port = match (self.port, other.port) {
+            (Some(one), Some(other)) if one != other => return None,
+            (one, other) => one.or(other),
+        };
+        (self.address == other.address).then_some(Peer {
+            address: self.address,
+            port,
+        })
+    }
+
     fn parse(text: &str) -> Result<Peer, WasiError> {
         let bare = text
             .strip_prefix('[')

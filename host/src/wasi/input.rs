@@ -235,7 +235,7 @@ mod tests {
         let source = Arc::new(Source::default());
         source.start(reader);
         let (output, captured) = Output::memory();
-        let guest = GuestOutput::both(&output);
+        let guest = GuestOutput::both(&output, None);
         let prompts = guest[0].clone();
         (writer, SharedInput { source, prompts }, captured, guest)
     }

@@ -20,6 +20,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::output::{CHUNK_OVERHEAD_BYTES, Output, lock};
 use super::sink::{Channel, Unfinished, WriterId};
+use super::{HostBudget, Seam};
 
 /// A longer line is passed on in pieces.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -44,6 +45,14 @@ struct Lines {
     output: Output,
     writers: [WriterId; 2],
     pending: Mutex<Pending>,
+    /// None if nothing but the output's own speed bounds what the process writes.
+    meter: Option<Meter>,
+}
+
+/// The budget of a process's output, and the clock for it.
+pub(super) struct Meter {
+    pub(super) budget: Arc<dyn HostBudget>,
+    pub(super) seam: Arc<dyn Seam>,
 }
 
 #[derive(Default)]
@@ -63,11 +72,12 @@ struct Line {
 
 impl GuestOutput {
     /// Standard output and standard error of one process.
-    pub(super) fn both(output: &Output) -> [GuestOutput; 2] {
+    pub(super) fn both(output: &Output, meter: Option<Meter>) -> [GuestOutput; 2] {
         let lines = Arc::new(Lines {
             output: output.clone(),
             writers: [output.new_writer(), output.new_writer()],
             pending: Mutex::default(),
+            meter,
         });
         CHANNELS.map(|channel| GuestOutput {
             lines: lines.clone(),
@@ -87,6 +97,7 @@ impl GuestOutput {
             space_bytes: 0,
             permit_bytes: 0,
             unyielded_bytes: 0,
+            unpaced_bytes: 0,
         }
     }
 }
@@ -163,6 +174,27 @@ impl Lines {
         }
     }
 
+    /// Takes the bytes of a write out of the process's budget.
+    fn take(&self, bytes: usize) -> StreamResult<()> {
+        match &self.meter {
+            Some(meter) if !meter.budget.take_output(bytes as u64) => {
+                Err(failed(rustix::io::Errno::NOSPC.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the process may write so many bytes more.
+    async fn keep_pace(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            let now_ns = meter.seam.now();
+            let delay = meter.budget.output_delay(bytes as u64, now_ns);
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+
     /// Waits for space for this many bytes, and reserves it. Returns the reserved bytes; 0 if the output is closed.
     async fn reserve(&self, bytes: usize) -> usize {
         match self.output.reserve(bytes).await {
@@ -206,12 +238,17 @@ struct LineStream {
     /// The number of bytes that the guest has been allowed to write.
     permit_bytes: usize,
     unyielded_bytes: usize,
+    /// Bytes that were written and for which the guest has not waited yet, if its output has a rate.
+    unpaced_bytes: usize,
 }
 
 #[async_trait]
 impl OutputStream for LineStream {
     fn check_write(&mut self) -> StreamResult<usize> {
         self.lines.check_open(self.channel)?;
+        if self.unpaced_bytes > 0 && self.lines.meter.is_some() {
+            return Ok(0);
+        }
         let piece_bytes = self.lines.piece_bytes();
         if self.space_bytes == 0
             && let Ok(space) = self.lines.output.try_reserve(piece_bytes)
@@ -231,6 +268,8 @@ impl OutputStream for LineStream {
             ));
         };
         self.lines.check_open(self.channel)?;
+        self.lines.take(bytes.len())?;
+        self.unpaced_bytes += bytes.len();
         self.permit_bytes = permit_bytes;
         // All of the space goes with the last bytes of the permit.
         let space_bytes = match permit_bytes {
@@ -253,6 +292,8 @@ impl OutputStream for LineStream {
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(self.lines.piece_bytes()));
+            self.lines.take(piece.len())?;
+            self.lines.keep_pace(piece.len()).await;
             let space_bytes = self.lines.reserve(piece.len()).await;
             if let Err(error) = self.lines.check_open(self.channel) {
                 self.lines.output.release(space_bytes);
@@ -273,6 +314,10 @@ impl OutputStream for LineStream {
 #[async_trait]
 impl Pollable for LineStream {
     async fn ready(&mut self) {
+        let unpaced_bytes = mem::take(&mut self.unpaced_bytes);
+        if unpaced_bytes > 0 {
+            self.lines.keep_pace(unpaced_bytes).await;
+        }
         if self.space_bytes == 0 && self.lines.output.closed(self.channel).is_none() {
             self.space_bytes = self.lines.reserve(self.lines.piece_bytes()).await;
         }
@@ -316,7 +361,7 @@ mod tests {
         let check = |pieces: &[&str], unfinished: &str| {
             // The output's thread isn't started yet, so it doesn't ask for unfinished lines.
             let (output, captured) = Output::memory();
-            let [guest, _] = GuestOutput::both(&output);
+            let [guest, _] = GuestOutput::both(&output, None);
             let mut stream = guest.stream();
             for piece in pieces {
                 write(&mut stream, piece);
@@ -352,7 +397,7 @@ mod tests {
         output.start().unwrap();
         std::thread::scope(|scope| {
             for process in 0..PROCESSES {
-                let [guest, _] = GuestOutput::both(&output);
+                let [guest, _] = GuestOutput::both(&output, None);
                 scope.spawn(move || {
                     let mut stream = guest.stream();
                     for line in 0..LINES {
@@ -387,7 +432,7 @@ mod tests {
         let gate = Gate::default();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
         output.start().unwrap();
-        let [guest, _] = GuestOutput::both(&output);
+        let [guest, _] = GuestOutput::both(&output, None);
         let mut stream = guest.stream();
         let line = format!("{}\n", "x".repeat(299));
         let piece = 1024 - CHUNK_OVERHEAD_BYTES;
@@ -421,8 +466,8 @@ mod tests {
         let gate = Gate::default();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
         output.start().unwrap();
-        let [guest, _] = GuestOutput::both(&output);
-        let [flood, _] = GuestOutput::both(&output);
+        let [guest, _] = GuestOutput::both(&output, None);
+        let [flood, _] = GuestOutput::both(&output, None);
         let (mut stream, mut flood) = (guest.stream(), flood.stream());
         write(&mut stream, "last");
         let more = || Bytes::from(vec![b'x'; 500]);
@@ -438,7 +483,7 @@ mod tests {
     fn output_to_both_streams_keeps_its_order() {
         let gate = Gate::default();
         let output = Output::new(Box::new(gate.clone()), Box::new(gate.clone()));
-        let [stdout, stderr] = GuestOutput::both(&output);
+        let [stdout, stderr] = GuestOutput::both(&output, None);
         write(&mut stdout.stream(), "half ");
         write(&mut stderr.stream(), "error\n");
         write(&mut stdout.stream(), "whole\n");
@@ -453,7 +498,7 @@ mod tests {
         gate.open();
         let output = Output::bounded(Box::new(gate.clone()), 1024);
         output.start().unwrap();
-        let [guest, _] = GuestOutput::both(&output);
+        let [guest, _] = GuestOutput::both(&output, None);
         write(&mut guest.stream(), "ready> ");
         while gate.text().is_empty() {
             std::thread::yield_now();
@@ -466,7 +511,7 @@ mod tests {
         let gate = Gate::default();
         gate.open();
         let output = Output::bounded(Box::new(gate.clone()), 256);
-        let [guest, _] = GuestOutput::both(&output);
+        let [guest, _] = GuestOutput::both(&output, None);
         let text = format!("{}\n", "abcdefg\n".repeat(1000));
         output.start().unwrap();
         write(&mut guest.stream(), &text);
@@ -486,7 +531,7 @@ mod tests {
             }
         }
         let output = Output::bounded(Box::new(Broken), 1024);
-        let mut stream = GuestOutput::both(&output)[0].stream();
+        let mut stream = GuestOutput::both(&output, None)[0].stream();
         write(&mut stream, "nobody reads this\n");
         output.flush();
         let is_broken = |error: StreamError| match error {

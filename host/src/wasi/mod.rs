@@ -36,9 +36,11 @@
 //! replayed schedule must not depend on it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use wasmtime_wasi::{I32Exit, ResourceTableError, WasiView};
 
 mod context;
@@ -52,7 +54,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use context::Wasi;
+pub use context::{Part, Wasi};
 pub use grants::{DirGrant, Grants, NetGrant, Peer, WasiError, WasiErrorKind, parse_env};
 pub(crate) use names::{is_preview1_function, is_preview2_interface};
 pub use output::{Captured, Output};
@@ -70,6 +72,18 @@ const BLOCKING_THREAD_WAIT: Duration = Duration::from_secs(600);
 /// Threads that drive sockets and timers. They only pass on wake-ups, so one would do. The second takes over while the first runs
 /// a task.
 const IO_THREADS: usize = 2;
+
+/// The budget of the processes that a process belongs to, as far as WASI uses it up.
+pub trait HostBudget: Send + Sync {
+    /// Takes so many bytes of output. Returns false if there are fewer left.
+    fn take_output(&self, bytes: u64) -> bool;
+
+    /// Notes that so many bytes are written now, and returns how long the writer has to wait for that.
+    fn output_delay(&self, bytes: u64, now_ns: u64) -> Duration;
+
+    /// The permits that an operation on a file needs, one of each.
+    fn blocking(&self) -> Vec<Arc<Semaphore>>;
+}
 
 /// The only source of time and randomness for a guest's WASI functions.
 pub trait Seam: Send + Sync {
@@ -133,7 +147,7 @@ pub fn io_runtime() -> io::Result<Runtime> {
 /// If a thread can't be started.
 pub fn check_threads(count: usize) -> io::Result<()> {
     let (release, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Arc::new(std::sync::Mutex::new(wait));
+    let wait = Arc::new(std::sync::Mutex::new(wait));
     let threads = (0..count).map(|_| {
         let wait = wait.clone();
         std::thread::Builder::new().spawn(move || {

@@ -118,7 +118,7 @@ fn run_module(grants: Grants, body: &str) -> Outcome {
     let mut linker = Linker::new(&engine);
     add_preview1(&mut linker).unwrap();
     let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
-    let mut store = Store::new(&engine, wasi.preview1());
+    let mut store = Store::new(&engine, wasi.preview1(&wasi.whole()));
     let result = io_runtime().unwrap().block_on(async {
         let instance = linker.instantiate_async(&mut store, &module).await?;
         let run = instance.get_typed_func::<(), i64>(&mut store, "run")?;
@@ -420,7 +420,7 @@ fn run_component(grants: Grants, text: &str) -> Result<u64, Error> {
     let mut linker = ComponentLinker::new(&engine);
     add_preview2(&mut linker).unwrap();
     let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
-    let (context, table) = wasi.preview2();
+    let (context, table) = wasi.preview2(&wasi.whole());
     let mut store = Store::new(&engine, ComponentData { context, table });
     io_runtime().unwrap().block_on(async {
         let instance = linker.instantiate_async(&mut store, &component).await?;

@@ -40,6 +40,7 @@ entry      run
 memory     128 KiB, at most 640 KiB
 instances  recycled: made as new when a process returns, for the next
 functions  run, worker
+rights     none
 imports    atoll-rt:process/lifecycle@0.2.0 self: provided by atoll
            wasi_snapshot_preview1 fd_write: provided as WASI; files and network only as granted to `atoll run`
 ",
@@ -54,6 +55,7 @@ imports    atoll-rt:process/lifecycle@0.2.0 self: provided by atoll
             "memory": { "minimum": 131_072, "maximum": 655_360 },
             "usedOnce": null,
             "functions": ["run", "worker"],
+            "rights": [],
             "imports": [
                 { "module": "atoll-rt:process/lifecycle@0.2.0", "name": "self", "provider": "atoll" },
                 { "module": "wasi_snapshot_preview1", "name": "fd_write", "provider": "wasi" },
@@ -81,6 +83,7 @@ world      atoll-rt:process/process
 entry      run
 instances  recycled: made as new when a process returns, for the next
 functions  run
+rights     none
 ",
     );
 }
@@ -98,6 +101,7 @@ entry      none: it can't be run
 memory     64 KiB, at most the limit of a process
 instances  used once: it does not export its memory
 functions  go
+rights     none
 imports    env print: NOT PROVIDED: the program can't be loaded
 ",
     );

@@ -6,7 +6,7 @@ use atoll_tests::{Atoll, Guest, TIE_FUNCTIONS, TIES, TOOLS};
 
 /// Information about a process, at 2400: is there any, status at 2408, priority, trap-exit, hibernates; reductions at 2416,
 /// memory, events, bytes, timers, age at 2456; parent at 2464, name at 2488, label at 2500; program at 2512, function,
-/// current function at 2528; links at 2536, monitors, monitored-by at 2552. The counters are at 2600.
+/// current function at 2528; links at 2536, monitors, monitored-by at 2552. The counters are at 2800.
 const LOOKING: &str = "
   (func $look (param $slot i32) (result i32)
     (global.set $heap (i32.const 32768))
@@ -72,7 +72,7 @@ fn a_program_without_a_grant_is_not_loaded() {
     let uses = |imports: &str| {
         let mut body = String::new();
         if imports.contains("counters") {
-            body += "(call $counters (i32.const 2600))";
+            body += "(call $counters (i32.const 2800))";
         }
         if imports.contains("resume") {
             body += "(drop (call $resume (i64.const 0) (i64.const 0)))";
@@ -286,13 +286,13 @@ fn all_processes_and_counters() {
                 (br $next))))
           (i32.const 0))
         (func $print-counters
-          (call $counters (i32.const 2600))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2600))))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2608))))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2616))))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2632))))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2640))))
-          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2648)))))
+          (call $counters (i32.const 2800))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2800))))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2808))))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2816))))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2832))))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2840))))
+          (call $print-number (i32.wrap_i64 (i64.load (i32.const 2848)))))
         (func (export \"run\")
           (call $self (i32.const 16))
           (call $print-counters)
@@ -485,7 +485,7 @@ fn addresses_that_are_not_there() {
         ),
         (
             format!("(call $info {own} (i32.const 0x1ff68))"),
-            format!("info (address 0x1ff68, 160 bytes) {outside}"),
+            format!("info (address 0x1ff68, 304 bytes) {outside}"),
         ),
         (
             "(call $processes (i32.const 2098))".into(),

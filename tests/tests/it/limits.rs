@@ -549,7 +549,7 @@ fn a_failed_instance_is_no_process() {
             .program("bad", &bad)
             .outcome()
             .code(0)
-            .stdout("7\n1\n")
+            .stdout("8\n1\n")
             .stderr("");
     }
 }
@@ -563,7 +563,7 @@ fn failed_spawns_use_nothing_up() {
           (i64.store (i32.const 1024) (i64.const 4))
           (i64.store (i32.const 1032) (i64.const 65536))
           (loop $again
-            (call $must (i32.eq (i32.const 7)
+            (call $must (i32.eq (i32.const 8)
               (call $try-start-in %\"bad\" (i32.const 0) (i32.const 0) (i32.const 272))))
             (call $must (i32.eq (i32.const 1) (call $try-start %\"nobody\" (i32.const 272))))
             (call $must (i32.eq (i32.const 3)

@@ -31,6 +31,7 @@ mod inspection;
 mod loans;
 mod mailbox;
 mod monitors;
+mod policies;
 mod registry;
 mod rewriting;
 mod scheduling;
@@ -38,6 +39,7 @@ mod signals;
 mod spawning;
 mod stopping;
 mod timers;
+mod trees;
 
 // The guarantees for WASI programs.
 mod edges;

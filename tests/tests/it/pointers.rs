@@ -320,9 +320,9 @@ fn cases_that_do_not_exist() {
             "spawn: 2 is no case of `option`",
         ),
         (
-            "(i32.store (i32.const 1024) (i32.const 7))
+            "(i32.store (i32.const 1024) (i32.const 24))
              (drop (call $try-start-with %\"neighbour\" (i32.const 1024) (i32.const 1) (i32.const 272)))",
-            "spawn: 7 is no case of `spawn-option`",
+            "spawn: 24 is no case of `spawn-option`",
         ),
         (
             "(i32.store (i32.const 1024) (i32.const 255))

@@ -282,7 +282,7 @@ fn a_link_of_a_spawn_ends_a_parent_that_does_not_trap_exits() {
 
 #[test]
 fn names_that_a_spawn_can_not_give() {
-    // name-taken is case 5; a bad name is `other`, case 7, with a text. The failed spawn leaves nothing behind.
+    // name-taken is case 5; a bad name is `other`, case 8, with a text. The failed spawn leaves nothing behind.
     let body = "(func $try (param $name i32) (param $bytes i32)
           (i32.store8 (i32.const 2208) (i32.const 2))
           (i32.store (i32.const 2216) (local.get $name)) (i32.store (i32.const 2220) (local.get $bytes))
@@ -311,7 +311,7 @@ fn names_that_a_spawn_can_not_give() {
         .outcome()
         .code(0)
         .stdout(
-            "4294967295\n5\n4294967295\n7\na name has 1 to 255 bytes\n7\n4294967295\n\
+            "4294967295\n5\n4294967295\n8\na name has 1 to 255 bytes\n8\n4294967295\n\
              as many as there may be\n4294967295\n2\n",
         )
         .stderr("");
@@ -319,7 +319,7 @@ fn names_that_a_spawn_can_not_give() {
 
 #[test]
 fn a_reference_in_use_can_not_start_another_monitor() {
-    // The same reference twice in one spawn is one monitor. A second spawn with it fails (7, `other`) until the reference has
+    // The same reference twice in one spawn is one monitor. A second spawn with it fails (8, `other`) until the reference has
     // been used up.
     let body = "(func $try (param $count i32)
           (call $print-number
@@ -342,6 +342,6 @@ fn a_reference_in_use_can_not_start_another_monitor() {
     Atoll::run(tied_guest(body))
         .outcome()
         .code(0)
-        .stdout("4294967295\n7\n4\n4294967295\n4\n")
+        .stdout("4294967295\n8\n4\n4294967295\n4\n")
         .stderr("");
 }

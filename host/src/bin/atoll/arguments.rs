@@ -1,6 +1,7 @@
 //! The command line, as data.
 
-use atoll_rt::{CompileKind, DirGrant, NetGrant};
+use crate::units::{self, Hibernation};
+use atoll_rt::{CompileKind, DirGrant, NetGrant, Overflow, Rights};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -51,27 +52,31 @@ pub enum Command {
 pub struct Run {
     /// The program (`-` reads it from standard input), and its arguments. Atoll's own options come before it.
     #[arg(
-        required = true,
+        required_unless_present = "policy",
         num_args = 1..,
         trailing_var_arg = true,
         value_names = ["FILE", "ARGS"]
     )]
     pub command: Vec<OsString>,
 
+    /// A policy: a TOML file that says which programs there are, what each may do and use, and which one runs first. FILE is
+    /// left out then. `atoll inspect --policy FILE` prints one to start from.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// The function to run instead of the program's entry.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "policy")]
     pub function: Option<String>,
     /// The argument that the first process is spawned with.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "policy")]
     pub argument: Option<String>,
     /// Another program that processes may spawn by this name. May be given several times.
-    #[arg(long = "program", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(|text| program(&text)))]
+    #[arg(long = "program", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(|text| program(&text)), conflicts_with = "policy")]
     pub programs: Vec<(String, PathBuf)>,
     /// At the end, print counters and the resources held for processes on standard error.
     #[arg(long)]
     pub stats: bool,
     /// The time that processes get to end in order after the first one has ended or a signal has come. Then they are killed.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
     pub grace: Duration,
     /// Do not report crashes of processes.
     #[arg(short, long)]
@@ -81,75 +86,129 @@ pub struct Run {
     pub no_cache: bool,
 
     /// Scheduler threads; one per core if not given.
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Scheduling",
+        conflicts_with = "policy"
+    )]
     pub schedulers: Option<usize>,
     /// Reductions (calls and loop edges) that a process may run before the next process runs.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 4000,
-        help_heading = "Scheduling"
+        help_heading = "Scheduling",
+        conflicts_with = "policy"
     )]
     pub reductions: u32,
     /// How long a process waits for mail before it is hibernated (packed into some hundred bytes until its next signal): a time,
     /// 0 for at once, or `never`. When memory runs short, processes are hibernated earlier.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = hibernation, help_heading = "Scheduling")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::hibernation, help_heading = "Scheduling", conflicts_with = "policy")]
     pub hibernate_after: Hibernation,
     /// Make the memory of a hibernated process inaccessible: for tests of atoll itself.
     #[arg(long, hide = true)]
     pub poison: bool,
 
     /// Processes that may live at once.
-    #[arg(long, value_name = "N", default_value_t = 1 << 20, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, help_heading = "Limits", conflicts_with = "policy")]
     pub max_processes: u32,
     /// Linear memory that one process may hold.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_memory: u64,
     /// Memory that all processes may hold together, beyond a megabyte of each [default: three quarters of the machine's memory].
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_total_memory: Option<u64>,
     /// Bytes that may wait in one mailbox. If a mailbox would hold more, its process ends.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_mailbox: u64,
     /// Bytes that one message may have. If a message has more, its sender ends.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_message: u64,
     /// Links, monitors, aliases and timers that one process may hold, all together. If it would hold more, it ends.
-    #[arg(long, value_name = "N", default_value_t = 1 << 21, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1 << 21, help_heading = "Limits", conflicts_with = "policy")]
     pub max_ties: u32,
     /// Native stack that one process's wasm frames may take.
-    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_stack: u64,
     /// Processor time that compiling a program may take.
-    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = units::duration, help_heading = "Limits", conflicts_with = "policy")]
     pub max_compile_time: Duration,
     /// Memory that compiling a program may take [default: 4GiB, or three quarters of the machine's memory].
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
     pub max_compile_memory: Option<u64>,
     /// Files, sockets and other handles that one process may hold open.
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        conflicts_with = "policy"
+    )]
     pub max_handles: Option<usize>,
 
+    /// Messages that may wait in one mailbox.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        conflicts_with = "policy"
+    )]
+    pub max_messages: Option<u64>,
+    /// The fate of a message that a mailbox has no room for: end (its process ends), reject (the sender may learn it),
+    /// drop-newest or drop-oldest.
+    #[arg(long, value_name = "FATE", value_parser = units::overflow, help_heading = "Limits", conflicts_with = "policy")]
+    pub on_full_mailbox: Option<Overflow>,
+    /// Reductions that all processes together may use. Then they end.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        conflicts_with = "policy"
+    )]
+    pub max_reductions: Option<u64>,
+    /// How much of the machine all processes together may use, in percent of a core: 25%. If they have used more, they wait.
+    #[arg(long, value_name = "PERCENT", value_parser = units::rate, help_heading = "Limits", conflicts_with = "policy")]
+    pub max_rate: Option<u32>,
+    /// Bytes that all processes together may print. Printing more fails.
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
+    pub max_output: Option<u64>,
+    /// Bytes that they may print in a second. Printing more waits.
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits", conflicts_with = "policy")]
+    pub max_output_rate: Option<u64>,
+    /// Operations on files that may be under way for all modules together. More wait.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        conflicts_with = "policy"
+    )]
+    pub max_blocking: Option<u32>,
+
     /// A folder that programs may use: HOST::GUEST, or one path for both; `:ro` at the end for reading only.
-    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = OsStringValueParser::new().try_map(|text| dir(&text)), help_heading = "Grants")]
+    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = OsStringValueParser::new().try_map(|text| dir(&text)), help_heading = "Grants", conflicts_with = "policy")]
     pub dirs: Vec<DirGrant>,
     /// An environment variable for programs: NAME=VALUE, or NAME to pass on atoll's own.
-    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = env, help_heading = "Grants")]
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = env, help_heading = "Grants", conflicts_with = "policy")]
     pub env: Vec<(String, String)>,
     /// Let programs use the network: everything, or only these addresses (may be given several times).
     #[arg(
         long, value_name = "ADDRESS[:PORT]", num_args = 0..=1, require_equals = true, default_missing_value = "all",
-        value_parser = net, help_heading = "Grants"
+        value_parser = net, help_heading = "Grants",
+        conflicts_with = "policy"
     )]
     pub allow_net: Vec<NetGrant>,
     /// Let programs look at all processes (atoll-rt:process/inspection).
-    #[arg(long, help_heading = "Grants")]
+    #[arg(long, help_heading = "Grants", conflicts_with = "policy")]
     pub allow_inspect: bool,
     /// Let programs suspend processes (atoll-rt:process/debugging).
-    #[arg(long, help_heading = "Grants")]
+    #[arg(long, help_heading = "Grants", conflicts_with = "policy")]
     pub allow_debug: bool,
+    /// Withhold a right: signals, names, groups, timers, spawning, files, network, environment, standard-input, strangers. A
+    /// program that imports an interface without having the right to it is not loaded. May be given several times.
+    #[arg(long, value_name = "RIGHT", value_parser = units::right, help_heading = "Grants", conflicts_with = "policy")]
+    pub without: Vec<Rights>,
     /// Give programs an empty standard input instead of atoll's own.
-    #[arg(long, help_heading = "Grants")]
+    #[arg(long, help_heading = "Grants", conflicts_with = "policy")]
     pub no_stdin: bool,
 }
 
@@ -161,6 +220,9 @@ pub struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Print a policy for `atoll run --policy` that grants what the program imports, and no more.
+    #[arg(long, conflicts_with = "json")]
+    pub policy: bool,
 }
 
 /// Try to break isolation between guests.
@@ -221,7 +283,7 @@ fn time(text: &str) -> Result<Duration, String> {
     const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
     let time = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => duration(text)?,
+        Err(_) => units::duration(text)?,
     };
     match time <= TIME_MAX {
         true => Ok(time),
@@ -272,54 +334,6 @@ fn program(text: &OsStr) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// Parses a number of bytes, with or without a binary unit.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "" | "B" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        unit => return Err(format!("`{unit}` is no unit; use KiB, MiB or GiB")),
-    };
-    let number: u64 = digits
-        .trim()
-        .parse()
-        .map_err(|_| "write it as a number with a unit, such as 64KiB".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "that is more than any machine has".into())
-}
-
-/// Parses a length of time, with a unit or in seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "min" => 60.0,
-        unit => return Err(format!("`{unit}` is no unit; use ms, s or min")),
-    };
-    let number: f64 = digits
-        .trim()
-        .parse()
-        .map_err(|_| "write it as a number with a unit, such as 500ms or 5s".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| "that is no length of time".into())
-}
-
-/// The time after which a process is hibernated, or none for never.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Hibernation(pub Option<Duration>);
-
-fn hibernation(text: &str) -> Result<Hibernation, String> {
-    match text {
-        "never" => Ok(Hibernation(None)),
-        time => duration(time)
-            .map(|time| Hibernation(Some(time)))
-            .map_err(|error| format!("{error}; or write `never`")),
-    }
-}
-
 fn kind(text: &str) -> Result<CompileKind, String> {
     CompileKind::named(text).ok_or_else(|| "write `module` or `component`".into())
 }
@@ -344,40 +358,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("64KiB", 65536),
-            ("1GiB", 1 << 30),
-            ("2M", 2 << 20),
-            ("7B", 7),
-        ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "KiB", "-1", "1.5GiB", "1TB", "99999999999GiB", "1 2"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn hibernation_may_be_never() {
-        assert_eq!(hibernation("never"), Ok(Hibernation(None)));
-        assert_eq!(hibernation("0"), Ok(Hibernation(Some(Duration::ZERO))));
-        assert!(hibernation("ever").is_err());
-    }
-
-    #[test]
-    fn durations() {
-        for (text, milliseconds) in [("0", 0), ("500ms", 500), ("1.5s", 1500), ("2min", 120_000)] {
-            let expected = Duration::from_millis(milliseconds);
-            assert_eq!(duration(text), Ok(expected), "{text}");
-        }
-        for text in ["", "s", "-1s", "1h", "nan", "inf", "1e400s", "soon"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 }

@@ -1,9 +1,10 @@
 //! `atoll inspect`: describes a file, for people and for programs.
 
 use crate::arguments::Inspect;
+use crate::policy;
 use crate::run::{names, not_loaded, read};
 use crate::{Failure, written};
-use atoll_rt::{ImportStatus, Inspection, Path, printable_name};
+use atoll_rt::{ImportStatus, Inspection, Path, Rights, printable_name};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -12,6 +13,8 @@ pub fn inspect(options: &Inspect) -> Result<(), Failure> {
     let inspection = Inspection::of(&bytes).map_err(|error| not_loaded(&options.file, &error))?;
     let text = if options.json {
         json(&inspection)
+    } else if options.policy {
+        policy_text(&options.file, &inspection)
     } else {
         table(&inspection)
     };
@@ -20,6 +23,22 @@ pub fn inspect(options: &Inspect) -> Result<(), Failure> {
         stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush()),
+    )
+}
+
+/// A policy that grants what the program imports.
+fn policy_text(file: &std::path::Path, inspection: &Inspection) -> String {
+    let name = file.file_stem().map(|stem| stem.to_string_lossy());
+    let rights: Vec<_> = inspection.needs.names().collect();
+    let spawns = inspection.needs.contains(Rights::SPAWNING);
+    let mut imports = inspection.imports.iter();
+    let wasi = imports.any(|import| import.status == ImportStatus::Wasi);
+    policy::for_program(
+        name.as_deref().unwrap_or("main"),
+        file,
+        &rights,
+        spawns,
+        wasi,
     )
 }
 
@@ -80,6 +99,8 @@ fn table(inspection: &Inspection) -> String {
         ),
     );
     line("functions", &names(&inspection.functions));
+    let rights = inspection.needs.to_string();
+    line("rights", if rights.is_empty() { "none" } else { &rights });
     for (index, import) in inspection.imports.iter().enumerate() {
         let provided = match import.status {
             ImportStatus::Contract => "provided by atoll",
@@ -119,6 +140,7 @@ fn json(inspection: &Inspection) -> String {
         "memory": inspection.memory.map(|(minimum, maximum)| serde_json::json!({ "minimum": minimum, "maximum": maximum })),
         "usedOnce": inspection.used_once,
         "functions": inspection.functions,
+        "rights": inspection.needs.names().collect::<Vec<_>>(),
         "imports": imports,
     });
     format!("{value:#}\n")

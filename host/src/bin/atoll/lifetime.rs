@@ -11,7 +11,7 @@
 //! a death by the signal would hide the loss.
 
 use crate::{Failure, signals, table};
-use atoll_rt::{ExitReason, Output, System, Watch};
+use atoll_rt::{ExitReason, Output, System, Tree, Watch};
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
@@ -30,6 +30,8 @@ pub struct Lifetime<'a> {
     pub grace: Duration,
     /// Print statistics at the end.
     pub stats: bool,
+    /// The first process's tree, if that has a budget.
+    pub tree: Option<Tree>,
 }
 
 /// An event during a run.
@@ -181,7 +183,9 @@ impl Lifetime<'_> {
             self.output.report(&format!("atoll: main ended: {reason}"));
         }
         if self.stats {
-            self.output.report(&table::stats(self.system));
+            let tree = self.tree.as_ref().map(Tree::info);
+            self.output
+                .report(&table::stats(self.system, tree.as_ref()));
         }
     }
 

@@ -5,9 +5,11 @@ mod arguments;
 mod fuzz;
 mod inspect;
 mod lifetime;
+mod policy;
 mod run;
 mod signals;
 mod table;
+mod units;
 
 use arguments::{Arguments, Command, Compile};
 use clap::Parser;

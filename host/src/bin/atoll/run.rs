@@ -3,9 +3,11 @@
 use crate::Failure;
 use crate::arguments::Run;
 use crate::lifetime::{Lifetime, RunEvents};
+use crate::policy::Policy;
 use crate::signals;
 use atoll_rt::{
-    Config, Grants, LoadError, NetGrant, Output, Program, Spawn, System, printable, printable_name,
+    Config, Grants, Limits, LoadError, NetGrant, Output, Program, Rights, Spawn, System,
+    TreeOptions, printable, printable_name,
 };
 use std::ffi::OsString;
 use std::io::Read;
@@ -13,27 +15,59 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// A system that is to be run: from the command line, or from a policy.
+struct Plan {
+    config: Config,
+    programs: Vec<PlannedProgram>,
+    /// The name of the first process's program among them.
+    first: String,
+    function: String,
+    argument: Option<String>,
+    /// The options of the first process's tree, if it has any.
+    tree: Option<TreeOptions>,
+}
+
+struct PlannedProgram {
+    name: String,
+    file: PathBuf,
+    /// The options of each process of the program that another program spawns.
+    options: Option<TreeOptions>,
+}
+
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let events = RunEvents::new(signals::handle())?;
     let output = Output::inherit();
-    let config = config(&options, output.clone())?;
-    let system = System::new(config).map_err(not_started)?;
-    for (name, path) in &options.programs {
-        load(&system, name, path)?;
+    let mut config = config(&options, output.clone())?;
+    let plan = match &options.policy {
+        Some(path) => {
+            let policy = Policy::read(path)?;
+            policy.configure(&mut config);
+            planned(&policy, config, &options.command)?
+        }
+        None => plan(&options, config),
+    };
+    let system = System::new(plan.config).map_err(not_started)?;
+    let mut first = None;
+    for program in &plan.programs {
+        let loaded = load(&system, program)?;
+        if program.name == plan.first {
+            first = Some((loaded, &program.file));
+        }
     }
-    let file = Path::new(&options.command[0]);
-    let name = file
-        .file_stem()
-        .map_or("main".into(), |stem| stem.to_string_lossy());
-    let program = load(&system, &name, file)?;
+    let (program, file) = first.ok_or_else(|| Failure::new("there is no first program"))?;
 
-    let function = options.function.clone().unwrap_or_default();
-    let mut spawn = Spawn::new(&program).function(&function);
-    if let Some(argument) = options.argument {
+    let mut spawn = Spawn::new(&program).function(&plan.function);
+    if let Some(argument) = plan.argument {
         spawn = spawn.argument(argument.into_bytes());
     }
     events.begin();
-    let (_, watch) = system.spawn_watched(spawn).map_err(|error| {
+    let spawned = match plan.tree {
+        Some(tree) => system
+            .spawn_tree(spawn.within(tree))
+            .map(|(_, tree, watch)| (Some(tree), watch)),
+        None => system.spawn_watched(spawn).map(|(_, watch)| (None, watch)),
+    };
+    let (tree, watch) = spawned.map_err(|error| {
         let failure = Failure::new(format!("`{}` can't be started: {error}", file.display()));
         match error {
             atoll_rt::SpawnError::UnknownFunction => failure.hint(format!(
@@ -48,8 +82,79 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
         output: &output,
         grace: options.grace,
         stats: options.stats,
+        tree,
     };
     lifetime.last(watch, &events)
+}
+
+/// The plan of the command line.
+fn plan(options: &Run, config: Config) -> Plan {
+    let file = PathBuf::from(&options.command[0]);
+    let name = file
+        .file_stem()
+        .map_or("main".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut programs = Vec::new();
+    for (name, path) in &options.programs {
+        programs.push(PlannedProgram {
+            name: name.clone(),
+            file: path.clone(),
+            options: None,
+        });
+    }
+    programs.push(PlannedProgram {
+        name: name.clone(),
+        file,
+        options: None,
+    });
+    Plan {
+        config,
+        programs,
+        first: name,
+        function: options.function.clone().unwrap_or_default(),
+        argument: options.argument.clone(),
+        tree: tree(options),
+    }
+}
+
+/// The limits of the first process's tree, to which all processes belong. None if there are none.
+fn tree(options: &Run) -> Option<TreeOptions> {
+    let mut tree = TreeOptions::default();
+    let limits = &mut tree.limits;
+    limits.messages = options.max_messages;
+    limits.overflow = options.on_full_mailbox;
+    limits.reductions = options.max_reductions;
+    limits.rate = options.max_rate;
+    limits.output = options.max_output;
+    limits.output_rate = options.max_output_rate;
+    limits.blocking = options.max_blocking;
+    (*limits != Limits::new()).then_some(tree)
+}
+
+/// The plan of a policy. The words of the command line are the guest's arguments.
+fn planned(policy: &Policy, mut config: Config, words: &[OsString]) -> Result<Plan, Failure> {
+    let first = policy.first();
+    let programs = policy.programs().into_iter();
+    let programs: Vec<_> = programs
+        .map(|program| PlannedProgram {
+            name: program.name,
+            file: program.file,
+            options: Some(program.options),
+        })
+        .collect();
+    let file = programs
+        .iter()
+        .find(|program| program.name == first.program);
+    let file = file.map(|program| program.file.clone().into_os_string());
+    let command: Vec<_> = file.into_iter().chain(words.iter().cloned()).collect();
+    config.grants.args = arguments(&command)?;
+    Ok(Plan {
+        config,
+        programs,
+        first: first.program,
+        function: first.function,
+        argument: Some(first.argument),
+        tree: Some(TreeOptions::default()),
+    })
 }
 
 fn not_started(error: atoll_rt::Error) -> Failure {
@@ -70,6 +175,10 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
         max_stack: usize::try_from(options.max_stack).unwrap_or(usize::MAX),
         allow_inspect: options.allow_inspect,
         allow_debug: options.allow_debug,
+        without: options
+            .without
+            .iter()
+            .fold(Rights::empty(), |all, right| all | *right),
         cache: !options.no_cache,
         compiler: Some(own_program()),
         max_compile_time: options.max_compile_time,
@@ -132,11 +241,13 @@ fn arguments(command: &[OsString]) -> Result<Vec<String>, Failure> {
     file.into_iter().chain(rest).collect()
 }
 
-fn load(system: &System, name: &str, path: &Path) -> Result<Program, Failure> {
-    let bytes = read(path)?;
-    system
-        .load(name, &bytes)
-        .map_err(|error| not_loaded(path, &error))
+fn load(system: &System, program: &PlannedProgram) -> Result<Program, Failure> {
+    let bytes = read(&program.file)?;
+    let loaded = match &program.options {
+        Some(options) => system.load_within(&program.name, &bytes, options.clone()),
+        None => system.load(&program.name, &bytes),
+    };
+    loaded.map_err(|error| not_loaded(&program.file, &error))
 }
 
 /// Makes a guest's names safe to print.

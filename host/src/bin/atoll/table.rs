@@ -1,6 +1,6 @@
 //! Reports about a running system and its processes, for people. OTP: `etop`.
 
-use atoll_rt::{Pid, ProcessInfo, System, printable_name};
+use atoll_rt::{Pid, ProcessInfo, Spent, System, TreeInfo, printable_name};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -106,8 +106,8 @@ fn cut_front(text: &str, width: usize) -> String {
         .collect()
 }
 
-/// The system's counters, and the resources that it still holds.
-pub fn stats(system: &System) -> String {
+/// The system's counters, the resources that it still holds, and what the first process's tree has used.
+pub fn stats(system: &System, tree: Option<&TreeInfo>) -> String {
     let counters = system.counters();
     let held = system.holdings();
     let mut text = format!(
@@ -147,12 +147,36 @@ pub fn stats(system: &System) -> String {
             hibernation.nanoseconds as f64 / 1000.0 / operations as f64
         );
     }
+    if let Some(tree) = tree {
+        text += &budget(tree);
+    }
     for (index, scheduler) in counters.schedulers.iter().enumerate() {
         let _ = write!(
             text,
             "\n  scheduler {index}: {} turns, {} steals, {} parks, {} timers fired",
             scheduler.turns, scheduler.steals, scheduler.parks, scheduler.timers_fired
         );
+    }
+    text
+}
+
+/// A tree's budget: what is spent of it, and what is left.
+fn budget(tree: &TreeInfo) -> String {
+    let part = |name: &str, spent: Spent| match spent.limit {
+        Some(limit) => {
+            let left = limit.saturating_sub(spent.used);
+            format!("{} {name} spent and {left} left", spent.used)
+        }
+        None => format!("{} {name} spent", spent.used),
+    };
+    let mut text = format!(
+        "\n  budget: {}, {}",
+        part("reductions", tree.reductions),
+        part("bytes of output", tree.output)
+    );
+    if let Some(thousandths) = tree.rate {
+        let percent = f64::from(thousandths) / 10.0;
+        let _ = write!(text, ", at most {percent}% of a core");
     }
     text
 }

@@ -5,6 +5,8 @@ use crate::contract::functions::SpawnOption;
 use crate::process::{self, Budget, Kinds};
 use crate::system::calls::CallError;
 use crate::system::groups::JoinError;
+use crate::system::limits::Limit;
+use crate::system::rights::Rights;
 use crate::{scheduler, system};
 
 impl From<process::Pid> for types::Pid {
@@ -180,9 +182,65 @@ impl From<spawning::SpawnOption> for SpawnOption {
             spawning::SpawnOption::Monitor(reference) => Self::Monitor(reference.into()),
             spawning::SpawnOption::Name(name) => Self::Name(name.into()),
             spawning::SpawnOption::Priority(priority) => Self::Priority(priority.into()),
-            spawning::SpawnOption::MaxMemory(bytes) => Self::MaxMemory(bytes),
-            spawning::SpawnOption::MaxMailbox(bytes) => Self::MaxMailbox(bytes),
             spawning::SpawnOption::Label(text) => Self::Label(text.into()),
+            spawning::SpawnOption::Tree => Self::Tree,
+            spawning::SpawnOption::Without(right) => Self::Without(right.into()),
+            spawning::SpawnOption::Directory(path) => Self::Directory(path.into()),
+            spawning::SpawnOption::Address(text) => Self::Address(text.into()),
+            spawning::SpawnOption::Program(name) => Self::Program(name.into()),
+            spawning::SpawnOption::OwnNames => Self::OwnNames,
+            limit => Self::Limit(self::limit(limit)),
+        }
+    }
+}
+
+/// The limit that an option of a spawn sets.
+fn limit(option: spawning::SpawnOption) -> Limit {
+    use spawning::SpawnOption as Option;
+    match option {
+        Option::MaxMemory(bytes) => Limit::Memory(bytes),
+        Option::MaxMailbox(bytes) => Limit::Mailbox(bytes),
+        Option::MaxMessages(count) => Limit::Messages(count),
+        Option::OnFullMailbox(overflow) => Limit::Overflow(overflow.into()),
+        Option::MaxTies(count) => Limit::Ties(count),
+        Option::MaxHandles(count) => Limit::Handles(count),
+        Option::MaxTreeMemory(bytes) => Limit::TreeMemory(bytes),
+        Option::MaxProcesses(count) => Limit::Processes(count),
+        Option::MaxReductions(count) => Limit::Reductions(count),
+        Option::MaxRate(thousandths) => Limit::Rate(thousandths),
+        Option::MaxOutput(bytes) => Limit::Output(bytes),
+        Option::MaxOutputRate(bytes) => Limit::OutputRate(bytes),
+        Option::MaxBlocking(count) => Limit::Blocking(count),
+        other => unreachable!("{other:?} is no limit"),
+    }
+}
+
+impl From<types::Overflow> for system::Overflow {
+    fn from(overflow: types::Overflow) -> Self {
+        match overflow {
+            types::Overflow::End => Self::End,
+            types::Overflow::Reject => Self::Reject,
+            types::Overflow::DropNewest => Self::DropNewest,
+            types::Overflow::DropOldest => Self::DropOldest,
+        }
+    }
+}
+
+impl From<spawning::Right> for Rights {
+    fn from(right: spawning::Right) -> Self {
+        match right {
+            spawning::Right::Signals => Self::SIGNALS,
+            spawning::Right::Names => Self::NAMES,
+            spawning::Right::Groups => Self::GROUPS,
+            spawning::Right::Timers => Self::TIMERS,
+            spawning::Right::Spawning => Self::SPAWNING,
+            spawning::Right::Inspection => Self::INSPECTION,
+            spawning::Right::Debugging => Self::DEBUGGING,
+            spawning::Right::Files => Self::FILES,
+            spawning::Right::Network => Self::NETWORK,
+            spawning::Right::Environment => Self::ENVIRONMENT,
+            spawning::Right::StandardInput => Self::STANDARD_INPUT,
+            spawning::Right::Strangers => Self::STRANGERS,
         }
     }
 }
@@ -196,6 +254,7 @@ impl From<system::SpawnError> for spawning::SpawnError {
             system::SpawnError::NoMemory => Self::NoMemory,
             system::SpawnError::ArgumentTooLarge => Self::ArgumentTooLarge,
             system::SpawnError::NameTaken => Self::NameTaken,
+            system::SpawnError::NotGranted(name) => Self::NotGranted(name),
             system::SpawnError::NotSupported(option) => Self::NotSupported(option),
             system::SpawnError::Other(text) => Self::Other(text),
         }
@@ -257,6 +316,7 @@ impl From<CallError> for mailbox::CallError {
         match error {
             CallError::Timeout => Self::Timeout,
             CallError::Down(reason) => Self::Down(reason.into()),
+            CallError::Full => Self::Full,
         }
     }
 }
@@ -296,6 +356,29 @@ impl From<system::Status> for inspection::Status {
     }
 }
 
+impl From<system::Spent> for inspection::Spent {
+    fn from(spent: system::Spent) -> Self {
+        Self {
+            used: spent.used,
+            limit: spent.limit,
+        }
+    }
+}
+
+impl From<system::TreeInfo> for inspection::TreeInfo {
+    fn from(tree: system::TreeInfo) -> Self {
+        Self {
+            root: tree.root.into(),
+            memory: tree.memory.into(),
+            processes: tree.processes.into(),
+            reductions: tree.reductions.into(),
+            output: tree.output.into(),
+            rate: tree.rate,
+            waiting: tree.waiting,
+        }
+    }
+}
+
 impl From<system::ProcessInfo> for inspection::ProcessInfo {
     fn from(info: system::ProcessInfo) -> Self {
         Self {
@@ -318,6 +401,8 @@ impl From<system::ProcessInfo> for inspection::ProcessInfo {
             links: info.links.into_iter().map(Into::into).collect(),
             monitors: info.monitors.into_iter().map(Into::into).collect(),
             monitored_by: info.monitored_by.into_iter().map(Into::into).collect(),
+            mailbox_dropped: info.mailbox_dropped,
+            tree: info.tree.map(Into::into),
         }
     }
 }

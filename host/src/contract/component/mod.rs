@@ -5,12 +5,11 @@ mod guard;
 mod random;
 
 use super::functions::{self, SpawnOption};
-use crate::engine::ContractGrants;
 use crate::engine::state::State;
 use crate::engine::state::survives;
 use crate::process::{self, Outgoing};
 use crate::system::alarm::Sends;
-use crate::system::current::{Current, Received};
+use crate::system::current::{Current, Delivery, Received};
 use guard::{Calls, Guarded, give_up_turn, guarded};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -36,8 +35,8 @@ use bindings::atoll_rt::process::{
     debugging, groups, inspection, lifecycle, mailbox, names, signals, spawning, timers, types,
 };
 
-/// Links every interface of the contract that is granted.
-pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result<()> {
+/// Links every interface of the contract. Loading refuses a program that imports one that it is not granted.
+pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     lifecycle::add_to_linker::<State, Calls>(linker, guarded)?;
     mailbox::add_to_linker::<State, Calls>(linker, guarded)?;
     signals::add_to_linker::<State, Calls>(linker, guarded)?;
@@ -47,12 +46,8 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: ContractGrants) -> Result
     spawning::add_to_linker::<State, Calls>(linker, guarded)?;
     types::add_to_linker::<State, Calls>(linker, guarded)?;
     random::link(linker)?;
-    if grants.inspection {
-        inspection::add_to_linker::<State, Calls>(linker, guarded)?;
-    }
-    if grants.debugging {
-        debugging::add_to_linker::<State, Calls>(linker, guarded)?;
-    }
+    inspection::add_to_linker::<State, Calls>(linker, guarded)?;
+    debugging::add_to_linker::<State, Calls>(linker, guarded)?;
     Ok(())
 }
 
@@ -164,6 +159,22 @@ impl mailbox::Host for Guarded<'_> {
         Ok(current.send_named(&name, message))
     }
 
+    async fn try_send(
+        &mut self,
+        to: types::Destination,
+        envelope: mailbox::Envelope,
+        payload: Vec<u8>,
+    ) -> Result<mailbox::Delivery> {
+        let to: process::Destination = to.into();
+        let current = self.begin_with(to.bytes()).await?;
+        let message = outgoing(current, envelope, payload)?;
+        Ok(match current.try_send(&to, message) {
+            Delivery::Delivered => mailbox::Delivery::Delivered,
+            Delivery::Full => mailbox::Delivery::Full,
+            Delivery::NoProc => mailbox::Delivery::Noproc,
+        })
+    }
+
     async fn receive(
         &mut self,
         selector: mailbox::Selector,
@@ -250,6 +261,11 @@ impl signals::Host for Guarded<'_> {
         survives(current)
     }
 
+    async fn kill_tree(&mut self, root: types::Pid) -> Result<bool> {
+        let root = root.into();
+        self.retry(|current| current.kill_tree(root)).await
+    }
+
     fn trap_exit(&mut self, trap: bool) -> Result<bool> {
         Ok(self.begin_at_once()?.trap_exits(trap))
     }
@@ -326,7 +342,7 @@ impl groups::Host for Guarded<'_> {
 
     async fn members(&mut self, group: String) -> Result<Vec<types::Pid>> {
         let current = self.begin_with(group.len()).await?;
-        let members = current.shared.members(&group);
+        let members = current.members(&group);
         Ok(pids(current, members))
     }
 
@@ -402,7 +418,10 @@ impl spawning::Host for Guarded<'_> {
         functions::check_spawn_options(options.len())?;
         let options = options.into_iter().map(SpawnOption::from);
         let program = functions::program(current, program.as_deref());
-        let function = program.as_ref().ok().and_then(|it| it.function(&function));
+        let function = program
+            .as_ref()
+            .ok()
+            .and_then(|it| it.runnable.function(&function));
         let argument = argument.into();
         let spawned = functions::spawn(current, program, function, argument, options);
         survives(current)?;
@@ -413,7 +432,11 @@ impl spawning::Host for Guarded<'_> {
 /// The bytes of a spawn option's list or string.
 fn handed_bytes(option: &spawning::SpawnOption) -> usize {
     match option {
-        spawning::SpawnOption::Name(text) | spawning::SpawnOption::Label(text) => text.len(),
+        spawning::SpawnOption::Name(text)
+        | spawning::SpawnOption::Label(text)
+        | spawning::SpawnOption::Directory(text)
+        | spawning::SpawnOption::Address(text)
+        | spawning::SpawnOption::Program(text) => text.len(),
         _ => 0,
     }
 }

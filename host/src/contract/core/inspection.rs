@@ -4,11 +4,12 @@ use super::memory::{Lists, put_empty_list, put_u64, room};
 use super::values::{priority_case, put_case, put_destination, put_is_some, put_pid};
 use super::{AGAIN, AGAIN_LISTS, DONE, Guest, NO_LISTS};
 use crate::abi::layout::{
-    self, option_pid, option_process_info, option_string, process_info, system_counters,
+    self, option_pid, option_process_info, option_string, option_tree_info, option_u32, option_u64,
+    process_info, spent, system_counters, tree_info,
 };
 use crate::engine::state::{PointerAt, survives};
 use crate::process::{Destination, Pid};
-use crate::system::{ProcessInfo, Status};
+use crate::system::{ProcessInfo, Status, TreeInfo};
 use std::task::Poll;
 use wasmtime::Result;
 
@@ -59,6 +60,7 @@ fn put_facts(room: &mut [u8], info: &ProcessInfo) {
         (process_info::MEMORY_BYTES, info.memory_bytes),
         (process_info::MAILBOX_EVENTS, info.mailbox_events),
         (process_info::MAILBOX_BYTES, info.mailbox_bytes),
+        (process_info::MAILBOX_DROPPED, info.mailbox_dropped),
         (process_info::TIMERS, info.timers as u64),
         (process_info::AGE, age_ns),
     ] {
@@ -68,6 +70,30 @@ fn put_facts(room: &mut [u8], info: &ProcessInfo) {
     if let Some(parent) = info.parent {
         put_pid(room, process_info::PARENT + option_pid::VALUE, parent);
     }
+    put_tree(room, info.tree.as_ref());
+}
+
+/// Writes the tree in a process-info.
+fn put_tree(room: &mut [u8], tree: Option<&TreeInfo>) {
+    put_is_some(room, process_info::TREE, tree.is_some());
+    let Some(tree) = tree else { return };
+    let room = &mut room[process_info::TREE + option_tree_info::VALUE..];
+    put_pid(room, tree_info::ROOT, tree.root);
+    for (at, part) in [
+        (tree_info::MEMORY, tree.memory),
+        (tree_info::PROCESSES, tree.processes),
+        (tree_info::REDUCTIONS, tree.reductions),
+        (tree_info::OUTPUT, tree.output),
+    ] {
+        put_u64(room, at + spent::USED, part.used);
+        put_is_some(room, at + spent::LIMIT, part.limit.is_some());
+        let limit_at = at + spent::LIMIT + option_u64::VALUE;
+        put_u64(room, limit_at, part.limit.unwrap_or_default());
+    }
+    put_is_some(room, tree_info::RATE, tree.rate.is_some());
+    let rate_at = tree_info::RATE + option_u32::VALUE;
+    room[rate_at..rate_at + 4].copy_from_slice(&tree.rate.unwrap_or_default().to_le_bytes());
+    put_u64(room, tree_info::WAITING, tree.waiting);
 }
 
 /// The number of a status's case.

@@ -2,12 +2,13 @@
 
 use super::super::functions::{self, SpawnOption};
 use super::memory::{leave_bytes, put_empty_list, room, slice, text};
-use super::values::{is_some, priority, priority_case, put_case, put_pid, reason};
+use super::values::{is_some, overflow, priority, priority_case, put_case, put_pid, reason, right};
 use super::{AGAIN, DONE, Guest, NO_LISTS};
 use crate::abi::layout::{self, result_pid_spawn_error, spawn_error, spawn_option};
 use crate::engine::state::{PendingBytes, survives};
 use crate::process::{Pid, Reference};
 use crate::system::SpawnError;
+use crate::system::limits::Limit;
 use std::task::Poll;
 use wasmtime::{Result, bail};
 
@@ -77,7 +78,10 @@ pub(super) fn spawn(
     let program = functions::program(&guest.data().current, program.as_deref());
     let what = "spawn: the function's name";
     let function = text(&mut guest, function, function_length, what)?;
-    let function = program.as_ref().ok().and_then(|it| it.function(function));
+    let function = program
+        .as_ref()
+        .ok()
+        .and_then(|it| it.runnable.function(function));
     let options = spawn_options(&mut guest, options, options_count)?;
     // Too large an argument is refused by the spawn; it is not copied for that.
     let argument_max = guest.data().current.shared.config.max_message;
@@ -138,6 +142,7 @@ fn leave_spawned(
         SpawnError::NoMemory => (spawn_error::NO_MEMORY, None),
         SpawnError::ArgumentTooLarge => (spawn_error::ARGUMENT_TOO_LARGE, None),
         SpawnError::NameTaken => (spawn_error::NAME_TAKEN, None),
+        SpawnError::NotGranted(name) => (spawn_error::NOT_GRANTED, Some(name)),
         SpawnError::NotSupported(option) => (spawn_error::NOT_SUPPORTED, Some(option)),
         SpawnError::Other(text) => (spawn_error::OTHER, Some(text)),
     };
@@ -164,6 +169,27 @@ fn spawn_options(guest: &mut Guest<'_>, pointer: u32, count: u32) -> Result<Vec<
     Ok(options)
 }
 
+/// The limit that an option of a spawn sets. Of the value only as many bytes count as its type has.
+fn limit(case: u32, value: u64) -> Result<Limit> {
+    let number = value as u32;
+    Ok(match case {
+        spawn_option::MAX_MEMORY => Limit::Memory(value),
+        spawn_option::MAX_MAILBOX => Limit::Mailbox(value),
+        spawn_option::MAX_MESSAGES => Limit::Messages(value),
+        spawn_option::ON_FULL_MAILBOX => Limit::Overflow(overflow(number & 0xff, "spawn")?),
+        spawn_option::MAX_TIES => Limit::Ties(number),
+        spawn_option::MAX_HANDLES => Limit::Handles(number),
+        spawn_option::MAX_TREE_MEMORY => Limit::TreeMemory(value),
+        spawn_option::MAX_PROCESSES => Limit::Processes(number),
+        spawn_option::MAX_REDUCTIONS => Limit::Reductions(value),
+        spawn_option::MAX_RATE => Limit::Rate(number),
+        spawn_option::MAX_OUTPUT => Limit::Output(value),
+        spawn_option::MAX_OUTPUT_RATE => Limit::OutputRate(value),
+        spawn_option::MAX_BLOCKING => Limit::Blocking(number),
+        other => bail!("spawn: {other} is no case of `spawn-option`"),
+    })
+}
+
 /// Reads one option of a spawn.
 fn spawn_option(guest: &mut Guest<'_>, pointer: u32) -> Result<SpawnOption> {
     const BYTES: usize = spawn_option::BYTES;
@@ -187,9 +213,13 @@ fn spawn_option(guest: &mut Guest<'_>, pointer: u32) -> Result<SpawnOption> {
         }),
         spawn_option::NAME => SpawnOption::Name(text("spawn: the name")?),
         spawn_option::PRIORITY => SpawnOption::Priority(priority(option[VALUE].into(), "spawn")?),
-        spawn_option::MAX_MEMORY => SpawnOption::MaxMemory(u64_at(VALUE)),
-        spawn_option::MAX_MAILBOX => SpawnOption::MaxMailbox(u64_at(VALUE)),
         spawn_option::LABEL => SpawnOption::Label(text("spawn: the label")?),
-        other => bail!("spawn: {other} is no case of `spawn-option`"),
+        spawn_option::TREE => SpawnOption::Tree,
+        spawn_option::WITHOUT => SpawnOption::Without(right(option[VALUE].into(), "spawn")?),
+        spawn_option::DIRECTORY => SpawnOption::Directory(text("spawn: the directory")?),
+        spawn_option::ADDRESS => SpawnOption::Address(text("spawn: the address")?),
+        spawn_option::PROGRAM => SpawnOption::Program(text("spawn: a program's name")?),
+        spawn_option::OWN_NAMES => SpawnOption::OwnNames,
+        case => SpawnOption::Limit(limit(case, u64_at(VALUE))?),
     })
 }

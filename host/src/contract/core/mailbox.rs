@@ -8,12 +8,14 @@ use super::values::{
 };
 use super::{AGAIN, AGAIN_LISTS, Answer, DONE, Guest, NO_LISTS, wait, without_payload};
 use crate::abi::SHORT;
-use crate::abi::layout::{self, call_error, event, option_event, result_message_call_error};
+use crate::abi::layout::{
+    self, call_error, delivery, event, option_event, result_message_call_error,
+};
 use crate::engine::loan::{LENT_BYTES_MIN, Lender};
 use crate::engine::state::{PendingBytes, PointerAt, State, survives};
 use crate::process::{Kinds, Message, Outgoing, Pid, Reference, Selector, Tags};
 use crate::system::calls::CallError;
-use crate::system::current::{FoundEvent, Received};
+use crate::system::current::{Delivery, FoundEvent, Received};
 use std::task::Poll;
 use wasmtime::{Result, bail};
 
@@ -152,6 +154,41 @@ pub(super) fn send_named(
     let message = outgoing(&mut guest, envelope, pointer, length, Gives::ACopy, what)?;
     let is_sent = guest.data_mut().current.send_named(&name, message);
     Ok(i32::from(is_sent))
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the canonical ABI flattens the records"
+)]
+pub(super) fn try_send(
+    mut guest: Guest<'_>,
+    to: u32,
+    to_first: u64,
+    to_second: u64,
+    tag: u32,
+    has_reference: u32,
+    reference_node: u64,
+    reference_id: u64,
+    format: u32,
+    pointer: u32,
+    length: u32,
+) -> Result<i32> {
+    let to = destination(&mut guest, to, to_first, to_second, "try-send")?;
+    let envelope = Envelope {
+        tag,
+        has_reference,
+        node: reference_node,
+        id: reference_id,
+        format,
+    };
+    let what = "try-send: the payload";
+    let message = outgoing(&mut guest, envelope, pointer, length, Gives::ACopy, what)?;
+    let case = match guest.data_mut().current.try_send(&to, message) {
+        Delivery::Delivered => delivery::DELIVERED,
+        Delivery::Full => delivery::FULL,
+        Delivery::NoProc => delivery::NOPROC,
+    };
+    Ok(case as i32)
 }
 
 pub(super) fn receive(
@@ -332,6 +369,11 @@ fn put_answer(
         Err(CallError::Timeout) => {
             put_case(room, 0, layout::result::ERROR);
             put_case(room, value_at, call_error::TIMEOUT);
+            None
+        }
+        Err(CallError::Full) => {
+            put_case(room, 0, layout::result::ERROR);
+            put_case(room, value_at, call_error::FULL);
             None
         }
         Err(CallError::Down(reason)) => {

@@ -105,11 +105,12 @@ fn link_contract(linker: &mut Linker<State>) -> Result<Vec<String>> {
     retried! {
         "lifecycle": { "argument" = lifecycle::argument, "is-alive" = lifecycle::is_alive }
         "mailbox": {
-            "send" = mailbox::send, "send-named" = mailbox::send_named, "receive" = mailbox::receive,
+            "send" = mailbox::send, "send-named" = mailbox::send_named, "try-send" = mailbox::try_send,
+            "receive" = mailbox::receive,
             "call" = mailbox::call, "reply" = mailbox::reply, "alias" = mailbox::alias, "unalias" = mailbox::unalias,
         }
         "signals": {
-            "exit-process" = signals::exit_process, "link" = signals::link, "unlink" = signals::unlink,
+            "exit-process" = signals::exit_process, "kill-tree" = signals::kill_tree, "link" = signals::link, "unlink" = signals::unlink,
             "monitor" = signals::monitor, "demonitor" = signals::demonitor,
         }
         "names": {

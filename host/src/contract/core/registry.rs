@@ -132,7 +132,7 @@ pub(super) fn members(
     result: u32,
 ) -> Result<i64> {
     let group = text(&mut guest, group, group_length, "members: the group")?.to_owned();
-    let members = guest.data().current.shared.members(&group);
+    let members = guest.data().current.members(&group);
     let room = room(&mut guest, result, layout::list::LAYOUT, "members")?;
     put_empty_list(room, 0);
     let mut lists = Lists::default();

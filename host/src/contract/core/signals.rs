@@ -26,6 +26,15 @@ pub(super) fn exit_process(
     Ok(DONE)
 }
 
+pub(super) fn kill_tree(mut guest: Guest<'_>, node: u64, id: u64) -> Result<i32> {
+    let killed = guest.data_mut().current.kill_tree(Pid { node, id });
+    survives(&guest.data().current)?;
+    match killed {
+        Poll::Ready(was_there) => Ok(i32::from(was_there)),
+        Poll::Pending => Ok(AGAIN),
+    }
+}
+
 pub(super) fn trap_exit(mut guest: Guest<'_>, trap: u32) -> Result<i32> {
     let trap = truth(trap, "trap-exit")?;
     Ok(i32::from(guest.data_mut().current.trap_exits(trap)))

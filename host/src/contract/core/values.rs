@@ -9,6 +9,7 @@ use crate::process::{
     Budget, Destination, Event, ExitReason, Format, GroupChange, Message, Pid, Reference,
 };
 use crate::scheduler::Priority;
+use crate::system::{Overflow, Rights};
 use wasmtime::{Result, bail};
 
 /// The bytes that an event or a message carries beside its fixed part, and how far from its start their pointer belongs.
@@ -58,6 +59,34 @@ pub(super) fn priority_case(priority: Priority) -> u32 {
         Priority::Normal => layout::priority::NORMAL,
         Priority::High => layout::priority::HIGH,
     }
+}
+
+pub(super) fn overflow(discriminant: u32, function: &str) -> Result<Overflow> {
+    match discriminant {
+        layout::overflow::END => Ok(Overflow::End),
+        layout::overflow::REJECT => Ok(Overflow::Reject),
+        layout::overflow::DROP_NEWEST => Ok(Overflow::DropNewest),
+        layout::overflow::DROP_OLDEST => Ok(Overflow::DropOldest),
+        other => bail!("{function}: {other} is no case of `overflow`"),
+    }
+}
+
+pub(super) fn right(discriminant: u32, function: &str) -> Result<Rights> {
+    Ok(match discriminant {
+        layout::right::SIGNALS => Rights::SIGNALS,
+        layout::right::NAMES => Rights::NAMES,
+        layout::right::GROUPS => Rights::GROUPS,
+        layout::right::TIMERS => Rights::TIMERS,
+        layout::right::SPAWNING => Rights::SPAWNING,
+        layout::right::INSPECTION => Rights::INSPECTION,
+        layout::right::DEBUGGING => Rights::DEBUGGING,
+        layout::right::FILES => Rights::FILES,
+        layout::right::NETWORK => Rights::NETWORK,
+        layout::right::ENVIRONMENT => Rights::ENVIRONMENT,
+        layout::right::STANDARD_INPUT => Rights::STANDARD_INPUT,
+        layout::right::STRANGERS => Rights::STRANGERS,
+        other => bail!("{function}: {other} is no case of `right`"),
+    })
 }
 
 pub(super) fn destination(

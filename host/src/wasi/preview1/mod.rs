@@ -20,6 +20,7 @@ mod transfers;
 use listing::Listings;
 use paths::Special;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Caller, Extern, Linker, Result};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -53,6 +54,8 @@ pub struct Preview1 {
     cost: u64,
     /// The most handles that the process may have, including those that it begins with.
     handles_max: usize,
+    /// Permits for operations, of the trees that the process belongs to.
+    blocking: Vec<Arc<Semaphore>>,
 }
 
 impl Preview1 {
@@ -63,7 +66,8 @@ impl Preview1 {
 
     pub(super) fn new(
         wasi: WasiP1Ctx,
-        special: Arc<tokio::sync::Semaphore>,
+        special: Arc<Semaphore>,
+        blocking: Vec<Arc<Semaphore>>,
         handles_max: usize,
     ) -> Preview1 {
         Preview1 {
@@ -72,7 +76,22 @@ impl Preview1 {
             special: Special::new(special),
             cost: 0,
             handles_max,
+            blocking,
         }
+    }
+
+    /// Waits until the process may begin an operation on a file. The operation is over when the permits are dropped.
+    async fn may_block(&mut self) -> Vec<OwnedSemaphorePermit> {
+        let mut permits = Vec::new();
+        for blocking in &self.blocking {
+            permits.extend(blocking.clone().acquire_owned().await.ok());
+        }
+        permits
+    }
+
+    /// The same for a function that keeps no thread of the host busy: it may always begin.
+    async fn may_wait(&mut self) -> Vec<OwnedSemaphorePermit> {
+        Vec::new()
     }
 }
 
@@ -104,17 +123,27 @@ macro_rules! functions {
         $linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, $guest>, ($($argument,)*): ($($ty,)*)| {
             Box::new(async move {
                 let (mut memory, process) = begin_call(&mut caller)?;
+                let permits = process.may_block().await;
                 let result = $path(&mut process.wasi, &mut memory, $($argument),*).await?;
+                drop(permits);
                 finish_call(&mut caller).await?;
                 Ok(result)
             })
         })?;
     };
     (@own $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+        functions!(@whole $linker, $guest, $path, $name, ($($argument: $ty),*), Preview1::may_block);
+    };
+    (@wait $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*)) => {
+        functions!(@whole $linker, $guest, $path, $name, ($($argument: $ty),*), Preview1::may_wait);
+    };
+    (@whole $linker:ident, $guest:ident, $path:path, $name:literal, ($($argument:ident: $ty:ty),*), $may:path) => {
         $linker.func_wrap_async(PREVIEW1, $name, |mut caller: Caller<'_, $guest>, ($($argument,)*): ($($ty,)*)| {
             Box::new(async move {
                 let (mut memory, process) = begin_call(&mut caller)?;
+                let permits = $may(process).await;
                 let result = $path(process, &mut memory, $($argument),*).await?;
+                drop(permits);
                 finish_call(&mut caller).await?;
                 Ok(result)
             })
@@ -207,8 +236,8 @@ fn link_other<T: Guest>(linker: &mut Linker<T>) -> Result<()> {
         now upstream::clock_time_get as "clock_time_get" (a: i32, b: i64, c: i32);
         now upstream::proc_raise as "proc_raise" (a: i32);
         now upstream::sched_yield as "sched_yield" ();
-        own other::poll_oneoff as "poll_oneoff" (a: i32, b: i32, c: i32, d: i32);
-        own other::random_get as "random_get" (a: i32, b: i32);
+        wait other::poll_oneoff as "poll_oneoff" (a: i32, b: i32, c: i32, d: i32);
+        wait other::random_get as "random_get" (a: i32, b: i32);
     }
     linker.func_wrap(
         PREVIEW1,
