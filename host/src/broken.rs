@@ -47,6 +47,8 @@ pub(crate) enum Rule {
     BufferUnbounded,
     /// A process that waits is woken by its pending exit.
     ExitsLinger,
+    /// A tree holds no more than its limits.
+    TreeUnbounded,
 }
 
 /// Does this build break the rule, in this run?
@@ -85,7 +87,7 @@ mod chosen {
         })
     }
 
-    const NAMES: [(&str, Rule); 20] = [
+    const NAMES: [(&str, Rule); 21] = [
         ("kill-is-trappable", Rule::KillIsTrappable),
         ("normal-exit-kills", Rule::NormalExitKills),
         ("unlink-is-late", Rule::UnlinkIsLate),
@@ -106,5 +108,6 @@ mod chosen {
         ("host-unwraps", Rule::HostUnwraps),
         ("buffer-unbounded", Rule::BufferUnbounded),
         ("exits-linger", Rule::ExitsLinger),
+        ("tree-unbounded", Rule::TreeUnbounded),
     ];
 }

@@ -8,12 +8,15 @@
 //! A process without a domain of its own belongs to its parent's; processes that the host spawns without limits belong
 //! to the system's, which has no root. Most systems have no other, so membership in it takes no reference count.
 
+use super::Shared;
 use super::limits::Each;
 use super::locks::lock;
 use super::namespace::{Groups, Names};
 use super::rate::{Pace, Rate, Turn};
 use super::rights::{Capabilities, TreeOptions};
+use crate::broken::{Rule, breaks};
 use crate::process::Pid;
+use crate::scheduler::{Scheduler, TimerKey};
 use crate::wasi::HostBudget;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,7 +76,7 @@ impl Gauge {
     fn take(&self, amount: u64) -> bool {
         let more = |used: u64| {
             let sum = used.checked_add(amount)?;
-            (sum <= self.max).then_some(sum)
+            (sum <= self.max || breaks(Rule::TreeUnbounded)).then_some(sum)
         };
         let used = &self.used;
         used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
@@ -138,6 +141,7 @@ impl Domain {
         each: Each,
         capabilities: Capabilities,
         memory_bytes_max: u64,
+        scheduler: Weak<Scheduler<Shared>>,
     ) -> Arc<Domain> {
         Arc::new(Domain {
             parent: None,
@@ -156,7 +160,10 @@ impl Domain {
             blocking: None,
             is_rated: false,
             has_ended: AtomicBool::new(false),
-            registry: Arc::default(),
+            registry: Arc::new(Registry {
+                domains: Mutex::default(),
+                scheduler,
+            }),
         })
     }
 
@@ -199,7 +206,7 @@ impl Domain {
             parent: Some(self.clone()),
         });
         let weak = Arc::downgrade(&domain);
-        lock(&self.registry.0).insert(root, weak);
+        lock(&self.registry.domains).insert(root, weak);
         Some(domain)
     }
 }
@@ -306,12 +313,18 @@ impl Domain {
 
     /// Grants a process its turn, or puts it into the queue of the first domain that has used more than its rate.
     /// `arm` arms the alarm of a domain.
-    pub(super) fn ask(&self, process: Pid, now_ns: u64, arm: impl Fn(Pid, u64)) -> bool {
+    pub(super) fn ask(
+        &self,
+        process: Pid,
+        now_ns: u64,
+        arm: impl Fn(Pid, u64) -> TimerKey,
+    ) -> bool {
         for domain in self.chain() {
             let Some(rate) = &domain.rate else { continue };
-            if let Turn::Queued(at_ns) = lock(rate).ask(process, now_ns) {
+            let mut rate = lock(rate);
+            if let Turn::Queued(at_ns) = rate.ask(process, now_ns) {
                 if let Some(at_ns) = at_ns {
-                    arm(domain.root, at_ns);
+                    rate.has_armed(arm(domain.root, at_ns));
                 }
                 return false;
             }
@@ -339,7 +352,7 @@ impl Domain {
         at_once: usize,
         now_ns: u64,
         mut go_on: impl FnMut(Pid) -> bool,
-        arm: impl Fn(Pid, u64),
+        arm: impl Fn(Pid, u64) -> TimerKey,
     ) {
         let Some(rate) = &self.rate else { return };
         let mut left = match lock(rate).alarm(now_ns) {
@@ -354,9 +367,9 @@ impl Domain {
                 None => break,
             }
         }
-        let again_at_ns = lock(rate).arm();
-        if let Some(again_at_ns) = again_at_ns {
-            arm(self.root, again_at_ns);
+        let mut rate = lock(rate);
+        if let Some(again_at_ns) = rate.arm() {
+            rate.has_armed(arm(self.root, again_at_ns));
         }
     }
 
@@ -399,26 +412,37 @@ impl HostBudget for Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        if !self.is_system() {
-            lock(&self.registry.0).remove(&self.root);
+        if self.is_system() {
+            return;
+        }
+        lock(&self.registry.domains).remove(&self.root);
+        let alarm = self.rate.as_ref().and_then(|rate| lock(rate).take_alarm());
+        if let Some(alarm) = alarm
+            && let Some(scheduler) = self.registry.scheduler.upgrade()
+        {
+            scheduler.cancel(alarm);
         }
     }
 }
 
-/// The domains of a system, by their roots.
-#[derive(Default)]
-pub(super) struct Registry(Mutex<HashMap<Pid, Weak<Domain>>>);
+/// The facts that the domains of a system share.
+pub(super) struct Registry {
+    /// All but the system's own, by their roots.
+    domains: Mutex<HashMap<Pid, Weak<Domain>>>,
+    /// Cancels the alarms of domains that are gone.
+    scheduler: Weak<Scheduler<Shared>>,
+}
 
 impl Domain {
     /// The domain that began with this process, if there is a process in it or in one within it.
     pub(super) fn of_root(&self, root: Pid) -> Option<Arc<Domain>> {
-        lock(&self.registry.0).get(&root)?.upgrade()
+        lock(&self.registry.domains).get(&root)?.upgrade()
     }
 
     /// All domains of the system but its own, in no particular order.
     pub(super) fn all(&self) -> Vec<Arc<Domain>> {
-        let registry = lock(&self.registry.0);
-        registry.values().filter_map(Weak::upgrade).collect()
+        let domains = lock(&self.registry.domains);
+        domains.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Has it names and groups of its own?
@@ -525,7 +549,8 @@ mod tests {
 
     fn system(memory_bytes_max: u64) -> Arc<Domain> {
         let config = Config::default();
-        Domain::system(config.each(), config.capabilities(), memory_bytes_max)
+        let (each, capabilities) = (config.each(), config.capabilities());
+        Domain::system(each, capabilities, memory_bytes_max, Weak::new())
     }
 
     fn within(domain: &Arc<Domain>, root: u64, limits: Limits) -> Arc<Domain> {

@@ -125,17 +125,19 @@ impl Shared {
             seam: seam.clone(),
         };
         let mint = || Mint::new(|| seam.random_u64());
+        let scheduler = Scheduler::new(options);
         Arc::new_cyclic(|this| Shared {
             this: this.clone(),
             table: Table::new(mint(), config.max_processes),
-            scheduler: Scheduler::new(options),
             counters: Tally::default(),
             programs: RwLock::default(),
             domain: Domain::system(
                 config.each(),
                 config.capabilities(),
                 config.max_total_memory,
+                Arc::downgrade(&scheduler),
             ),
+            scheduler,
             reference_mint: mint(),
             references: AtomicU64::new(1),
             stopping: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 //! in one queue, and one alarm serves all of them: a crowd of waiting processes costs the others nothing.
 
 use crate::process::Pid;
+use crate::scheduler::TimerKey;
 use std::collections::VecDeque;
 
 /// The time whose share of a core a domain can save up.
@@ -27,6 +28,8 @@ pub(super) struct Rate {
     waiting: VecDeque<Pid>,
     /// An alarm is armed that lets waiting processes go on.
     is_armed: bool,
+    /// The last alarm that was armed.
+    alarm: Option<TimerKey>,
 }
 
 /// The answer to a process that wants its turn.
@@ -46,6 +49,7 @@ impl Rate {
             is_saving: false,
             waiting: VecDeque::new(),
             is_armed: false,
+            alarm: None,
         };
         rate.credit = rate.credit_max();
         rate
@@ -118,6 +122,16 @@ impl Rate {
         self.is_armed = false;
         self.update(now_ns);
         !self.is_saving
+    }
+
+    /// Notes the alarm that the caller has armed, under the lock that guards this.
+    pub(super) fn has_armed(&mut self, alarm: TimerKey) {
+        self.alarm = Some(alarm);
+    }
+
+    /// The alarm that is still armed, if one is: nobody waits for it any more.
+    pub(super) fn take_alarm(&mut self) -> Option<TimerKey> {
+        self.alarm.take().filter(|_| self.is_armed)
     }
 
     /// The time of the alarm that has to be armed, if processes wait and none is armed. If they can go on already, it

@@ -7,7 +7,7 @@ use super::current::Current;
 use super::domain::{Domain, TreeEnd, TreeInfo};
 use super::rights::Rights;
 use crate::process::{Budget, ExitReason, Pid};
-use crate::scheduler::{After, Task};
+use crate::scheduler::{After, Task, TimerKey};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -56,9 +56,8 @@ impl Shared {
     /// Has the domain credit for this process's turn? If not, the process waits for it.
     fn is_in_credit(&self, domain: &Domain, control: &mut ControlGuard<'_>) -> bool {
         let pid = control.pid();
-        let is_in_credit = domain.ask(pid, self.scheduler.now(), |root, at_ns| {
-            self.arm_rate(root, at_ns);
-        });
+        let now_ns = self.scheduler.now();
+        let is_in_credit = domain.ask(pid, now_ns, |root, at_ns| self.arm_rate(root, at_ns));
         if !is_in_credit {
             control.phase = Phase::Waiting;
             control.is_out_of_credit = true;
@@ -66,9 +65,9 @@ impl Shared {
         is_in_credit
     }
 
-    fn arm_rate(&self, root: Pid, at_ns: u64) {
+    fn arm_rate(&self, root: Pid, at_ns: u64) -> TimerKey {
         let of = AlarmOf::Rate;
-        self.scheduler.arm(at_ns, Alarm { pid: root, of });
+        self.scheduler.arm(at_ns, Alarm { pid: root, of })
     }
 
     /// The alarm of a domain's rate has gone off.

@@ -15,7 +15,7 @@ const CONTROL: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// The bugs that a build with the feature `break-rules` can have.
-pub const BUGS: [(&str, &str); 13] = [
+pub const BUGS: [(&str, &str); 14] = [
     (
         "byte-stays",
         "a recycled memory keeps bytes of the process before",
@@ -49,6 +49,10 @@ pub const BUGS: [(&str, &str); 13] = [
     (
         "exits-linger",
         "a process that waits is not woken by its pending exit",
+    ),
+    (
+        "tree-unbounded",
+        "a tree of processes may hold more than its limits",
     ),
 ];
 

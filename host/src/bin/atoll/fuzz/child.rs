@@ -12,7 +12,7 @@ use super::round::Round;
 use crate::Failure;
 use atoll_rt::{
     Config, CrashReport, DirGrant, Event, ExitReason, Grants, Holdings, HostMailbox, Outgoing,
-    Output, Pid, Program, Selector, Spawn, System,
+    Output, Overflow, Pid, Program, Rights, Selector, Spawn, System, TreeOptions,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -89,6 +89,7 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
         programs: Vec::new(),
         pids: Vec::new(),
         counts_to: counts.pid(),
+        trees: round.trees,
     };
     let own_canary = own_canary(&system, round, folder)?;
     at("canaries alone");
@@ -292,6 +293,11 @@ fn note_counters(system: &System, outcome: &mut Outcome) {
 }
 
 fn check_holdings(system: &System, outcome: &mut Outcome) {
+    let trees = system.trees();
+    if !trees.is_empty() {
+        let text = format!("no process is left, and these trees are: {trees:?}");
+        outcome.find(Invariant::Leak, text);
+    }
     let holdings = system.holdings();
     if holdings != Holdings::default() {
         outcome.find(
@@ -299,6 +305,30 @@ fn check_holdings(system: &System, outcome: &mut Outcome) {
             format!("no process is left, and the system still holds {holdings:?}"),
         );
     }
+}
+
+/// Limits and rights for an attacker and all that it spawns.
+fn tree(dice: &mut Dice) -> TreeOptions {
+    let mut tree = TreeOptions::default();
+    let limits = &mut tree.limits;
+    limits.processes = Some(1 + dice.below(30) as u32);
+    limits.tree_memory = Some(1 << (16 + dice.below(10)));
+    limits.rate = *dice.pick(&[None, Some(50), Some(300)]);
+    limits.reductions = *dice.pick(&[None, None, Some(1_000_000)]);
+    limits.messages = *dice.pick(&[None, Some(0), Some(10)]);
+    limits.overflow = *dice.pick(&[
+        None,
+        Some(Overflow::Reject),
+        Some(Overflow::DropNewest),
+        Some(Overflow::DropOldest),
+    ]);
+    limits.output = *dice.pick(&[None, Some(1000)]);
+    limits.blocking = *dice.pick(&[None, Some(1)]);
+    tree.own_names = dice.percent(30);
+    if dice.percent(30) {
+        tree.without = Rights::STRANGERS | Rights::FILES;
+    }
+    tree
 }
 
 /// Starts the user's own program among the canaries.
@@ -348,6 +378,8 @@ struct Crew {
     programs: Vec<Program>,
     pids: Vec<Pid>,
     counts_to: Pid,
+    /// Attackers begin trees with limits.
+    trees: bool,
 }
 
 impl Crew {
@@ -415,6 +447,9 @@ impl Crew {
             argument.extend(vec![0xa7; self.dice.below(100_000) as usize]);
         }
         let mut spawn = Spawn::new(program).argument(argument);
+        if self.trees {
+            spawn = spawn.within(tree(&mut self.dice));
+        }
         if self.dice.percent(30) && !functions.is_empty() {
             spawn = spawn.function(self.dice.pick(&functions));
         }
@@ -439,6 +474,14 @@ impl Crew {
                 info.memory_bytes, info.mailbox_bytes
             );
             outcome.find(Invariant::Memory, text);
+        }
+        for tree in self.system.trees() {
+            for spent in [tree.memory, tree.processes] {
+                if spent.limit.is_some_and(|limit| spent.used > limit) {
+                    let text = format!("a tree holds more than it may: {spent:?}");
+                    outcome.find(Invariant::Memory, text);
+                }
+            }
         }
     }
 

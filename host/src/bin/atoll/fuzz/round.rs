@@ -20,6 +20,9 @@ pub struct Round {
     /// None: no process is hibernated.
     pub hibernate_after_ms: Option<u64>,
     pub poison: bool,
+    /// Attackers that the host spawns begin trees with limits.
+    #[serde(default)]
+    pub trees: bool,
     /// The files of the attackers. The beginning of a name is the attacker's kind.
     pub attackers: Vec<String>,
     /// The file of the user's own program among the canaries.
@@ -42,6 +45,7 @@ impl Round {
             reductions: *dice.pick(&[4000, 4000, 4000, 500, 50]),
             hibernate_after_ms: *dice.pick(&[Some(0), Some(0), Some(2), Some(10_000), None]),
             poison: dice.percent(50),
+            trees: dice.percent(50),
             attackers: Vec::new(),
             canary: None,
         };
