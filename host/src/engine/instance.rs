@@ -75,11 +75,17 @@ pub(super) struct Common {
 }
 
 impl Common {
+    /// Opens the directories that a process sees, if it sees only some. What this allocates stays when the process ends,
+    /// so it must not be called while allocations go into the process's arena.
+    fn open_directories(&self, process: &NewProcess) -> Result<(), SpawnError> {
+        let Some(paths) = &process.domain().capabilities.directories else {
+            return Ok(());
+        };
+        let opened = self.wasi.open_some(paths);
+        opened.map_err(|error| SpawnError::Other(error.to_string()))
+    }
+
     fn store(&self, process: NewProcess) -> Result<Store<State>, SpawnError> {
-        if let Some(paths) = &process.domain().capabilities.directories {
-            let opened = self.wasi.open_some(paths);
-            opened.map_err(|error| SpawnError::Other(error.to_string()))?;
-        }
         let bytes_max = process.domain().each.memory_bytes_max;
         let limits = MemoryLimits::new(bytes_max, self.sizes.instance_bytes);
         let mut state = State::new(Current::new(process), limits, self.wasi.clone());
@@ -256,6 +262,7 @@ impl Program<Core> {
     /// A recycled instance for a process, or else a new one.
     #[inline]
     pub(super) fn make(&self, process: NewProcess) -> Result<Made, SpawnError> {
+        self.common.open_directories(&process)?;
         let recycling = self.common.legacy.recycling.as_ref();
         let Some(mut made) = recycling.and_then(Recycling::take) else {
             return self.kind.make(&self.common, process);
@@ -482,6 +489,7 @@ impl Kind for Component {
         function: u32,
         process: NewProcess,
     ) -> Result<Body, SpawnError> {
+        program.common.open_directories(&process)?;
         let home = program.common.home(&Written::default())?;
         let mut store = program.common.fuelled_store(process)?;
         let instance = program.kind.instance.clone();

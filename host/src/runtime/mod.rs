@@ -80,7 +80,11 @@ impl System {
         let kept = cache_folder().into_iter().chain(["/proc".into()]);
         let kept: Vec<_> = kept.collect();
         config.grants.check_apart(&kept).map_err(Error::Grant)?;
-        let wasi = Wasi::new(config.grants.clone(), config.output.clone(), seam.clone())
+        let guest_seam = Arc::new(GuestSeam {
+            seam: seam.clone(),
+            step_ns: config.clock_step_ns(),
+        });
+        let wasi = Wasi::new(config.grants.clone(), config.output.clone(), guest_seam)
             .map_err(Error::Grant)?;
         let engine = Engine::new(&config, &seam, Arc::new(wasi), contract::LINKERS)
             .map_err(|error| Error::Os(format!("{error:#}")))?;
@@ -338,16 +342,29 @@ impl Drop for Owner {
     }
 }
 
-impl crate::wasi::Seam for Seam {
-    fn now(&self) -> u64 {
-        self.now()
+/// The seam as guests see it: with clocks that may be coarse.
+struct GuestSeam {
+    seam: Arc<Seam>,
+    step_ns: u64,
+}
+
+impl crate::wasi::Seam for GuestSeam {
+    fn resolution_ns(&self) -> u64 {
+        self.step_ns
     }
 
-    fn wall(&self) -> std::time::Duration {
-        self.wall()
+    fn now(&self) -> u64 {
+        let now_ns = self.seam.now();
+        now_ns - now_ns % self.step_ns
+    }
+
+    fn wall(&self) -> Duration {
+        let wall = self.seam.wall();
+        let over = wall.as_nanos() % u128::from(self.step_ns);
+        wall - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
     }
 
     fn fill_random(&self, buffer: &mut [u8]) {
-        self.fill_random(buffer);
+        self.seam.fill_random(buffer);
     }
 }

@@ -47,6 +47,9 @@ pub struct Config {
     pub allow_debug: bool,
     /// Rights that no process has. Default: none. A program that imports the interface of such a right is not loaded.
     pub without: Rights,
+    /// The step in which the clocks of guests count. A coarse one makes it harder to measure the processor's caches, and
+    /// with them what other processes do. Default: a nanosecond.
+    pub clock_resolution: Duration,
     /// Keep compiled code on disk, so that later starts are fast. Default: yes.
     pub cache: bool,
     /// The program that compiles modules: `atoll`, of this version. It compiles in a process of its own, which the
@@ -95,6 +98,7 @@ impl Default for Config {
             allow_inspect: false,
             allow_debug: false,
             without: Rights::empty(),
+            clock_resolution: Duration::from_nanos(1),
             cache: true,
             compiler: None,
             max_compile_time: Duration::from_secs(300),
@@ -148,6 +152,18 @@ impl Config {
         Capabilities::of_system(rights - self.without)
     }
 
+    /// The step of guests' clocks in nanoseconds.
+    pub(crate) fn clock_step_ns(&self) -> u64 {
+        u64::try_from(self.clock_resolution.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    /// A length of time as guests may learn it.
+    pub(super) fn coarse(&self, time_ns: u64) -> u64 {
+        time_ns - time_ns % self.clock_step_ns()
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let range = |name: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
@@ -171,6 +187,8 @@ impl Config {
             super::table::PROCESSES_MAX.into(),
         )?;
         range("max-stack", self.max_stack as u64, 16 << 10, 64 << 20)?;
+        let step_ns = self.clock_step_ns();
+        range("clock-resolution", step_ns, 1, 1_000_000_000)?;
         range("max-memory", self.max_memory, 0, 4 << 30)?;
         range("max-message", self.max_message, 0, u64::from(u32::MAX))
     }

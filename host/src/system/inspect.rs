@@ -225,7 +225,7 @@ impl Shared {
             mailbox_bytes: control.mailbox_bytes,
             mailbox_dropped: control.mailbox_dropped.into(),
             timers: ties.map_or(0, |ties| ties.timers.len()),
-            age: Duration::from_nanos(age_ns),
+            age: Duration::from_nanos(self.config.coarse(age_ns)),
             parent: identity.and_then(|identity| self.parent(identity)),
             name: ties.and_then(|ties| ties.name.as_deref().map(str::to_owned)),
             label: said.and_then(|said| said.label.as_deref().map(str::to_owned)),

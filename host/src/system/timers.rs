@@ -140,6 +140,7 @@ impl Current {
     }
 
     fn left_ns(&self, deadline_ns: u64) -> u64 {
-        deadline_ns.saturating_sub(self.shared.scheduler.now())
+        let left_ns = deadline_ns.saturating_sub(self.shared.scheduler.now());
+        self.shared.config.coarse(left_ns)
     }
 }

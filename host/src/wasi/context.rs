@@ -37,9 +37,6 @@ const OWN_HANDLES: usize = 8;
 /// Random bytes drawn from the seam at a time. The generators ask for four bytes at a time.
 const RANDOM_BUFFER_BYTES: usize = 64;
 
-/// The resolution that clocks report: both count in nanoseconds.
-const CLOCK_RESOLUTION_NS: u64 = 1;
-
 /// The part of WASI that one system grants its processes.
 pub struct Wasi {
     grants: Grants,
@@ -351,7 +348,7 @@ struct SeamClock(Arc<dyn Seam>);
 
 impl HostMonotonicClock for SeamClock {
     fn resolution(&self) -> u64 {
-        CLOCK_RESOLUTION_NS
+        self.0.resolution_ns()
     }
 
     fn now(&self) -> u64 {
@@ -361,7 +358,7 @@ impl HostMonotonicClock for SeamClock {
 
 impl HostWallClock for SeamClock {
     fn resolution(&self) -> Duration {
-        Duration::from_nanos(CLOCK_RESOLUTION_NS)
+        Duration::from_nanos(self.0.resolution_ns())
     }
 
     fn now(&self) -> Duration {

@@ -87,6 +87,8 @@ pub trait HostBudget: Send + Sync {
 
 /// The only source of time and randomness for a guest's WASI functions.
 pub trait Seam: Send + Sync {
+    /// The clocks count in steps of so many nanoseconds.
+    fn resolution_ns(&self) -> u64;
     /// Nanoseconds on a clock that never goes back.
     fn now(&self) -> u64;
     /// Time since the Unix epoch.

@@ -16,6 +16,10 @@ struct FakeSeam {
 }
 
 impl Seam for FakeSeam {
+    fn resolution_ns(&self) -> u64 {
+        1
+    }
+
     fn now(&self) -> u64 {
         self.now.fetch_add(1, Ordering::Relaxed)
     }

@@ -255,3 +255,36 @@ fn a_system_without_reductions_ends_and_says_so() {
         .code(138)
         .stderr_has("exhausted: reductions");
 }
+
+#[test]
+fn clocks_can_be_coarse() {
+    // Prints the remainders of both clocks' times and resolutions by ten milliseconds.
+    let text = Guest {
+        imports: r#"
+          (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "clock_res_get" (func $clock_res_get (param i32 i32) (result i32)))
+        "#,
+        body: r#"
+          (func $look (param $clock i32)
+            (call $must (i32.eqz
+              (call $clock_time_get (local.get $clock) (i64.const 1) (i32.const 1024))))
+            (call $must (i32.eqz (call $clock_res_get (local.get $clock) (i32.const 1032))))
+            (call $print-number
+              (i32.wrap_i64 (i64.rem_u (i64.load (i32.const 1024)) (i64.const 10000000))))
+            (call $print-number (i32.wrap_i64 (i64.load (i32.const 1032)))))
+          (func (export "run") (call $look (i32.const 0)) (call $look (i32.const 1)))
+        "#,
+        ..Guest::default()
+    }
+    .text();
+    Atoll::run(&text)
+        .options(["--clock-resolution", "10ms"])
+        .outcome()
+        .code(0)
+        .stdout("0\n10000000\n0\n10000000\n");
+    Atoll::run(&text)
+        .options(["--clock-resolution", "2s"])
+        .outcome()
+        .code(1)
+        .stderr_has("clock-resolution must lie between 1 and 1000000000");
+}

@@ -203,6 +203,9 @@ pub struct Run {
     /// Let programs suspend processes (atoll-rt:process/debugging).
     #[arg(long, help_heading = "Grants", conflicts_with = "policy")]
     pub allow_debug: bool,
+    /// The step in which the clocks of programs count: 1ms makes it harder to spy on others by measuring time [default: a nanosecond].
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Grants", conflicts_with = "policy")]
+    pub clock_resolution: Option<Duration>,
     /// Withhold a right: signals, names, groups, timers, spawning, files, network, environment, standard-input, strangers. A
     /// program that imports an interface without having the right to it is not loaded. May be given several times.
     #[arg(long, value_name = "RIGHT", value_parser = units::right, help_heading = "Grants", conflicts_with = "policy")]

@@ -39,6 +39,7 @@ struct SystemTable {
     schedulers: Option<usize>,
     reductions: Option<u32>,
     hibernate_after: Option<Hibernation>,
+    clock_resolution: Option<Time>,
     max_processes: Option<u32>,
     max_memory: Option<Size>,
     max_total_memory: Option<Size>,
@@ -230,6 +231,8 @@ impl Policy {
         );
         let time = system.max_compile_time.as_ref().map(|time| time.0);
         set(&mut config.max_compile_time, time);
+        let resolution = system.clock_resolution.as_ref().map(|time| time.0);
+        set(&mut config.clock_resolution, resolution);
         let hibernation = system.hibernate_after.as_ref();
         set(
             &mut config.hibernate_after,

@@ -202,6 +202,9 @@ fn config(options: &Run, output: Output) -> Result<Config, Failure> {
     if let Some(schedulers) = options.schedulers {
         config.schedulers = schedulers;
     }
+    if let Some(resolution) = options.clock_resolution {
+        config.clock_resolution = resolution;
+    }
     if let Some(bytes) = options.max_total_memory {
         config.max_total_memory = bytes;
     }

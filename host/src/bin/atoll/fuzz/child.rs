@@ -468,9 +468,11 @@ impl Crew {
         let Some(info) = self.system.info(pid) else {
             return;
         };
-        if info.mailbox_bytes > MAILBOX_MAX || info.memory_bytes > MEMORY_MAX {
+        // Where messages may be dropped, signals have as much room again.
+        let mailbox_max = MAILBOX_MAX * if self.trees { 2 } else { 1 };
+        if info.mailbox_bytes > mailbox_max || info.memory_bytes > MEMORY_MAX {
             let text = format!(
-                "a process holds {} bytes of memory and {} bytes of mail; it may hold {MEMORY_MAX} and {MAILBOX_MAX}",
+                "a process holds {} bytes of memory and {} bytes of mail; it may hold {MEMORY_MAX} and {mailbox_max}",
                 info.memory_bytes, info.mailbox_bytes
             );
             outcome.find(Invariant::Memory, text);
