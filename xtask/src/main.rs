@@ -1,5 +1,5 @@
 //! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `fuzz`, `canaries`,
-//! `spec`, `differential`, `bench` and `instructions`.
+//! `spec`, `differential`, `models`, `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
@@ -8,7 +8,7 @@
 //!      ─▶ fuzz ───┤
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
-//!      ─▶ verify
+//!      ─▶ verify, models
 //!      ─▶ tidy ─▶ contract, fuzz (the canaries)
 //! ```
 //!
@@ -20,6 +20,7 @@ mod contract;
 mod fuzz;
 mod guests;
 mod instructions;
+mod models;
 mod oracle;
 mod packages;
 mod plot;
@@ -99,6 +100,11 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Try the orders in which threads can take the steps of lock-free protocols
+    Models {
+        /// Try only the models whose names contain one of these
+        filters: Vec<String>,
+    },
     /// Count the instructions of the core operations, and compare them with what was recorded
     Instructions {
         /// Record what is counted
@@ -143,6 +149,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Canaries => fuzz::build_canaries(&workspace),
         Chore::Spec { options } => verify::spec(&workspace, &options),
         Chore::Differential { options } => verify::differential(&workspace, &options),
+        Chore::Models { filters } => models::models(&workspace, &filters),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),
