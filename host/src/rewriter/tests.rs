@@ -117,7 +117,7 @@ fn slice(random: &mut Unstructured<'_>) -> Result<u64> {
 fn file(random: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     static EXAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let examples = EXAMPLES.get_or_init(|| {
-        let texts = TEXTS.iter().map(|text| wat::parse_str(text));
+        let texts = TEXTS.iter().map(wat::parse_str);
         let binaries = texts.map(|binary| binary.expect("the text is right"));
         binaries.chain([REAL.to_vec(), contract_module()]).collect()
     });
