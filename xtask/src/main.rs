@@ -1,5 +1,5 @@
 //! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `fuzz`, `canaries`,
-//! `spec`, `differential`, `models`, `bench` and `instructions`.
+//! `spec`, `differential`, `models`, `asan`, `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
@@ -8,12 +8,13 @@
 //!      ─▶ fuzz ───┤
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
-//!      ─▶ verify, models
+//!      ─▶ verify, models, asan
 //!      ─▶ tidy ─▶ contract, fuzz (the canaries)
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
 
+mod asan;
 mod bench;
 mod c;
 mod contract;
@@ -105,6 +106,8 @@ enum Chore {
         /// Try only the models whose names contain one of these
         filters: Vec<String>,
     },
+    /// Run the host's own tests under AddressSanitizer; needs a nightly compiler
+    Asan,
     /// Count the instructions of the core operations, and compare them with what was recorded
     Instructions {
         /// Record what is counted
@@ -150,6 +153,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Spec { options } => verify::spec(&workspace, &options),
         Chore::Differential { options } => verify::differential(&workspace, &options),
         Chore::Models { filters } => models::models(&workspace, &filters),
+        Chore::Asan => asan::asan(&workspace),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),
