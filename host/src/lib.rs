@@ -19,6 +19,7 @@ mod process;
 mod rewriter;
 mod runtime;
 mod scheduler;
+mod sync;
 mod system;
 mod text;
 mod wasi;

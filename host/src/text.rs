@@ -80,6 +80,39 @@ impl Write for Start {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arbtest::arbtest;
+
+    #[test]
+    fn any_text_is_made_printable_within_bounds() {
+        // An escaped character of one byte is at most `\u{7f}`; longer ones take fewer bytes for each of theirs.
+        const SHOWN_PER_BYTE: usize = 6;
+        const NOTE_BYTES_MAX: usize = "… ( bytes)".len() + 20;
+        let is_safe = |text: &str| {
+            !text
+                .chars()
+                .any(|char| char.is_control() || is_invisible(char))
+        };
+        arbtest(|random| {
+            let text = match random.arbitrary()? {
+                // Characters that are escaped are rare among all.
+                true => random.arbitrary::<String>()?,
+                false => {
+                    let chars = random.arbitrary_iter::<u16>()?;
+                    let chars = chars.map(|char| Ok(char::from_u32(char?.into()).unwrap_or('\n')));
+                    chars.collect::<arbtest::arbitrary::Result<String>>()?
+                }
+            };
+            let bytes_max = random.int_in_range(0..=600)?;
+            let shown = printable(&text, bytes_max);
+            assert!(is_safe(&shown), "{shown:?}");
+            assert!(shown.len() <= SHOWN_PER_BYTE * bytes_max + NOTE_BYTES_MAX);
+            let lines = printable_lines(&text);
+            assert!(lines.lines().count() <= 12 && lines.split('\n').all(is_safe));
+            let start = start_of(format_args!("{text}{text}"), bytes_max);
+            assert!(start.len() <= bytes_max && (text.clone() + &text).starts_with(&start));
+            Ok(())
+        });
+    }
 
     #[test]
     fn control_characters_are_shown_and_length_is_bounded() {

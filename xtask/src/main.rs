@@ -1,5 +1,5 @@
 //! The chores of this repository: `cargo xtask run`, `guests`, `test`, `tidy`, `contract`, `oracle`, `fuzz`, `canaries`,
-//! `spec`, `differential`, `bench` and `instructions`.
+//! `spec`, `differential`, `models`, `asan`, `bench` and `instructions`.
 //!
 //! ```text
 //! main ─▶ run ────┐
@@ -8,18 +8,20 @@
 //!      ─▶ fuzz ───┤
 //!      ─▶ bench ──┤
 //!      ─▶ instructions
-//!      ─▶ verify
+//!      ─▶ verify, models, asan
 //!      ─▶ tidy ─▶ contract, fuzz (the canaries)
 //! ```
 //!
 //! It starts cargo, clang and `atoll` and holds nothing that the product needs.
 
+mod asan;
 mod bench;
 mod c;
 mod contract;
 mod fuzz;
 mod guests;
 mod instructions;
+mod models;
 mod oracle;
 mod packages;
 mod plot;
@@ -99,6 +101,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Try the orders in which threads can take the steps of lock-free protocols
+    Models {
+        /// Try only the models whose names contain one of these
+        filters: Vec<String>,
+    },
+    /// Run the host's own tests under AddressSanitizer; needs a nightly compiler
+    Asan,
     /// Count the instructions of the core operations, and compare them with what was recorded
     Instructions {
         /// Record what is counted
@@ -143,6 +152,8 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Canaries => fuzz::build_canaries(&workspace),
         Chore::Spec { options } => verify::spec(&workspace, &options),
         Chore::Differential { options } => verify::differential(&workspace, &options),
+        Chore::Models { filters } => models::models(&workspace, &filters),
+        Chore::Asan => asan::asan(&workspace),
         Chore::Tidy => tidy::check(&workspace),
         Chore::Contract => contract::write(&workspace),
         Chore::Instructions { record } => instructions::instructions(&workspace, record),

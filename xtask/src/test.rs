@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::guests;
 use crate::instructions;
+use crate::models;
 use crate::oracle;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo_in, is_on_path, run};
@@ -17,7 +18,7 @@ use crate::workspace::{Workspace, cargo_in, is_on_path, run};
 /// A step of `cargo xtask test`: its headline, and its function.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("format", check_format),
     ("tidy", tidy::check),
     ("lint the host", lint_host),
@@ -26,6 +27,7 @@ const STEPS: [Step; 12] = [
     ("build atoll", Workspace::build_atoll),
     ("test the guest SDK", test_guest_sdk),
     ("test the host", |workspace| test_host(workspace, None)),
+    ("try the models", |workspace| models::models(workspace, &[])),
     ("ask Erlang", |workspace| oracle::oracle(workspace, &[])),
     ("count instructions", instructions::check),
     ("check the documentation", check_documentation),

@@ -46,6 +46,12 @@ fn thread_number() -> usize {
     NUMBER.with(|number| *number)
 }
 
+/// Prepares the calling thread for turns. wasmtime wants a stack for its signal handler, and panics if there is no memory for
+/// it: that must not happen later, within a turn.
+pub(crate) fn prepare_thread() {
+    wasmtime::Engine::tls_eager_initialize();
+}
+
 /// The value of a future that never waits.
 fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     let future = pin!(future);

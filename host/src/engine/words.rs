@@ -154,6 +154,53 @@ fn unzigzag(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arbtest::arbtest;
+
+    /// Random words round trip. Corrupted code is no subject: the host reads only what it has written itself, so the reader may
+    /// panic. It can't leave its slices, because this file has no unsafe code.
+    #[test]
+    fn random_words_are_read_as_written() {
+        // A delta's escape and its number, and two numbers before each run.
+        const CODE_BYTES_PER_WORD: usize = 11 + 2 * 10;
+        arbtest(|random| {
+            let mut code = Vec::new();
+            let mut recent = Recent::default();
+            let mut parts = Vec::new();
+            for _ in 0..random.int_in_range(1..=4)? {
+                let number: u64 = random.arbitrary()?;
+                let expected: Vec<u64> = match random.arbitrary()? {
+                    true => vec![0; random.int_in_range(0..=3000)?],
+                    false => random.arbitrary()?,
+                };
+                let mut words = expected.clone();
+                for _ in 0..random.int_in_range(0..=40)? {
+                    let Some(last) = words.len().checked_sub(1) else {
+                        break;
+                    };
+                    let start = random.int_in_range(0..=last)?;
+                    let end = (start + random.int_in_range(0..=20)?).min(last);
+                    let other: u64 = random.arbitrary()?;
+                    let delta = *random.choose(&[0, 1, u64::MAX, 1 << 63, (1 << 63) - 1, other])?;
+                    words[start..=end]
+                        .iter_mut()
+                        .for_each(|word| *word = word.wrapping_add(delta));
+                }
+                let before = code.len();
+                put(&mut code, number);
+                put_deltas(&mut code, &mut recent, &words, &expected);
+                assert!(code.len() - before <= CODE_BYTES_PER_WORD * words.len() + 11);
+                parts.push((number, expected, words));
+            }
+            let mut reader = Reader::new(&code);
+            for (number, mut corrected, words) in parts {
+                assert_eq!(reader.number(), number);
+                reader.apply_deltas(&mut corrected);
+                assert_eq!(corrected, words);
+            }
+            assert!(reader.code.is_empty());
+            Ok(())
+        });
+    }
 
     #[test]
     fn words_are_read_as_written() {

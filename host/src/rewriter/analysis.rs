@@ -111,9 +111,7 @@ impl Analysis {
         features::validate_module(bytes)?;
         let mut reader = Reader::default();
         for payload in Parser::new(0).parse_all(bytes) {
-            let payload =
-                payload.map_err(|error| LoadError::new(Kind::Invalid, error.to_string()))?;
-            reader.section(payload)?;
+            reader.section(payload.map_err(invalid)?)?;
         }
         reader.finish()
     }
@@ -510,7 +508,7 @@ fn check_export(name: &str) -> Result<(), LoadError> {
 }
 
 fn invalid(error: wasmparser::Error) -> LoadError {
-    LoadError::new(Kind::Invalid, error.to_string())
+    LoadError::quoting(Kind::Invalid, &error)
 }
 
 fn signature(params: &[ValType], results: &[ValType]) -> String {

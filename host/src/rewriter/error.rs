@@ -1,6 +1,7 @@
 //! Errors of loading a program.
 
-use std::fmt::{self, Write};
+use crate::text::printable_lines;
+use std::fmt::{self, Display, Write};
 
 /// Tells users which proposals are on and which are off: the list of [`features`](super::features).
 const PROPOSALS_HINT: &str = "Atoll runs WebAssembly 2.0 without `externref`, with tail calls, typed function references, \
@@ -53,6 +54,11 @@ impl LoadError {
             kind,
             detail: detail.into(),
         }
+    }
+
+    /// An error of reading or validating. Its text may quote the file, so it is made printable.
+    pub(super) fn quoting(kind: LoadErrorKind, error: &dyn Display) -> LoadError {
+        LoadError::new(kind, printable_lines(&error.to_string()))
     }
 
     /// Replaces the function indexes in the compiler's text by those that `index` returns.
@@ -129,7 +135,7 @@ impl LoadError {
 
 impl std::error::Error for LoadError {}
 
-impl fmt::Display for LoadError {
+impl Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             LoadErrorKind::NotWasm => "this is not WebAssembly",

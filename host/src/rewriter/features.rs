@@ -58,7 +58,7 @@ fn validate(bytes: &[u8], features: WasmFeatures) -> Result<(), LoadError> {
         Ok(_) => LoadErrorKind::Unsupported,
         Err(_) => LoadErrorKind::Invalid,
     };
-    Err(LoadError::new(kind, error.to_string()))
+    Err(LoadError::quoting(kind, &error))
 }
 
 /// Example modules for the tests of this room and of the engine.

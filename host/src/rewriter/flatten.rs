@@ -40,7 +40,7 @@ pub(super) fn rewrite(bytes: &[u8], analysis: &Analysis, slice: u64) -> Result<V
     let mut module = Module::new();
     rewriter
         .parse_core_module(&mut module, wasmparser::Parser::new(0), bytes)
-        .map_err(|error| LoadError::new(LoadErrorKind::Invalid, error.to_string()))?;
+        .map_err(|error| LoadError::quoting(LoadErrorKind::Invalid, &error))?;
     if let Some(function) = rewriter.too_large {
         let text = format!(
             "function {function}, with the code that counts its reductions, exceeds the {FUNCTION_BYTES_MAX} bytes that a \

@@ -36,6 +36,8 @@ mod names;
 mod sizes;
 mod splitting;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod unwrap;
 
 pub(crate) use analysis::{Analysis, ENTRY, GLOBAL_PREFIX};
@@ -50,7 +52,6 @@ pub(crate) use initial::{Initial, Value};
 pub(crate) use names::readable;
 pub(crate) use sizes::Sizes;
 
-use crate::text::printable_lines;
 use bounds::TEXT_BYTES_MAX;
 use error::LoadErrorKind as Kind;
 use std::borrow::Cow;
@@ -190,9 +191,6 @@ fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     }
     match wat::parse_bytes(bytes) {
         Ok(binary) => Ok(binary.into_owned().into()),
-        Err(error) => Err(LoadError::new(
-            Kind::Invalid,
-            printable_lines(&error.to_string()),
-        )),
+        Err(error) => Err(LoadError::quoting(Kind::Invalid, &error)),
     }
 }

@@ -159,5 +159,5 @@ impl Module {
 }
 
 fn invalid(error: wasmparser::Error) -> LoadError {
-    LoadError::new(LoadErrorKind::Invalid, error.to_string())
+    LoadError::quoting(LoadErrorKind::Invalid, &error)
 }

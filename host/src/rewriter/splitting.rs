@@ -67,7 +67,7 @@ pub(super) fn split(bytes: &[u8]) -> Result<Option<Vec<u8>>, LoadError> {
 }
 
 fn invalid(error: &dyn std::fmt::Display) -> LoadError {
-    LoadError::new(LoadErrorKind::Invalid, error.to_string())
+    LoadError::quoting(LoadErrorKind::Invalid, error)
 }
 
 /// Finds the pieces of all large functions.

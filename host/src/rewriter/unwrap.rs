@@ -429,5 +429,5 @@ fn core_instance(instance: Instance<'_>) -> CoreInstance<'_> {
 }
 
 fn invalid(error: wasmparser::Error) -> LoadError {
-    LoadError::new(LoadErrorKind::Invalid, error.to_string())
+    LoadError::quoting(LoadErrorKind::Invalid, &error)
 }

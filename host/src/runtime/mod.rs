@@ -25,7 +25,7 @@ pub use mailbox::HostMailbox;
 pub use watch::Watch;
 
 use crate::contract;
-use crate::engine::{Engine, cache_folder};
+use crate::engine::{self, Engine, cache_folder};
 use crate::process::{ExitReason, Pid};
 use crate::rewriter::LoadError;
 use crate::scheduler::Seam;
@@ -97,6 +97,7 @@ impl System {
         // A host call finds its I/O runtime by the thread on which it is polled.
         let around = move |run: &mut dyn FnMut()| {
             let _entered = handle.enter();
+            engine::prepare_thread();
             run();
             turn_context::free();
             waker::free();

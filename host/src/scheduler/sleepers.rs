@@ -31,8 +31,8 @@
 //! A task in a scheduler's own queue needs no such care: its owner will run it. A helper is woken for it only to use
 //! the other cores. This is decided anew before every turn, so a relaxed read is enough there.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One searching scheduler in `Sleepers::counts`.
 const SEARCHER: u32 = 1;

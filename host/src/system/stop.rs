@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 impl Shared {
     /// The number of guest processes that are left.
     pub(crate) fn guests_left(&self) -> u32 {
-        self.guests.load(Ordering::SeqCst)
+        // A read that writes is ordered with the last process's: either this sees that it has ended, or that process sees
+        // that it has to tell.
+        self.guests.fetch_add(0, Ordering::AcqRel)
     }
 
     /// Sends `shutdown` to every process that has no living parent and was not sent it before.

@@ -366,6 +366,104 @@ impl std::error::Error for WasiError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arbtest::arbitrary::{Result as Random, Unstructured};
+    use arbtest::arbtest;
+
+    /// A text of pieces that mean something on a command line, and of random ones.
+    fn text(random: &mut Unstructured<'_>) -> Random<Vec<u8>> {
+        const PIECES: [&str; 16] = [
+            ":",
+            "::",
+            ":ro",
+            "/",
+            "a",
+            "=",
+            ",",
+            "all",
+            "[",
+            "]",
+            "1.2.3.4",
+            "::1",
+            "::ffff:1.2.3.4",
+            ":80",
+            "65536",
+            "%1",
+        ];
+        let mut text = Vec::new();
+        for _ in 0..random.int_in_range(0..=8)? {
+            match random.ratio(1, 5)? {
+                true => text.extend(random.arbitrary::<[u8; 2]>()?),
+                false => text.extend(random.choose(&PIECES)?.bytes()),
+            }
+        }
+        Ok(text)
+    }
+
+    #[test]
+    fn any_directory_is_refused_or_says_what_was_written() {
+        arbtest(|random| {
+            let text = text(random)?;
+            let Ok(grant) = DirGrant::parse(OsStr::from_bytes(&text)) else {
+                return Ok(());
+            };
+            let host = grant.host.as_os_str().as_bytes();
+            assert!(!host.is_empty() && !grant.guest.is_empty() && !grant.guest.contains("::"));
+            if host.ends_with(b":") {
+                // There is no way to write it in full: the first `::` ends the host's path.
+                return Ok(());
+            }
+            // Written in full, it means the same again.
+            let end: &[u8] = if grant.writable { b"" } else { b":ro" };
+            let full = [host, b"::", grant.guest.as_bytes(), end].concat();
+            let again = DirGrant::parse(OsStr::from_bytes(&full)).expect("it is a grant");
+            assert_eq!(again, grant, "{}", OsStr::from_bytes(&text).display());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn any_address_is_refused_or_grants_no_more_than_it_says() {
+        arbtest(|random| {
+            let text = String::from_utf8_lossy(&text(random)?).into_owned();
+            match NetGrant::parse(&text) {
+                Ok(NetGrant::None) => panic!("`{text}` grants nothing"),
+                Ok(NetGrant::All) => assert!(text.split(',').any(|item| item == "all")),
+                Ok(NetGrant::Peers(peers)) => {
+                    assert_eq!(peers.len(), text.split(',').count());
+                    for peer in peers {
+                        assert_ne!(peer.port, Some(0));
+                        let full = match peer.port {
+                            Some(port) => SocketAddr::from((peer.address, port)).to_string(),
+                            None => peer.address.to_string(),
+                        };
+                        assert_eq!(
+                            NetGrant::parse(&full).expect("it is a grant"),
+                            NetGrant::Peers(vec![peer])
+                        );
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), WasiErrorKind::Syntax),
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn any_variable_is_refused_or_says_what_was_written() {
+        arbtest(|random| {
+            let text = String::from_utf8_lossy(&text(random)?).into_owned();
+            match parse_env_with(&text, |_| None) {
+                Ok((name, value)) => {
+                    assert!(!name.is_empty() && !name.contains('='));
+                    assert_eq!(format!("{name}={value}"), text);
+                }
+                Err(error) => {
+                    assert!(error.kind() == WasiErrorKind::Syntax && !error.hint().is_empty())
+                }
+            }
+            Ok(())
+        });
+    }
 
     #[test]
     fn directories() {

@@ -356,6 +356,69 @@ fn net(text: &str) -> Result<NetGrant, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arbtest::arbtest;
+
+    #[test]
+    fn any_size_and_time_is_refused_or_is_the_number_that_was_written() {
+        const PIECES: [&str; 20] = [
+            "0",
+            "1",
+            "64",
+            "18446744073709551615",
+            "9999999999999999999",
+            ".",
+            "-",
+            "+",
+            "e",
+            " ",
+            "nan",
+            "inf",
+            "K",
+            "KiB",
+            "GiB",
+            "B",
+            "ms",
+            "s",
+            "min",
+            "ü",
+        ];
+        arbtest(|random| {
+            let mut text = String::new();
+            for _ in 0..random.int_in_range(0..=5)? {
+                match random.ratio(1, 8)? {
+                    true => text.push(random.arbitrary()?),
+                    false => text += random.choose(&PIECES)?,
+                }
+            }
+            if let Ok(bytes) = units::size(&text) {
+                let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+                let number: u64 = digits.parse().expect("a size is a number");
+                assert!(
+                    bytes >= number && bytes.checked_rem(number).unwrap_or(0) == 0,
+                    "{text}"
+                );
+            }
+            if let Ok(time) = units::duration(&text) {
+                assert!(!text.contains('-') || time.is_zero(), "{text}");
+                assert_eq!(units::hibernation(&text), Ok(Hibernation(Some(time))));
+            }
+            #[cfg(feature = "fuzz")]
+            if let Ok(time) = time(&text) {
+                assert!(time <= Duration::from_secs(365 * 24 * 3600), "{text}");
+            }
+            let _ = (
+                program(text.as_ref()),
+                dir(text.as_ref()),
+                env(&text),
+                net(&text),
+                kind(&text),
+                units::rate(&text),
+                units::overflow(&text),
+                units::right(&text),
+            );
+            Ok(())
+        });
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

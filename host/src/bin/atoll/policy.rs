@@ -475,6 +475,26 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_a_policy_or_an_error() {
+        let words: Vec<&str> = POLICY.split_inclusive([' ', '\n', '"']).collect();
+        arbtest::arbtest(|random| {
+            let mut text = POLICY.to_owned();
+            for _ in 0..random.int_in_range(0..=4)? {
+                let at = random.int_in_range(0..=text.len())?;
+                let at = text.floor_char_boundary(at);
+                match random.ratio(1, 2)? {
+                    true => text.insert_str(at, random.choose(&words)?),
+                    false => text.truncate(at),
+                }
+            }
+            if let Err(error) = parse(&text, Path::new("")) {
+                assert!(!error.is_empty());
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
     fn a_printed_policy_can_be_read() {
         let text = for_program(
             "a \"name\"",

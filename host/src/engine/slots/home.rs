@@ -1,6 +1,7 @@
 //! A process's home slot: its parts, and their owners.
 
-use super::releases::{Presence, give_back_together};
+use super::presence::Presence;
+use super::releases::give_back_together;
 use super::{
     ARENA_BYTES, HOME_MEMORY_BYTES, HomeClass, PAGE_BYTES, RELEASED_AT_ONCE, Region, SHELVED_MAX,
     Slots, WARM_FREE_MAX, Warm, Written, lock,

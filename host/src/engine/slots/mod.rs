@@ -19,10 +19,13 @@
 //! |---|---|
 //! | here | the mapping, its classes, and what is free |
 //! | `home` | a process's home slot |
+//! | `awake` | the number of awake slots in a stretch, and when the stretch may go back |
+//! | `backlog` | the bytes that wait for the reaper |
 //! | `blocks` | the mapping's address space, given out and taken back |
 //! | `canary` | the word below each stack, by which an overflow is seen |
 //! | `classes` | the home slots of one size, and which are free |
 //! | `reservation` | the mapping itself |
+//! | `presence` | whether the pages of a packed slot are there |
 //! | `releases` | packed slots, until their pages go back together |
 //! | `reaper` | large memories of processes that have ended, until they are clean |
 //! | `stretch` | stretches in which no process is awake, whose page tables go back |
@@ -39,11 +42,14 @@
 //! arena may as well, because wasmtime writes it before it reads it. The last owner of a home cleans the home or gives
 //! its pages back. A memory in a large slot is cleaned by the thread that drops it or by the reaper.
 
+mod awake;
+mod backlog;
 mod blocks;
 mod canary;
 mod classes;
 mod given;
 mod home;
+mod presence;
 mod reaper;
 mod region;
 mod releases;
@@ -252,7 +258,7 @@ impl Slots {
             // counts.
             stretches: unsafe { Stretches::new(base) },
             releases: Releases::default(),
-            reaper: Reaper::default(),
+            reaper: Reaper::new(),
             blocks: Mutex::new(Blocks::of(Stretches::bytes(bytes)..bytes)),
             stack_bytes,
             home: HOME_MEMORY_BYTES.map(|memory| Class::new(memory + stack_bytes + ARENA_BYTES)),

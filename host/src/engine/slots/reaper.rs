@@ -4,9 +4,9 @@
 //! that touched the memory can't pay for that, because it has ended. The kernel takes pages back faster than processes
 //! can touch them, and at most [`QUEUED_BYTES_MAX`] wait; beyond that a scheduler does the work.
 
+use super::backlog::Backlog;
 use super::given::Large;
 use super::{GIB, MIB, lock};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -15,11 +15,10 @@ const REAPED_BYTES_MIN: usize = 16 * MIB;
 /// The most that may wait, if there are several memories.
 const QUEUED_BYTES_MAX: usize = GIB;
 
-#[derive(Default)]
 pub(super) struct Reaper {
     /// None as long as there is no thread.
     sender: Mutex<Option<Sender<Abandoned>>>,
-    queued_bytes: Arc<AtomicUsize>,
+    queued: Arc<Backlog>,
 }
 
 /// A memory whose process has ended, and how much of it may have been touched.
@@ -29,6 +28,13 @@ struct Abandoned {
 }
 
 impl Reaper {
+    pub(super) fn new() -> Reaper {
+        Reaper {
+            sender: Mutex::new(None),
+            queued: Arc::new(Backlog::new()),
+        }
+    }
+
     /// Queues a memory to be cleaned and given back soon. Returns it if the caller should do that at once.
     ///
     /// # Safety
@@ -38,15 +44,12 @@ impl Reaper {
         if used_bytes < REAPED_BYTES_MIN {
             return Err(memory);
         }
-        let queued = self.queued_bytes.fetch_add(used_bytes, Ordering::AcqRel);
-        let fits = queued == 0 || queued + used_bytes <= QUEUED_BYTES_MAX;
-        let abandoned = Abandoned { memory, used_bytes };
-        let refused = match fits {
-            true => self.send(abandoned),
-            false => Err(abandoned),
-        };
-        refused.map_err(|abandoned| {
-            self.queued_bytes.fetch_sub(used_bytes, Ordering::AcqRel);
+        if !self.queued.add(used_bytes, QUEUED_BYTES_MAX) {
+            return Err(memory);
+        }
+        let sent = self.send(Abandoned { memory, used_bytes });
+        sent.map_err(|abandoned| {
+            self.queued.remove(used_bytes);
             abandoned.memory
         })
     }
@@ -55,10 +58,10 @@ impl Reaper {
         let mut sender = lock(&self.sender);
         if sender.is_none() {
             let (new, receiver) = channel();
-            let queued_bytes = self.queued_bytes.clone();
+            let queued = self.queued.clone();
             let thread = std::thread::Builder::new()
                 .name("atoll-reaper".into())
-                .spawn(move || reap(receiver, &queued_bytes));
+                .spawn(move || reap(receiver, &queued));
             if thread.is_err() {
                 return Err(abandoned);
             }
@@ -72,12 +75,12 @@ impl Reaper {
 }
 
 /// Cleans memories until the sender is dropped.
-fn reap(receiver: Receiver<Abandoned>, queued_bytes: &AtomicUsize) {
+fn reap(receiver: Receiver<Abandoned>, queued: &Backlog) {
     for mut abandoned in receiver {
         // SAFETY: the thread that sent the memory was its only owner, as it promised to `Reaper::take`, and has handed
         // it over.
         unsafe { abandoned.memory.clean(abandoned.used_bytes) };
         drop(abandoned.memory);
-        queued_bytes.fetch_sub(abandoned.used_bytes, Ordering::AcqRel);
+        queued.remove(abandoned.used_bytes);
     }
 }

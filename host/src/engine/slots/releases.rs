@@ -4,53 +4,13 @@
 //! process that wakes before that finds its slot unchanged.
 
 use super::{Home, Region, lock};
-use crossbeam_utils::Backoff;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, Weak};
 
 /// The number of slots whose pages go back together.
 const AT_ONCE: usize = 32;
 /// A queue for each thread that packs, up to so many.
 const QUEUES: usize = 16;
-
-/// The state of a packed process's slot.
-pub(super) struct Presence(AtomicU8);
-
-/// In use, or given back by its owner.
-const HERE: u8 = 0;
-/// Packed; the pages are unchanged.
-const QUEUED: u8 = 1;
-/// The pages are being given back.
-const RELEASING: u8 = 2;
-/// The pages have been given back.
-const GONE: u8 = 3;
-
-impl Presence {
-    pub(super) fn new() -> Presence {
-        Presence(AtomicU8::new(HERE))
-    }
-
-    /// Takes the slot back for its process, which is about to use it again. Returns true if the pages are unchanged.
-    pub(super) fn take_back(&self) -> bool {
-        let take_from = |from| {
-            let changed = self
-                .0
-                .compare_exchange(from, HERE, Ordering::Acquire, Ordering::Acquire);
-            changed.is_ok()
-        };
-        let backoff = Backoff::new();
-        loop {
-            if take_from(QUEUED) {
-                return true;
-            }
-            if take_from(GONE) || take_from(HERE) {
-                return false;
-            }
-            // This waits for one call to the kernel.
-            backoff.snooze();
-        }
-    }
-}
 
 #[derive(Default)]
 pub(super) struct Releases([Mutex<Vec<Weak<Home>>>; QUEUES]);
@@ -62,7 +22,7 @@ impl Releases {
     ///
     /// As for [`Home::release_soon`].
     pub(super) unsafe fn add(&self, home: &std::sync::Arc<Home>) {
-        home.presence.0.store(QUEUED, Ordering::Release);
+        home.presence.queue();
         let mut queue = lock(&self.0[crate::engine::thread_number() % QUEUES]);
         queue.push(std::sync::Arc::downgrade(home));
         if queue.len() < AT_ONCE {
@@ -70,20 +30,17 @@ impl Releases {
         }
         let queued = std::mem::replace(&mut *queue, Vec::with_capacity(AT_ONCE));
         drop(queue);
-        let release = |home: &std::sync::Arc<Home>| {
-            let presence = &home.presence.0;
-            let changed =
-                presence.compare_exchange(QUEUED, RELEASING, Ordering::Acquire, Ordering::Relaxed);
-            changed.is_ok()
-        };
         let homes: Vec<_> = queued.iter().filter_map(Weak::upgrade).collect();
-        let releasing: Vec<_> = homes.iter().filter(|home| release(home)).collect();
+        let releasing: Vec<_> = homes
+            .iter()
+            .filter(|home| home.presence.begin_release())
+            .collect();
         let regions = releasing.iter().map(|home| home.region()).collect();
         // SAFETY: the slots' processes are packed, and `take_back` makes each wait until this call is over before it
         // touches its slot again.
         unsafe { give_back_together(regions) };
         for home in releasing {
-            home.presence.0.store(GONE, Ordering::Release);
+            home.presence.released();
             // SAFETY: the slot's pages have been given back. If its process wakes, `Home::wakes` makes it wait until
             // the stretch is usable again.
             unsafe { home.sleeps() };

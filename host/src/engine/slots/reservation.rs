@@ -8,7 +8,7 @@ pub(super) const RESERVATION_BYTES: usize = 16 << 40;
 /// The least that is worth going on with: some hundred small processes, and a large one.
 const RESERVATION_BYTES_MIN: usize = 128 * MIB;
 
-/// Reserves as much as is wanted, or as there is, and returns how much. Address space may be limited (`ulimit -v`), or
+/// Reserves as much as is wanted, or as there is, and returns how much. Address space may be limited (`ulimit -v`, `ulimit -d`), or
 /// strictly accounted.
 pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
     let mut bytes = RESERVATION_BYTES;
@@ -31,7 +31,7 @@ pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
             }
             Err(error) if bytes <= RESERVATION_BYTES_MIN => {
                 let text = format!(
-                    "{} MiB of address space for processes were refused ({error}); does `ulimit -v` limit it?",
+                    "{} MiB of address space for processes were refused ({error}); does `ulimit -v` or `ulimit -d` limit it?",
                     bytes / MIB
                 );
                 return Err(std::io::Error::new(error.kind(), text));
@@ -43,19 +43,28 @@ pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
 
 /// How much address space this program may still take, if that is limited.
 fn address_space_left() -> Option<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = |field| statm.split(' ').nth(field)?.parse::<usize>().ok();
+    // The limit of data counts all that may be written, as the reservation may.
+    [(libc::RLIMIT_AS, 0), (libc::RLIMIT_DATA, 5)]
+        .into_iter()
+        .filter_map(|(resource, field)| {
+            let used = pages(field).unwrap_or(0) * PAGE_BYTES;
+            Some(limit_of(resource)?.saturating_sub(used))
+        })
+        .min()
+}
+
+/// The limit of a resource of this program, if there is one.
+fn limit_of(resource: libc::__rlimit_resource_t) -> Option<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the kernel writes the limit to a variable of this function.
-    let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
-    if failed != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
-        return None;
-    }
-    let used = std::fs::read_to_string("/proc/self/statm").ok();
-    let pages = used.and_then(|used| used.split(' ').next()?.parse::<usize>().ok());
-    let used = pages.unwrap_or(0) * PAGE_BYTES;
-    Some((limit.rlim_cur as usize).saturating_sub(used))
+    let failed = unsafe { libc::getrlimit(resource, &mut limit) };
+    let is_limited = failed == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    is_limited.then_some(limit.rlim_cur as usize)
 }
 
 /// Maps so many bytes, aligned to a stretch.

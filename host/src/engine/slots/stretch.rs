@@ -5,15 +5,12 @@
 //! kernel frees a page table only together with everything that it maps (Linux 6.14 and later; earlier kernels keep
 //! it).
 
-use crossbeam_utils::Backoff;
+use super::awake::Awake;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The bytes that one page table maps.
 pub(super) const BYTES: usize = 2 << 20;
-/// Stands for a count while the stretch is given back. Slots are larger than a page, so no stretch has so many.
-const GIVING_BACK: u32 = u32::MAX;
 
 /// One count for each stretch, in the first part of the mapping itself: untouched counts cost nothing, and are zero.
 pub(super) struct Stretches(NonNull<u8>);
@@ -21,7 +18,7 @@ pub(super) struct Stretches(NonNull<u8>);
 impl Stretches {
     /// The bytes that the counts take, for a mapping of so many bytes.
     pub(super) fn bytes(mapping_bytes: usize) -> usize {
-        let counts = mapping_bytes / BYTES * size_of::<AtomicU32>();
+        let counts = mapping_bytes / BYTES * size_of::<Awake>();
         counts.next_multiple_of(BYTES)
     }
 
@@ -37,27 +34,7 @@ impl Stretches {
     /// The slot at these offsets may hold resident pages from now on.
     pub(super) fn wake(&self, offsets: Range<usize>) {
         for stretch in Self::of(offsets) {
-            let count = self.count(stretch);
-            let mut seen = count.load(Ordering::Relaxed);
-            let backoff = Backoff::new();
-            loop {
-                if seen == GIVING_BACK {
-                    // This waits for one call to the kernel.
-                    backoff.snooze();
-                    seen = count.load(Ordering::Relaxed);
-                    continue;
-                }
-                let next = count.compare_exchange_weak(
-                    seen,
-                    seen + 1,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                );
-                match next {
-                    Ok(_) => break,
-                    Err(now) => seen = now,
-                }
-            }
+            self.awake(stretch).wake();
         }
     }
 
@@ -68,24 +45,16 @@ impl Stretches {
     /// Its owner has given all of its pages back, and touches none before [`Stretches::wake`] has returned for it.
     pub(super) unsafe fn sleep(&self, offsets: Range<usize>) {
         for stretch in Self::of(offsets) {
-            let count = self.count(stretch);
-            if count.fetch_sub(1, Ordering::Release) > 1 {
-                continue;
-            }
-            let is_last =
-                count.compare_exchange(0, GIVING_BACK, Ordering::Acquire, Ordering::Relaxed);
-            if is_last.is_ok() {
-                // SAFETY: the stretch is within the mapping. Every owner of a slot in it has given the slot's pages
-                // back, and touches them only after `wake`, which waits until the count says that this call is over.
-                unsafe {
-                    libc::madvise(
-                        self.0.add(stretch * BYTES).as_ptr().cast(),
-                        BYTES,
-                        libc::MADV_DONTNEED,
-                    );
-                }
-                count.store(0, Ordering::Release);
-            }
+            // SAFETY: the stretch is within the mapping. Every owner of a slot in it has given the slot's pages back, and
+            // touches them only after `wake`, which waits until this call is over.
+            let give_back = || unsafe {
+                libc::madvise(
+                    self.0.add(stretch * BYTES).as_ptr().cast(),
+                    BYTES,
+                    libc::MADV_DONTNEED,
+                );
+            };
+            self.awake(stretch).sleep(give_back);
         }
     }
 
@@ -93,9 +62,9 @@ impl Stretches {
         offsets.start / BYTES..offsets.end.div_ceil(BYTES)
     }
 
-    fn count(&self, stretch: usize) -> &AtomicU32 {
+    fn awake(&self, stretch: usize) -> &Awake {
         // SAFETY: offsets are those of slots, so the count lies in the part of the mapping that holds counts, as
         // `new`'s caller promised. It is aligned, only used atomically, and at first zero, which is a valid count.
-        unsafe { self.0.cast::<AtomicU32>().add(stretch).as_ref() }
+        unsafe { self.0.cast::<Awake>().add(stretch).as_ref() }
     }
 }

@@ -146,6 +146,57 @@ fn little_address_space() {
     }
 }
 
+/// Spawns four hundred processes, and sends each a message of 60 KB, which they keep. Exits with 7 at the end,
+/// and with 8 if a spawn fails.
+const LOADS_SPAWNS_SENDS: &str = "
+    (func (export \"child\")
+      (call $parent (i32.const 208))
+      (call $post (i32.const 208) (i32.const 1))
+      (call $take (i32.const 3)))
+    (func (export \"run\")
+      (local $count i32)
+      (loop $again
+        (if (i32.ne (call $try-start %\"child\" (i32.const 112)) (i32.const -1))
+          (then (call $proc_exit (i32.const 8))))
+        (call $post-bytes (i32.const 112) (i32.const 2) (i32.const 1024) (i32.const 60000))
+        (call $take (i32.const 1))
+        (local.set $count (i32.add (local.get $count) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $count) (i32.const 400))))
+      (call $proc_exit (i32.const 7)))";
+
+#[test]
+fn each_allocation_may_fail() {
+    // Each step fails at some of these limits: the program's start, loading, threads, a spawn, a message. The host's own heap
+    // can't be refused memory in order: then the program aborts, and says why.
+    let (mut runs, mut refused, mut aborts, mut says_why) = (0, 0, 0, 0);
+    for option in ["-v", "-d"] {
+        for mib in (96..400).step_by(8).chain([8192]) {
+            let outcome = Atoll::run(guest(LOADS_SPAWNS_SENDS))
+                .options(["--schedulers", "2"])
+                .after(format!("ulimit {option} {}", mib << 10))
+                .outcome();
+            let is_abort =
+                outcome.is_stopped_by(rustix::process::Signal::ABORT) && !outcome.stderr.is_empty();
+            match outcome.code {
+                Some(7) => runs += 1,
+                Some(8) => refused += 1,
+                _ if is_abort => aborts += 1,
+                _ => {
+                    says_why += 1;
+                    check_runs_or_says_why(outcome);
+                }
+            }
+        }
+    }
+    println!(
+        "{runs} ran, {refused} could not spawn, {aborts} aborted, {says_why} said why they did not start"
+    );
+    assert!(
+        runs > 0 && refused > 0 && says_why > 0,
+        "the limits are not around the need"
+    );
+}
+
 #[test]
 fn a_growth_for_which_there_is_no_room_is_not_counted() {
     // There is address space for one growth, and not for the other.
