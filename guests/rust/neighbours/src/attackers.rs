@@ -86,7 +86,7 @@ fn wind_up((): ()) {
     loop {
         start_timer(Duration::from_micros(100), self_pid(), started);
         started += 1;
-        if started % 500 == 0 {
+        if started.is_multiple_of(500) {
             while receive_event(&Selector::Any, Some(Duration::from_millis(1))).is_some() {}
         }
     }
