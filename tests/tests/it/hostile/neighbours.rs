@@ -192,7 +192,7 @@ const BODY: &str = r#"
     (call $spawned (local.get $slot)))
 
   ;; The same with a process that soon ends well. The spawn may fail if there are already as many processes as allowed (error
-  ;; 2), and, as long as the attackers only prepare, if there is no room for its memory (3 or 7).
+  ;; 2), and, as long as the attackers only prepare, if there is no room for its memory (3 or 8).
   (func $bear-well (param $program i32) (param $bytes i32) (param $function i32) (param $function-bytes i32) (result i32)
     (local $error i32)
     (local.set $error (call $bear
@@ -202,7 +202,7 @@ const BODY: &str = r#"
         (i32.eq (local.get $error) (i32.const 2))
         (i32.and
           (i32.eqz (global.get $counts))
-          (i32.or (i32.eq (local.get $error) (i32.const 3)) (i32.eq (local.get $error) (i32.const 7)))))
+          (i32.or (i32.eq (local.get $error) (i32.const 3)) (i32.eq (local.get $error) (i32.const 8)))))
       (then (call $yield-now) (return (i32.const 0))))
     (if (i32.ne (local.get $error) (i32.const -1))
       (then (call $print %"nursery: nobody is born, for this error") (call $print-number (local.get $error)) (unreachable)))
