@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 /// The beginning of the line that holds the outcome.
 pub const OUTCOME_MARK: &str = "outcome ";
 
+/// The time between two acts where no canary sets the pace.
+const PACE: Duration = Duration::from_millis(1);
 /// How long the canaries are alone first.
 const ALONE: Duration = Duration::from_millis(150);
 /// The limits of each process.
@@ -76,7 +78,11 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
     let program = system
         .load(canaries::NAME, canaries::PROGRAM)
         .map_err(|error| Failure::new(format!("the canaries can't be loaded: {error}")))?;
-    let canaries = match Canaries::start(&system, &program, &mut host) {
+    let started = match round.tools {
+        true => Ok(None),
+        false => Canaries::start(&system, &program, &mut host).map(Some),
+    };
+    let canaries = match started {
         Ok(canaries) => canaries,
         Err(text) => {
             outcome.find(Invariant::Canary, text);
@@ -93,13 +99,13 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
     };
     let own_canary = own_canary(&system, round, folder)?;
     at("canaries alone");
-    let alone = wait_beside(&canaries, &mut host, ALONE, outcome, |_| {});
+    let alone = wait_beside(canaries.as_ref(), &mut host, ALONE, outcome, |_| {});
     outcome.ledger.wait_alone_us = micros(alone);
     crew.load(round, folder, outcome);
     at("attack");
     let time = Duration::from_millis(round.milliseconds);
     let mut processes_max = 0;
-    let beside = wait_beside(&canaries, &mut host, time, outcome, |outcome| {
+    let beside = wait_beside(canaries.as_ref(), &mut host, time, outcome, |outcome| {
         processes_max = processes_max.max(system.counters().processes);
         crew.act(outcome);
         read_counts(&mut counts, outcome);
@@ -107,7 +113,9 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
     outcome.ledger.wait_beside_us = micros(beside);
     check_latency(round, alone, beside, processes_max, outcome);
     at("ending canaries");
-    canaries.stop(&system, &mut host, outcome);
+    if let Some(canaries) = &canaries {
+        canaries.stop(&system, &mut host, outcome);
+    }
     check_own_canary(&system, own_canary, outcome);
     at("killing attackers");
     crew.kill_all(outcome);
@@ -119,6 +127,12 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
     check_holdings(&system, outcome);
     // The last that hold the engine.
     drop((system, program));
+    check_kept(bytes_before, outcome);
+    Ok(())
+}
+
+/// The system is gone: this process holds no more than before, or little more.
+fn check_kept(bytes_before: u64, outcome: &mut Outcome) {
     atoll_rt::Allocator::trim();
     let kept = resident_bytes().saturating_sub(bytes_before);
     outcome.ledger.kept_bytes = kept;
@@ -130,7 +144,6 @@ fn attack(round: &Round, folder: &Path, seen: &Seen, outcome: &mut Outcome) -> R
         );
         outcome.find(Invariant::Leak, text);
     }
-    Ok(())
 }
 
 /// The mappings of this process that hold the most memory.
@@ -193,6 +206,8 @@ fn config(round: &Round, folder: &Path, seen: &Seen) -> Result<Config, Failure> 
             env: vec![("NAME".into(), "value".into())],
             ..Grants::default()
         },
+        allow_inspect: round.tools,
+        allow_debug: round.tools,
         output: Output::new(Box::new(io::sink()), Box::new(seen.clone())),
         on_crash: Arc::new(move |report| crashes.note_crash(report)),
         ..Config::default()
@@ -208,9 +223,9 @@ fn processes_max(round: &Round) -> u32 {
     }
 }
 
-/// Pings a canary until the time is over, and acts between the pings. Returns the worst wait.
+/// Pings a canary, if there are any, until the time is over, and acts between the pings. Returns the worst wait.
 fn wait_beside(
-    canaries: &Canaries,
+    canaries: Option<&Canaries>,
     host: &mut HostMailbox,
     time: Duration,
     outcome: &mut Outcome,
@@ -219,6 +234,11 @@ fn wait_beside(
     let start = Instant::now();
     let mut worst = Duration::ZERO;
     while start.elapsed() < time {
+        let Some(canaries) = canaries else {
+            std::thread::sleep(PACE);
+            act(outcome);
+            continue;
+        };
         let Some(wait) = canaries.ping(host) else {
             outcome.find(Invariant::Hang, "a canary does not answer any more");
             return worst;

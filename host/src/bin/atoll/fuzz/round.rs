@@ -23,6 +23,9 @@ pub struct Round {
     /// Attackers that the host spawns begin trees with limits.
     #[serde(default)]
     pub trees: bool,
+    /// Attackers may inspect and suspend processes. Canaries would suffer by right, so there are none.
+    #[serde(default)]
+    pub tools: bool,
     /// The files of the attackers. The beginning of a name is the attacker's kind.
     pub attackers: Vec<String>,
     /// The file of the user's own program among the canaries.
@@ -46,12 +49,13 @@ impl Round {
             hibernate_after_ms: *dice.pick(&[Some(0), Some(0), Some(2), Some(10_000), None]),
             poison: dice.percent(50),
             trees: dice.percent(50),
+            tools: canary.is_none() && dice.percent(15),
             attackers: Vec::new(),
             canary: None,
         };
         fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         for number in 0..6 + dice.below(10) {
-            let attacker = Attacker::make(&mut dice, own);
+            let attacker = Attacker::make(&mut dice, own, round.tools);
             let name = format!("{}-{number}.wasm", attacker.kind);
             write(&folder.join(&name), &attacker.bytes)?;
             round.attackers.push(name);

@@ -4,7 +4,7 @@
 //! Such a module counts in globals how its calls have returned, and sends the counts to the pid in its argument: see
 //! [`read_counts`]. Each import is called by a function of its own, whose name tells the host in a backtrace which call trapped.
 
-use super::functions::{self, Function};
+use super::functions::{self, Function, Offer};
 use super::operands::{self, Memory, Operand};
 use crate::fuzz::dice::Dice;
 use wasm_encoder::{
@@ -26,8 +26,8 @@ const DEPTH_MAX: u32 = 3;
 const COUNT_BYTES: usize = 12;
 
 /// Makes a module.
-pub fn make(dice: &mut Dice) -> Vec<u8> {
-    let mut calls = Calls::choose(dice);
+pub fn make(dice: &mut Dice, offer: Offer) -> Vec<u8> {
+    let mut calls = Calls::choose(dice, offer);
     let run = calls.function(dice, 30);
     let children = CHILDREN.map(|_| calls.function(dice, 12));
     let realloc = calls.realloc(dice);
@@ -64,8 +64,11 @@ const HOST_ID: u32 = 2;
 const COUNTS: u32 = 3;
 
 impl Calls {
-    fn choose(dice: &mut Dice) -> Calls {
+    fn choose(dice: &mut Dice, offer: Offer) -> Calls {
         let all = functions::all();
+        let offered: Vec<usize> = (0..all.len())
+            .filter(|place| offer.has(&all[*place]))
+            .collect();
         let place = |label: &str| all.iter().position(|function| function.label() == label);
         // The first three have a purpose beside the attack: see `prologue` and `report`.
         let mut places: Vec<usize> = ["lifecycle/self", "lifecycle/argument", "mailbox/send"]
@@ -76,7 +79,7 @@ impl Calls {
             places.extend(place("spawning/spawn"));
         }
         for _ in 0..4 + dice.below(FUNCTIONS_MAX - 4) {
-            let place = dice.below(all.len() as u64) as usize;
+            let place = *dice.pick(&offered);
             // Few calls that end the process: after them nothing else is tried.
             if !all[place].ends_process() || dice.percent(10) {
                 places.push(place);

@@ -13,8 +13,8 @@ pub struct Function {
     pub result: Option<ValType>,
 }
 
-/// Functions that only a grant links, and that would let a guest stop the canaries by right.
-const GRANTED: [&str; 2] = ["/inspection@", "/debugging@"];
+/// The interfaces that only a grant links, and that let a guest stop canaries by right.
+const TOOLS: [&str; 2] = ["/inspection@", "/debugging@"];
 
 const WASI: &str = "wasi_snapshot_preview1";
 /// The functions of WASI 0.1, with their parameters: `i` is an i32, `I` an i64. All but `proc_exit` return an errno.
@@ -29,6 +29,10 @@ path_unlink_file iii,poll_oneoff iiii,proc_exit i,sched_yield ,random_get ii,soc
 sock_send iiiii,sock_shutdown ii";
 
 impl Function {
+    fn is_tool(&self) -> bool {
+        TOOLS.iter().any(|part| self.module.contains(part))
+    }
+
     pub fn is_wasi(&self) -> bool {
         self.module == WASI
     }
@@ -54,22 +58,37 @@ impl Function {
     }
 }
 
-/// Every function that attackers may call.
+/// The functions that an attacker may import.
+#[derive(Clone, Copy)]
+pub struct Offer {
+    /// Those of tools as well.
+    pub tools: bool,
+    /// Those of WASI 0.1 as well.
+    pub wasi: bool,
+}
+
+impl Offer {
+    pub fn has(self, function: &Function) -> bool {
+        (self.tools || !function.is_tool()) && (self.wasi || !function.is_wasi())
+    }
+}
+
+/// Every function that there is.
 pub fn all() -> &'static [Function] {
     static ALL: OnceLock<Vec<Function>> = OnceLock::new();
     ALL.get_or_init(|| {
         let mut all = contract();
-        all.retain(|function| GRANTED.iter().all(|part| !function.module.contains(part)));
         all.extend(WASI_FUNCTIONS.split(',').map(wasi));
         all
     })
 }
 
-/// A module that imports all of them.
-pub fn importing_module() -> Vec<u8> {
+/// A module that imports all that are offered.
+pub fn importing_module(offer: Offer) -> Vec<u8> {
     let mut types = TypeSection::new();
     let mut imports = ImportSection::new();
-    for (index, function) in (0..).zip(all()) {
+    let offered = all().iter().filter(|function| offer.has(function));
+    for (index, function) in (0..).zip(offered) {
         types
             .ty()
             .function(function.params.iter().copied(), function.result);

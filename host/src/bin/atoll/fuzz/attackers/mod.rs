@@ -3,6 +3,7 @@
 //! | kind | made by |
 //! |---|---|
 //! | `calls` | [`calls`]: host calls with every edge of their operands |
+//! | `component` | [`components`]: the same in a component |
 //! | `smith` | [`smith`]: wasm-smith, random valid modules with random calls |
 //! | `mutant` | [`mutants`]: wasm-mutate, from the canaries, the corpus, or the user's own program |
 //! | `corpus` | [`corpus`]: attacks that were written by hand |
@@ -14,11 +15,13 @@ pub mod corpus;
 pub mod functions;
 pub mod scavenger;
 
+mod components;
 mod mutants;
 mod operands;
 mod smith;
 
 use super::dice::Dice;
+use functions::Offer;
 use std::path::PathBuf;
 
 /// A module, and how it was made.
@@ -34,7 +37,9 @@ pub struct Own(pub Vec<(PathBuf, Vec<u8>)>);
 
 impl Attacker {
     /// Makes an attacker.
-    pub fn make(dice: &mut Dice, own: &Own) -> Attacker {
+    /// `tools` says whether it may import the functions of tools.
+    pub fn make(dice: &mut Dice, own: &Own, tools: bool) -> Attacker {
+        let offer = Offer { tools, wasi: true };
         let (kind, bytes) = match dice.below(100) {
             0..20 if !own.0.is_empty() => match dice.percent(30) {
                 true => ("own", dice.pick(&own.0).1.clone()),
@@ -43,8 +48,9 @@ impl Attacker {
                     ("mutant", mutants::of(dice, original))
                 }
             },
-            0..48 => ("calls", calls::make(dice)),
-            48..62 => ("smith", smith::make(dice)),
+            0..42 => ("calls", calls::make(dice, offer)),
+            42..48 => ("component", components::make(dice, tools)),
+            48..62 => ("smith", smith::make(dice, offer)),
             62..74 => ("mutant", mutants::make(dice)),
             74..82 => ("corpus", corpus::make(dice)),
             _ => ("scavenger", scavenger::make(dice)),

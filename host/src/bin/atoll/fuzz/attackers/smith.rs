@@ -1,6 +1,6 @@
 //! Random valid modules, made by wasm-smith: their imports are drawn from what the host offers, their exports fit.
 
-use super::functions;
+use super::functions::{self, Offer};
 use crate::fuzz::dice::Dice;
 use std::sync::OnceLock;
 use wasm_smith::{Config, Module};
@@ -17,26 +17,27 @@ const EXPORTS: &str = r#"(module
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable))"#;
 
 /// Makes a module.
-pub fn make(dice: &mut Dice) -> Vec<u8> {
+pub fn make(dice: &mut Dice, offer: Offer) -> Vec<u8> {
     for _ in 0..ATTEMPTS {
         let bytes = 200 + dice.below(SEED_BYTES) as usize;
         let seed = dice.bytes(bytes);
         let mut unstructured = arbitrary::Unstructured::new(&seed);
         // A panic of wasm-smith's is none of the host's.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Module::new(config(dice), &mut unstructured).map(|module| module.to_bytes())
+            Module::new(config(dice, offer), &mut unstructured).map(|module| module.to_bytes())
         }));
         if let Ok(Ok(bytes)) = made {
             return bytes;
         }
     }
-    super::calls::make(dice)
+    super::calls::make(dice, offer)
 }
 
-fn config(dice: &mut Dice) -> Config {
-    static IMPORTS: OnceLock<Vec<u8>> = OnceLock::new();
+fn config(dice: &mut Dice, offer: Offer) -> Config {
+    static IMPORTS: [OnceLock<Vec<u8>>; 2] = [const { OnceLock::new() }; 2];
     static EXPORTED: OnceLock<Vec<u8>> = OnceLock::new();
-    let imports = IMPORTS.get_or_init(functions::importing_module);
+    let imports = &IMPORTS[usize::from(offer.tools)];
+    let imports = imports.get_or_init(|| functions::importing_module(offer));
     let exports = EXPORTED.get_or_init(|| wat::parse_str(EXPORTS).unwrap_or_default());
     Config {
         available_imports: dice.percent(80).then(|| imports.clone()),
