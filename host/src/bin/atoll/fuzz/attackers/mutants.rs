@@ -1,6 +1,7 @@
 //! Mutants of real guests, made by wasm-mutate.
 
 use super::corpus;
+use super::functions::Offer;
 use crate::fuzz::canaries;
 use crate::fuzz::dice::Dice;
 use wasm_mutate::WasmMutate;
@@ -8,11 +9,17 @@ use wasm_mutate::WasmMutate;
 /// How much work one mutation may take.
 const FUEL: u64 = 200;
 
+/// The functions that a mutant's original may import.
+const ORDINARY: Offer = Offer {
+    tools: false,
+    wasi: true,
+};
+
 /// A mutant of a guest that comes with the program.
 pub fn make(dice: &mut Dice) -> Vec<u8> {
     let original = match dice.below(4) {
         0 => corpus::make(dice),
-        1 => super::calls::make(dice),
+        1 => super::calls::make(dice, ORDINARY),
         _ => canaries::PROGRAM.to_vec(),
     };
     of(dice, &original)
