@@ -546,7 +546,8 @@ typedef struct atoll_rt_process_spawning_spawn_option_t {
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_OUTPUT 16
 // The most bytes that they may write in a second. A write beyond it waits.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_OUTPUT_RATE 17
-// The most operations on files that may be under way for all processes of the tree together. One beyond it waits.
+// The most operations on files that may be under way for all processes of the tree together (at least one). One beyond it
+// waits.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_BLOCKING 18
 // Withhold a right.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_WITHOUT 19

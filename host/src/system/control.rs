@@ -463,12 +463,16 @@ impl Control {
 
     /// Gives back all that the mailbox and the timers hold: the process has ended.
     pub(super) fn close_mailbox(&mut self, system: &Domain) {
-        self.hold_mailbox(system, 0);
+        if self.mailbox_held > 0 {
+            self.hold_mailbox(system, 0);
+        }
         let held = self
             .ties
             .as_ref()
             .map_or(0, |ties| beyond_free(ties.timer_bytes));
-        self.domain_or(system).hold_mailbox(held, 0);
+        if held > 0 {
+            self.domain_or(system).hold_mailbox(held, 0);
+        }
     }
 
     /// Drops the oldest message of the inbox. Returns false if there is none.

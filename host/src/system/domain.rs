@@ -198,7 +198,7 @@ impl Domain {
             output_rate,
             blocking: limits
                 .blocking
-                .map(|permits| Arc::new(Semaphore::new(permits as usize))),
+                .map(|permits| Arc::new(Semaphore::new(permits.max(1) as usize))),
             depth: self.depth + 1,
             root,
             has_ended: AtomicBool::new(false),

@@ -33,8 +33,8 @@ pub struct Limits {
     pub output: Option<u64>,
     /// Bytes that may be written to the standard streams in a second. A write beyond it waits.
     pub output_rate: Option<u64>,
-    /// Operations of WASI on files that may be under way. An operation beyond it waits. It holds for core modules;
-    /// components are not held back.
+    /// Operations of WASI on files that may be under way. An operation beyond it waits. At least 1. It holds for
+    /// core modules; components are not held back.
     pub blocking: Option<u32>,
 }
 

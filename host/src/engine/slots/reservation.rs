@@ -7,6 +7,10 @@ use std::ptr::NonNull;
 pub(super) const RESERVATION_BYTES: usize = 16 << 40;
 /// The least that is worth going on with: some hundred small processes, and a large one.
 const RESERVATION_BYTES_MIN: usize = 128 * MIB;
+/// The least that has to be left for everything else.
+const REST_BYTES_MIN: usize = 192 * MIB;
+/// With less address space than this, it is worth saving where the heap would waste it.
+const AMPLE_BYTES: usize = 8 * GIB;
 
 /// Reserves as much as is wanted, or as there is, and returns how much. Address space may be limited (`ulimit -v`, `ulimit -d`), or
 /// strictly accounted.
@@ -16,6 +20,17 @@ pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
         // The other half is for everything else: threads, compiled code, the heap.
         while bytes > left / 2 && bytes > RESERVATION_BYTES_MIN {
             bytes /= 2;
+        }
+        if left < bytes + REST_BYTES_MIN {
+            let text = format!(
+                "{} MiB of address space are left, and at least {} MiB are needed; does `ulimit -v` or `ulimit -d` limit it?",
+                left / MIB,
+                (RESERVATION_BYTES_MIN + REST_BYTES_MIN) / MIB
+            );
+            return Err(std::io::Error::new(std::io::ErrorKind::OutOfMemory, text));
+        }
+        if left < AMPLE_BYTES {
+            save_address_space();
         }
     }
     loop {
@@ -40,6 +55,16 @@ pub(super) fn reserve() -> std::io::Result<(NonNull<u8>, usize)> {
         }
     }
 }
+
+/// Keeps glibc's heap from reserving 64 MiB for each thread.
+#[cfg(target_env = "gnu")]
+fn save_address_space() {
+    // SAFETY: the call sets a number of the heap's, under a lock of its own.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn save_address_space() {}
 
 /// How much address space this program may still take, if that is limited.
 fn address_space_left() -> Option<usize> {
