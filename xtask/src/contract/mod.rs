@@ -381,7 +381,12 @@ mod tests {
         );
         check(
             "call_error",
-            &["TIMEOUT: u32 = 0;", "DOWN: u32 = 1;", "VALUE: usize = 4;"],
+            &[
+                "TIMEOUT: u32 = 0;",
+                "DOWN: u32 = 1;",
+                "FULL: u32 = 2;",
+                "VALUE: usize = 4;",
+            ],
         );
         check("option_pid", &["VALUE: usize = 8;"]);
         check("result_unit_join_error", &["VALUE: usize = 1;"]);
