@@ -65,7 +65,7 @@
 //! | ask and go on | [`send_request`], [`alias`], [`unalias`] | `gen_server:send_request/2`, `alias/1`, `unalias/1` | `requests` |
 //! | end together | [`spawn_link`], [`link`], [`unlink`], [`trap_exit`], [`receive_exit`] | `link/1`, `process_flag(trap_exit, …)`, `{'EXIT', …}` | `links`, `supervisor` |
 //! | end others | [`exit_process`], [`kill`] | `exit/2` | `links`, `supervisor` |
-//! | bound what others use and may do | [`Spawn::max_rate`], [`Spawn::without`], [`kill_tree`], [`try_send`] | `max_heap_size`, `send/3` | `plugins` |
+//! | bound what others use and may do | [`Spawn::max_rate`], [`Spawn::without`], [`kill_tree`], [`try_send`] | `max_heap_size`, `send/3` | `trees`, `neighbours` |
 //! | watch others | [`spawn_monitor`], [`monitor`], [`demonitor`], [`receive_down`] | `monitor/2`, `demonitor/2`, `{'DOWN', …}` | `monitors` |
 //! | find others by name | [`register`], [`whereis`], [`send_named`], [`Spawn::name`] | `register/2`, `whereis/1` | `names` |
 //! | find others by what they do | [`groups`] | `pg` | `names` |

@@ -83,10 +83,9 @@ impl Gauge {
             .is_ok()
     }
 
-    /// Takes so much even if there is less left. Returns whether the limit is reached.
-    fn spend(&self, amount: u64) -> bool {
-        let before = self.used.fetch_add(amount, Ordering::AcqRel);
-        before.saturating_add(amount) >= self.max
+    /// Takes so much even if there is less left.
+    fn spend(&self, amount: u64) {
+        self.used.fetch_add(amount, Ordering::AcqRel);
     }
 
     fn give_back(&self, amount: u64) {
@@ -209,9 +208,7 @@ impl Domain {
         lock(&self.registry.domains).insert(root, weak);
         Some(domain)
     }
-}
 
-impl Domain {
     /// This domain and all around it.
     fn outwards(&self) -> impl Iterator<Item = &Domain> {
         std::iter::successors(Some(self), |domain| domain.parent.as_deref())
@@ -283,7 +280,7 @@ impl Domain {
         }
     }
 
-    /// Counts reductions that a process has used. Returns whether the budget is used up.
+    /// Counts reductions that a process has used.
     pub(super) fn spend_reductions(&self, count: u64) {
         for domain in self.chain() {
             domain.reductions.spend(count);

@@ -363,6 +363,7 @@ pub fn for_program(name: &str, file: &Path, rights: &[&str], spawns: bool, wasi:
          program = {name}\n\
          \n\
          [programs.{name}]\n\
+         # Relative to the folder of this file.\n\
          file = {file}\n\
          # What it may do. A right that is missing here, it does not have.\n\
          rights = [{rights}]\n",
