@@ -62,7 +62,7 @@ typedef uint8_t atoll_rt_process_types_priority_t;
 #define ATOLL_RT_PROCESS_TYPES_PRIORITY_NORMAL 1
 #define ATOLL_RT_PROCESS_TYPES_PRIORITY_HIGH 2
 
-// What becomes of a message that a mailbox has no room for.
+// The fate of a message that a mailbox has no room for.
 // 
 // Signals of links, monitors, timers and groups are never dropped: a mailbox takes twice its limit of them, and then
 // its process ends.
@@ -303,7 +303,7 @@ typedef struct atoll_rt_process_mailbox_selector_t {
 // An event of one of these kinds.
 #define ATOLL_RT_PROCESS_MAILBOX_SELECTOR_KINDS 4
 
-// What became of a message.
+// The fate of a message.
 typedef uint8_t atoll_rt_process_mailbox_delivery_t;
 
 // It lies in the mailbox.
@@ -440,8 +440,8 @@ typedef atoll_rt_process_types_priority_t atoll_rt_process_spawning_priority_t;
 
 typedef atoll_rt_process_types_overflow_t atoll_rt_process_spawning_overflow_t;
 
-// What a process may do beyond computing, sending and receiving. A right that the parent does not have can't be
-// passed on. Without a right of this list, a program that imports the interface can't be spawned.
+// A power of a process beyond computing, sending and receiving. A process passes on only rights that it has itself. The
+// host spawns no program without the rights to the interfaces that the program imports.
 typedef uint8_t atoll_rt_process_spawning_right_t;
 
 // The interface `signals`.
@@ -525,7 +525,7 @@ typedef struct atoll_rt_process_spawning_spawn_option_t {
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_TREE 7
 // The most messages that may wait in the mailbox of each process of the tree.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_MESSAGES 8
-// What becomes of a message that a mailbox of the tree has no room for; `end` if it is not said.
+// The fate of a message that a mailbox of the tree has no room for; `end` if it is not said.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_ON_FULL_MAILBOX 9
 // The most links, monitors, aliases and timers that each process of the tree may hold together.
 #define ATOLL_RT_PROCESS_SPAWNING_SPAWN_OPTION_MAX_TIES 10
@@ -796,7 +796,7 @@ extern void atoll_rt_process_mailbox_send(atoll_rt_process_mailbox_pid_t *to, at
 // The same to the process that is registered under a name. False if there is none. OTP: `Name ! Message`, which
 // raises `badarg` then.
 extern bool atoll_rt_process_mailbox_send_named(process_string_t *name, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
-// Like `send` and `send-named`, but says what became of the message. Never waits. OTP: `erlang:send/3` with
+// Like `send` and `send-named`, but returns the fate of the message. Never waits. OTP: `erlang:send/3` with
 // `nosuspend`.
 extern atoll_rt_process_mailbox_delivery_t atoll_rt_process_mailbox_try_send(atoll_rt_process_mailbox_destination_t *to, atoll_rt_process_mailbox_envelope_t *envelope, process_list_u8_t *payload);
 // Takes the first event that fits, waiting for one no longer than the timeout: `none` when that has run out.

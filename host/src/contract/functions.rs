@@ -144,6 +144,7 @@ fn set_tree_option(tree: &mut TreeOptions, option: SpawnOption) -> Result<(), Sp
             programs.push(held(name, "a program's name")?);
         }
         SpawnOption::Address(text) => {
+            let text = held(text, "an address")?;
             tree.pass_on_address(&text).map_err(SpawnError::Other)?;
         }
         SpawnOption::OwnNames => tree.own_names = true,

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 /// Entries of the table that one step of ending a tree looks at.
-const LOOKS_AT_ONCE: u32 = 4096;
+const LOOKS_AT_ONCE: u32 = 1024;
 
-/// Reductions for looking at so many.
-const LOOKS_REDUCTIONS: u64 = 400;
+/// Reductions for looking at so many: about as long as a slice of guest code.
+const LOOKS_REDUCTIONS: u64 = 4000;
 
 impl Shared {
     /// Gives a process its turn, if its tree has not ended and has reductions and credit left, and counts what it uses.

@@ -1,4 +1,4 @@
-//! Policies: TOML files that describe a whole system. What a policy does not grant to a program, the program does not have.
+//! Policies: TOML files that describe a whole system. A program has only the rights that the policy grants to it.
 //!
 //! docs/policies.md is the reference. Errors name the line.
 
@@ -365,7 +365,7 @@ pub fn for_program(name: &str, file: &Path, rights: &[&str], spawns: bool, wasi:
          [programs.{name}]\n\
          # Relative to the folder of this file.\n\
          file = {file}\n\
-         # What it may do. A right that is missing here, it does not have.\n\
+         # Its rights. It has no others.\n\
          rights = [{rights}]\n",
         name = quoted(name),
         file = quoted(&file.to_string_lossy()),
