@@ -2,12 +2,14 @@
 //!
 //! The loader checks imports against this table, the rewriter takes from it which imports need glue, the linker defines
 //! exactly these functions, and they read and write guest memory by [`layout`]. `cargo xtask contract` generates
-//! `contract.rs` from `wit/process.wit`. This file holds the types of its tables, and the facts that WIT does not state.
+//! `contract.rs` and `layout.rs` from `wit/process.wit`. This file holds the types of its tables, and the facts that WIT does not state.
+
+pub(crate) mod layout;
 
 mod contract;
 mod module;
 
-pub(crate) use contract::{FUNCTIONS, PACKAGE, layout};
+pub(crate) use contract::{FUNCTIONS, PACKAGE};
 pub use module::contract_module;
 
 use contract::VERSION;

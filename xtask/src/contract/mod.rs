@@ -1,4 +1,4 @@
-//! `cargo xtask contract`: writes `host/src/abi/contract.rs`, which is what the canonical ABI makes of `wit/process.wit`.
+//! `cargo xtask contract`: writes `contract.rs` and `layout.rs` of `host/src/abi`: the canonical ABI's view of `wit/process.wit`.
 //!
 //! The file holds the signature of each function as core wasm has it, and the layout of each type in memory ([`layout`]).
 //! `cargo xtask tidy` makes the text again and compares ([`breach`]). Nothing here knows what the functions do, and of
@@ -18,8 +18,10 @@ use crate::workspace::{Workspace, run};
 
 /// The contract, from the top of the repository.
 const SOURCE: &str = "wit/process.wit";
-/// The generated file.
-const TARGET: &str = "host/src/abi/contract.rs";
+/// The generated file with the functions.
+const FUNCTIONS: &str = "host/src/abi/contract.rs";
+/// The generated file with the layouts of types.
+const LAYOUTS: &str = "host/src/abi/layout.rs";
 /// The record that `receive` and `call` hand over, and the field whose bytes may come with the answer.
 const MESSAGE: &str = "message";
 const PAYLOAD: &str = "payload";
@@ -39,27 +41,48 @@ const ANSWER_AT_ONCE: [(&str, &str); 6] = [
     ("signals", "trap-exit"),
 ];
 
-/// Writes the generated file.
+/// Writes the generated files.
 pub fn write(workspace: &Workspace) -> Result<()> {
-    let target = workspace.root.join(TARGET);
-    let text = generate(&read(workspace, SOURCE)?)?;
-    fs::write(&target, text).with_context(|| format!("writing {TARGET}"))?;
-    let mut rustfmt = Command::new("rustfmt");
-    rustfmt.current_dir(&workspace.root);
-    run(rustfmt.args(["--edition", "2024"]).arg(TARGET))?;
-    println!("{TARGET} says what {SOURCE} says");
+    for (target, text) in generate(&read(workspace, SOURCE)?)?.files() {
+        fs::write(workspace.root.join(target), text)
+            .with_context(|| format!("writing {target}"))?;
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt.current_dir(&workspace.root);
+        run(rustfmt.args(["--edition", "2024"]).arg(target))?;
+        println!("{target} says what {SOURCE} says");
+    }
     Ok(())
 }
 
-/// The complaint about the generated file, if it is not that of the contract.
+/// The complaint about a generated file, if one is not that of the contract.
 pub fn breach(workspace: &Workspace) -> Result<Option<String>> {
-    breach_of(&read(workspace, SOURCE)?, &read(workspace, TARGET)?)
+    let checked_in = Generated {
+        functions: read(workspace, FUNCTIONS)?,
+        layouts: read(workspace, LAYOUTS)?,
+    };
+    breach_of(&read(workspace, SOURCE)?, &checked_in)
 }
 
-fn breach_of(wit: &str, checked_in: &str) -> Result<Option<String>> {
-    let is_fresh = essence(&generate(wit)?) == essence(checked_in);
-    let breach = || format!("{TARGET}:1: {SOURCE} has changed: run `cargo xtask contract`");
-    Ok((!is_fresh).then(breach))
+fn breach_of(wit: &str, checked_in: &Generated) -> Result<Option<String>> {
+    let fresh = generate(wit)?;
+    let mut pairs = fresh.files().into_iter().zip(checked_in.files());
+    let stale = pairs.find(|((_, fresh), (_, old))| essence(fresh) != essence(old));
+    Ok(stale.map(|((target, _), _)| {
+        format!("{target}:1: {SOURCE} has changed: run `cargo xtask contract`")
+    }))
+}
+
+/// The texts of the generated files.
+struct Generated {
+    functions: String,
+    layouts: String,
+}
+
+impl Generated {
+    /// The path of each file, and its text.
+    fn files(&self) -> [(&'static str, &str); 2] {
+        [(FUNCTIONS, &*self.functions), (LAYOUTS, &*self.layouts)]
+    }
 }
 
 fn read(workspace: &Workspace, path: &str) -> Result<String> {
@@ -72,16 +95,19 @@ fn essence(text: &str) -> String {
     text.chars().filter(is_content).collect()
 }
 
-/// The text of the generated file, before rustfmt has seen it.
-fn generate(wit: &str) -> Result<String> {
+/// The texts of the generated files, before rustfmt has seen them.
+fn generate(wit: &str) -> Result<Generated> {
     let contract = Contract::parse(wit)?;
     let functions = contract.functions()?;
     let layouts = layout::layouts(&contract)?;
     let Contract {
         package, version, ..
     } = &contract;
-    Ok(format!(
-        r#"//! @generated from `{SOURCE}` by `cargo xtask contract`. `cargo xtask tidy` fails if it is edited by hand.
+    let mark = format!(
+        "//! @generated from `{SOURCE}` by `cargo xtask contract`. `cargo xtask tidy` fails if it is edited by hand."
+    );
+    let functions = format!(
+        r#"{mark}
 
 use super::{{Function, Shape}};
 use wasmparser::ValType::{{I32, I64}};
@@ -93,16 +119,22 @@ pub(crate) const VERSION: &str = "{version}";
 
 /// Every function of the contract.
 pub(crate) const FUNCTIONS: &[Function] = &[{functions}];
-
-/// Sizes, offsets and the numbers of cases, as the canonical ABI lays values out in memory.
-///
-/// A type's module has its size in bytes, its alignment, and both as a `Layout`. A record has the offset of each field
-/// beside that, a variant the number of each case and the offset `VALUE` of what a case carries, flags a bit each.
-#[allow(dead_code, reason = "the host does not read or write every type by hand")]
-pub(crate) mod layout {{
-{layouts}}}
 "#
-    ))
+    );
+    let layouts = format!(
+        r#"{mark}
+//!
+//! Sizes, offsets and the numbers of cases, as the canonical ABI lays values out in memory.
+//!
+//! A type's module has its size in bytes, its alignment, and both as a `Layout`. A record has the offset of each field
+//! beside that, a variant the number of each case and the offset `VALUE` of its content, flags a bit each.
+
+#![allow(dead_code, reason = "the host does not read or write every type by hand")]
+
+{layouts}
+"#
+    );
+    Ok(Generated { functions, layouts })
 }
 
 /// The contract, read.
@@ -298,7 +330,13 @@ mod tests {
     /// The generated text of the contract in which something is replaced.
     fn changed(from: &str, to: &str) -> Result<String> {
         assert_eq!(WIT.matches(from).count(), 1, "{from}");
-        generate(&WIT.replace(from, to))
+        whole(&WIT.replace(from, to))
+    }
+
+    /// Both files in one text.
+    fn whole(wit: &str) -> Result<String> {
+        let Generated { functions, layouts } = generate(wit)?;
+        Ok(functions + &layouts)
     }
 
     fn error(from: &str, to: &str) -> String {
@@ -321,8 +359,11 @@ mod tests {
 
     #[test]
     fn the_generated_file_is_that_of_the_contract() {
-        let checked_in = include_str!("../../../host/src/abi/contract.rs");
-        let breach = |wit: &str| breach_of(wit, checked_in).expect("the contract can be linked");
+        let checked_in = Generated {
+            functions: include_str!("../../../host/src/abi/contract.rs").to_owned(),
+            layouts: include_str!("../../../host/src/abi/layout.rs").to_owned(),
+        };
+        let breach = |wit: &str| breach_of(wit, &checked_in).expect("the contract can be linked");
         assert_eq!(breach(WIT), None);
         let changed = WIT.replace("        trap-exit: bool,\n", "        trap-exit: u64,\n");
         let breach = breach(&changed).expect("the file is of another contract");
@@ -331,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_changed_contract_gives_another_file() {
-        let before = generate(WIT).expect("the contract can be linked");
+        let before = whole(WIT).expect("the contract can be linked");
         for (from, to) in [
             // A signature, a field, a case, the version.
             (
@@ -361,7 +402,7 @@ mod tests {
 
     #[test]
     fn offsets_and_cases_are_those_of_the_canonical_abi() {
-        let text = generate(WIT).expect("the contract can be linked");
+        let text = whole(WIT).expect("the contract can be linked");
         let check = |module: &str, expected: &[&str]| {
             assert_eq!(constants(&text, module), expected, "{module}");
         };
